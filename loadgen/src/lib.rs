@@ -1,0 +1,1 @@
+//! Drives and checks chat servers.

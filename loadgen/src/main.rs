@@ -1,0 +1,3 @@
+//! The `myriad-loadgen` command.
+
+fn main() {}

@@ -1,0 +1,28 @@
+//! Myriad: a chat server that holds ten million live sessions on one host.
+//!
+//! Read the modules in the order below: a room uses only rooms above its own (`tests/tidy.rs`
+//! holds that). `docs/architecture.md` is the map.
+
+// row 0: numbers with units, time, counters, the few libc calls
+pub mod clock;
+pub mod limits;
+pub mod metrics;
+pub mod sys;
+// row 1: settings, memory, queues between shards
+pub mod config;
+pub mod mem;
+pub mod ring;
+// row 2: the append log, the drivers, tokens (the wire is a crate of its own)
+pub mod auth;
+pub mod io;
+pub mod log;
+// row 3: what a shard remembers
+pub mod state;
+// row 4: the rules, a step per file
+pub mod path;
+// row 5: the phases of one turn
+pub mod shard;
+// row 7: start, drain, signals, the terminal client, the command line
+pub mod chat;
+pub mod cli;
+pub mod server;

@@ -1,0 +1,137 @@
+//! Every cap, size, timeout and budget, with its unit in its name and its reason beside it.
+//!
+//! `config.rs` lets an operator change some of them and takes its defaults from here. Relations
+//! between limits are asserted at compile time at the end of the file.
+
+// ---- the wire ------------------------------------------------------------------------------
+
+/// Largest payload of one message. 64 KiB carries any text; media travels over HTTP.
+pub const PAYLOAD_BYTES_MAX: usize = 64 * 1024;
+/// What a frame adds to its payload at the most: ids, relation, token (tokens are the largest).
+pub const FRAME_OVERHEAD_BYTES_MAX: usize = 4 * 1024;
+/// Largest frame a logged-in client may send.
+pub const FRAME_BYTES_MAX: usize = PAYLOAD_BYTES_MAX + FRAME_OVERHEAD_BYTES_MAX;
+/// All a connection may send before it is logged in: the HTTP upgrade and a `Hello`.
+pub const HELLO_BYTES_MAX: usize = 8 * 1024;
+/// Time from accept to a valid `Hello`.
+pub const HELLO_TIMEOUT_MS: u64 = 10_000;
+/// Connections a shard holds that have not said a valid `Hello`; the oldest makes room.
+pub const UNKNOWN_CONNS_MAX: usize = 16 * 1024;
+/// The same per source (an IPv4 address, an IPv6 /64).
+pub const UNKNOWN_CONNS_PER_SOURCE_MAX: usize = 4 * 1024;
+/// Bytes a client may send ahead of its `Welcome`; they travel with a session that moves home.
+pub const SURPLUS_BYTES_MAX: usize = 4 * 1024;
+/// Token signatures a shard checks in one turn (an HS256 check is a few microseconds).
+pub const SIGNATURES_PER_TURN_MAX: usize = 64;
+/// Tokens larger than this are refused unread.
+pub const TOKEN_BYTES_MAX: usize = 2 * 1024;
+/// Users one client may watch at a time.
+pub const WATCHED_USERS_MAX: usize = 64;
+/// Peers one `AskReceipts` may name.
+pub const ASKED_PEERS_MAX: usize = 256;
+
+// ---- sessions ------------------------------------------------------------------------------
+
+/// Devices per user; a ninth drops the one seen longest ago.
+pub const DEVICES_PER_USER_MAX: usize = 8;
+/// Heartbeat interval told to a client unless configured.
+pub const HEARTBEAT_MS: u64 = 5_000;
+/// Bounds of the configurable heartbeat interval.
+pub const HEARTBEAT_MS_MIN: u64 = 1_000;
+/// See [`HEARTBEAT_MS_MIN`].
+pub const HEARTBEAT_MS_MAX: u64 = 300_000;
+/// A client silent for this many halves of its interval is closed (5 halves: 2.5 intervals).
+pub const SILENT_HALF_INTERVALS: u64 = 5;
+/// Sessions a process plans its tables for unless configured.
+pub const SESSIONS_MAX: usize = 100_000;
+/// Users a process keeps unless configured.
+pub const USERS_MAX: usize = 1_000_000;
+/// Shards per process.
+pub const SHARDS_MAX: usize = 64;
+
+// ---- flow control --------------------------------------------------------------------------
+
+/// Un-acked messages per device and stream; the cumulative `Ack` is the credit.
+pub const UNACKED_MESSAGES_MAX: u32 = 64;
+/// Un-acked payload bytes per device and stream (one message may always go).
+pub const UNACKED_BYTES_MAX: u32 = 64 * 1024;
+/// A device that acks nothing for so long while something is un-acked is closed.
+pub const ACK_TIMEOUT_MS: u64 = 30_000;
+/// Unconfirmed client ids per device: as many as `Confirmed.map` has bits.
+pub const UNCONFIRMED_IDS_MAX: u64 = 64;
+/// Bytes waiting to leave to one connection beyond which it is closed as too slow. Above the
+/// un-acked window, so that only control traffic a client provokes and never reads gets there.
+pub const OUTBOX_BYTES_MAX: usize = 256 * 1024;
+/// Above this a connection is not read any more until its outbox has drained.
+pub const OUTBOX_BYTES_HIGH: usize = 128 * 1024;
+/// How long a frame may wait for a credit toward another shard before it is refused.
+pub const CREDIT_WAIT_MS: u64 = 200;
+/// What a client is told to wait after `overloaded`.
+pub const RETRY_AFTER_MS: u32 = 1_000;
+
+// ---- quotas --------------------------------------------------------------------------------
+
+/// Messages waiting in one inbox.
+pub const INBOX_MESSAGES_MAX: u32 = 10_000;
+/// Payload bytes waiting in one inbox.
+pub const INBOX_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Messages of one sender waiting in one inbox.
+pub const INBOX_MESSAGES_PER_SENDER_MAX: u32 = 2_000;
+/// Payload bytes of one sender waiting in one inbox.
+pub const INBOX_BYTES_PER_SENDER_MAX: u64 = 16 * 1024 * 1024;
+/// Pairs (recipient, sender) whose marks a process remembers.
+pub const PAIRS_MAX: usize = 4_000_000;
+
+// ---- presence ------------------------------------------------------------------------------
+
+/// User activity younger than this, plus 1.5 intervals of that client, shows "online".
+pub const ONLINE_THRESHOLD_MS: u64 = 5_000;
+/// A watch is a lease of this length.
+pub const WATCH_LEASE_MS: u64 = 60_000;
+/// Distinct new targets a user may watch per minute.
+pub const WATCH_TARGETS_PER_MINUTE_MAX: u32 = 600;
+/// Watchers per user; further ones are not told of changes.
+pub const WATCHERS_PER_USER_MAX: usize = 4_096;
+/// Watches a shard keeps in all.
+pub const WATCHES_PER_SHARD_MAX: usize = 1_000_000;
+/// How often last-seen times reach the disk.
+pub const LAST_SEEN_FLUSH_MS: u64 = 30_000;
+
+// ---- between shards ------------------------------------------------------------------------
+
+/// Requests one shard may have under way to another.
+pub const CREDITS_PER_PAIR: usize = 4_096;
+/// Events one turn handles at the most.
+pub const EVENTS_PER_TURN_MAX: usize = 4_096;
+/// The receive area a shard shares among its connections.
+pub const RECEIVE_BYTES: usize = 256 * 1024;
+/// The longest a shard sleeps.
+pub const SLEEP_MS_MAX: u64 = 1_000;
+
+// ---- the log -------------------------------------------------------------------------------
+
+/// Size of one segment of the log.
+pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
+/// Share of a segment kept for acks and cursors when no new segment can be had (percent).
+pub const RESERVE_PERCENT: u64 = 5;
+/// Commits are padded to this, so that a page that was acknowledged is never written again.
+pub const COMMIT_ALIGN_BYTES: usize = 4096;
+/// A batch is handed to the committer when it has grown to this.
+pub const BATCH_BYTES_MAX: usize = 256 * 1024;
+/// Batches a shard may have under way to the committer.
+pub const BATCHES_PER_SHARD_MAX: usize = 64;
+/// Pause between the end of one commit and the start of the next.
+pub const COMMIT_GAP_US: u64 = 1_000;
+/// How long a record nobody waits for (a cursor) may wait for company.
+pub const COMMIT_LAZY_MS: u64 = 50;
+/// Retention of a message that is not acked.
+pub const RETENTION_S: u64 = 30 * 24 * 3600;
+/// Durable-but-unwritten things (cursors, marks) of users are staged at most this often.
+pub const DRAIN_MS_MAX: u64 = 10_000;
+
+const _: () = assert!(OUTBOX_BYTES_HIGH > FRAME_BYTES_MAX);
+const _: () = assert!(OUTBOX_BYTES_MAX > OUTBOX_BYTES_HIGH + FRAME_BYTES_MAX);
+const _: () = assert!(BATCH_BYTES_MAX > 2 * FRAME_BYTES_MAX);
+const _: () = assert!(SEGMENT_BYTES > 8 * BATCH_BYTES_MAX as u64);
+const _: () = assert!(UNCONFIRMED_IDS_MAX == u64::BITS as u64);
+const _: () = assert!(SURPLUS_BYTES_MAX <= HELLO_BYTES_MAX);

@@ -1,0 +1,3 @@
+//! The `myriad` command.
+
+fn main() {}

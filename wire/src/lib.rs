@@ -1,0 +1,1 @@
+//! Frames and framing. No I/O.
