@@ -210,7 +210,11 @@ impl Connection {
         if self.input.is_empty() && self.input.capacity() > 0 {
             self.input = Vec::new(); // thousands of idle connections share this process
         }
-        if self.close_seen { Ok(Received::Closed) } else { Ok(Received::Bytes { full: count == READ_BYTES }) }
+        if self.close_seen {
+            Ok(Received::Closed)
+        } else {
+            Ok(Received::Bytes { full: count == READ_BYTES })
+        }
     }
 
     /// Says goodbye in WebSocket's way, if that is the transport, and ends the writing half.
@@ -218,7 +222,7 @@ impl Connection {
         if self.transport == Transport::WebSocket && !self.close_seen {
             let mask = self.masks.next();
             let close = wire::Control::Close { code: 1000, reason: "" };
-            wire::write_control(&close, Some(mask), &mut self.output);
+            wire::write_control(close, Some(mask), &mut self.output);
         }
         // The server may be gone already: there is nobody left to tell.
         let _ = self.flush();
@@ -232,10 +236,8 @@ impl Connection {
     }
 
     fn upgrade(&mut self, address: &Address, timeout: Duration) -> Result<(), ConnectionError> {
-        let refused = |reason: String| ConnectionError::Handshake {
-            address: address.to_string(),
-            reason,
-        };
+        let refused =
+            |reason: String| ConnectionError::Handshake { address: address.to_string(), reason };
         let mut nonce = [0; 16];
         getrandom::fill(&mut nonce).map_err(|error| refused(error.to_string()))?;
         let mut request = Vec::with_capacity(256);
@@ -294,13 +296,13 @@ impl Connection {
                 },
                 Event::Ping(payload) => {
                     let mask = self.masks.next();
-                    wire::write_control(&wire::Control::Pong(payload), Some(mask), &mut self.output);
+                    wire::write_control(wire::Control::Pong(payload), Some(mask), &mut self.output);
                 }
                 Event::Close { code } => {
                     self.close_seen = true;
                     let mask = self.masks.next();
                     let close = wire::Control::Close { code, reason: "" };
-                    wire::write_control(&close, Some(mask), &mut self.output);
+                    wire::write_control(close, Some(mask), &mut self.output);
                 }
                 Event::Pong | Event::Skip | Event::Opened | Event::Upgraded(_) => {}
             }

@@ -178,15 +178,11 @@ impl ServerProcess {
         let what = format!("can't run {}", options.binary.display());
         let child = command.spawn().map_err(io_error(what))?;
         let mut server = Self { child, listen: String::new(), first_line: String::new() };
-        let not_started = |reason: String| ProcessError::NotStarted {
-            reason,
-            log: home.log_tail(),
-        };
+        let not_started =
+            |reason: String| ProcessError::NotStarted { reason, log: home.log_tail() };
         server.first_line = server.wait_for_first_line().map_err(not_started)?;
-        server.listen = listen_of(&server.first_line).map_err(|reason| ProcessError::NotStarted {
-            reason,
-            log: home.log_tail(),
-        })?;
+        server.listen = listen_of(&server.first_line)
+            .map_err(|reason| ProcessError::NotStarted { reason, log: home.log_tail() })?;
         Ok(server)
     }
 
@@ -334,4 +330,42 @@ fn listen_of(first_line: &str) -> Result<String, String> {
     }
     let listen = value.get("listen").and_then(|listen| listen.as_str()).ok_or_else(wrong)?;
     Ok(listen.to_owned())
+}
+
+/// The echo server of this very binary as a child process: killed when dropped.
+#[derive(Debug)]
+pub struct EchoProcess {
+    server: ServerProcess,
+}
+
+impl EchoProcess {
+    /// Starts it on a free loopback port.
+    ///
+    /// # Errors
+    /// It can't be run.
+    pub fn start() -> std::io::Result<Self> {
+        let child = Command::new(std::env::current_exe()?)
+            .args(["echo-server", "--listen", "127.0.0.1:0"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut server = ServerProcess { child, listen: String::new(), first_line: String::new() };
+        server.first_line = server.wait_for_first_line().map_err(std::io::Error::other)?;
+        server.listen = listen_of(&server.first_line).map_err(std::io::Error::other)?;
+        Ok(Self { server })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// It printed no address.
+    pub fn listen(&mut self) -> std::io::Result<std::net::SocketAddr> {
+        self.server.listen.parse().map_err(std::io::Error::other)
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.server.pid()
+    }
 }

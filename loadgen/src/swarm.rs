@@ -9,9 +9,7 @@ use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
-use client::{
-    Address, Client, ClientEvent, Connection, ConnectionError, Received, Seen, Session,
-};
+use client::{Address, Client, ClientEvent, Connection, ConnectionError, Received, Seen, Session};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use wire::ServerFrame;
@@ -122,14 +120,14 @@ impl Swarm {
     }
 
     /// Does something with one client's session and writes what comes of it.
-    pub fn with<T>(
+    pub fn with<H: Handler, T>(
         &mut self,
         index: usize,
-        handler: &mut dyn Handler,
-        act: impl FnOnce(&mut Session) -> T,
+        handler: &mut H,
+        act: impl FnOnce(&mut Session, &mut H) -> T,
     ) -> Option<T> {
         let client = self.clients.get_mut(index)?;
-        let result = act(&mut client.session);
+        let result = act(&mut client.session, handler);
         flush(client, index, handler);
         Some(result)
     }

@@ -54,10 +54,8 @@ impl Mint {
     /// # Errors
     /// The file can't be read.
     pub fn from_file(path: &Path) -> Result<Self, MintError> {
-        let secret = std::fs::read(path).map_err(|source| MintError::Secret {
-            path: path.display().to_string(),
-            source,
-        })?;
+        let secret = std::fs::read(path)
+            .map_err(|source| MintError::Secret { path: path.display().to_string(), source })?;
         Ok(Self::new(secret.trim_ascii()))
     }
 

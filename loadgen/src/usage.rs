@@ -73,7 +73,6 @@ pub fn memory(pid: u32) -> Option<Memory> {
 }
 
 /// Allows this process as many open files as the host does; returns how many that are.
-#[must_use]
 pub fn raise_file_limit() -> u64 {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);

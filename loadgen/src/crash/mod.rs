@@ -27,7 +27,7 @@ use crate::random::Random;
 use crate::swarm::Swarm;
 use crate::tokens::{Mint, MintError};
 use crate::usage;
-use oracle::{Counts, Oracle};
+use oracle::Counts;
 use play::Play;
 
 /// Messages of one sender that may wait in one inbox between two audits: below the server's
@@ -214,7 +214,8 @@ impl<'o> Runner<'o> {
     fn round(&mut self, round: u32) -> Result<(), CrashError> {
         let (server, address) = self.start()?;
         // One life in eight ends while the clients are still logging in.
-        let millis = if self.random.once_in(8) { 60.0 } else { self.options.seconds_per_round * 1e3 };
+        let millis =
+            if self.random.once_in(8) { 60.0 } else { self.options.seconds_per_round * 1e3 };
         let share = self.random.below(1_000) as f64 / 1_000.0;
         let life = Duration::from_secs_f64((20.0 + millis * share) / 1e3);
         let until = Instant::now() + life;
@@ -243,9 +244,8 @@ impl<'o> Runner<'o> {
         self.connect_all(firsts.clone(), &address, None)?;
         self.wait_for_welcomes(firsts.clone())?;
         self.settle(|runner| {
-            let unanswered = |index| {
-                runner.swarm.client(index).map_or(0, |client| client.session.unanswered())
-            };
+            let unanswered =
+                |index| runner.swarm.client(index).map_or(0, |client| client.session.unanswered());
             (0..runner.options.sessions).map(unanswered).sum::<usize>()
                 + runner.play.oracle.undelivered()
         })?;

@@ -100,13 +100,8 @@ impl Oracle {
     /// A message was handed to a session.
     pub fn written(&mut self, id: MessageId, to: u64) {
         self.counts.messages += 1;
-        let message = Message {
-            to,
-            sent_at: None,
-            delivered_at: None,
-            audited_at: None,
-            copied: false,
-        };
+        let message =
+            Message { to, sent_at: None, delivered_at: None, audited_at: None, copied: false };
         if self.messages.insert(id, message).is_some() {
             self.broken(format!("the test itself used {id:?} twice"));
         }
@@ -232,9 +227,8 @@ impl Oracle {
     /// How many messages with a `Sent` the recipients' first devices have not got.
     #[must_use]
     pub fn undelivered(&self) -> usize {
-        let lacks = |message: &&Message| {
-            message.sent_at.is_some() && message.delivered_at.is_none()
-        };
+        let lacks =
+            |message: &&Message| message.sent_at.is_some() && message.delivered_at.is_none();
         self.messages.values().filter(lacks).count()
     }
 

@@ -5,9 +5,9 @@
 use client::{ClientEvent, Seen, Session};
 use wire::{MessageId, Refusal, ServerFrame, Stream};
 
-use super::oracle::content;
 use super::Options;
 use super::oracle::Oracle;
+use super::oracle::content;
 use crate::random::Random;
 use crate::swarm::Handler;
 

@@ -33,17 +33,15 @@ mod event;
 mod inbox;
 mod outbox;
 mod session;
+mod state;
 mod ticks;
 
-#[cfg(test)]
-mod tests;
-
+pub use crate::{ASKED_PEERS_MAX, WATCHED_USERS_MAX as WATCHED_MAX};
 pub use backoff::backoff_ms;
 pub use event::{ClientEvent, TickMark};
 pub use outbox::{OutboxFull, Outgoing};
-pub use session::{
-    PendingSend, Session, SessionOptions, SessionState, TooManyWatched, UntickedMessage,
-};
+pub use session::Session;
+pub use state::{PendingSend, SessionOptions, SessionState, TooManyWatched, UntickedMessage};
 
 /// Messages the outbox holds unless the options say otherwise.
 pub const OUTBOX_MESSAGES_MAX: usize = 1_024;
@@ -57,10 +55,6 @@ pub const SEEN_IDS_MAX: usize = 4_096;
 pub const PEERS_MAX: usize = 4_096;
 /// Messages to one peer whose ticks are followed; the oldest is forgotten first.
 pub const UNTICKED_PER_PEER_MAX: usize = 2_048;
-/// Users one client may watch.
-pub const WATCHED_MAX: usize = 64;
-/// Peers one `AskReceipts` names.
-pub const ASKED_PEERS_MAX: usize = 256;
 /// Peers whose `Read` or `Typing` waits to leave; a further one is dropped.
 pub const NOTICES_MAX: usize = 256;
 /// A watch is a lease of 60 s; renewed after this.

@@ -8,88 +8,15 @@ use std::collections::BTreeMap;
 use super::event::{ClientEvent, TickMark};
 use super::inbox::Inbox;
 use super::outbox::{Outbox, OutboxFull, Outgoing};
+use super::state::{PendingSend, SessionOptions, SessionState, TooManyWatched, UntickedMessage};
 use super::ticks::{Ticks, Unticked};
 use super::{
-    ASKED_PEERS_MAX, HEARTBEAT_MS, LOST_AFTER_HEARTBEATS, NOTICES_MAX, OUTBOX_BYTES_MAX,
-    OUTBOX_MESSAGES_MAX, WATCH_RENEW_MS, WATCHED_MAX,
+    ASKED_PEERS_MAX, HEARTBEAT_MS, LOST_AFTER_HEARTBEATS, NOTICES_MAX, WATCH_RENEW_MS, WATCHED_MAX,
 };
 use crate::{
-    Ack, AskReceipts, ClientFrame, Confirmed, Deliver, Goodbye, Hello, MessageId, Parting, Ping,
-    Read, Receipt, Refusal, Refused, Renew, Sent, ServerFrame, Stream, Typing, WatchPresence,
-    Welcome,
+    Ack, AskReceipts, ClientFrame, Confirmed, Deliver, Goodbye, Hello, Parting, Ping, Read,
+    Receipt, Refusal, Refused, Renew, Sent, ServerFrame, Stream, Typing, WatchPresence, Welcome,
 };
-
-/// How a session behaves. `Default` is what a chat client wants.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct SessionOptions {
-    /// Received messages after which an `Ack` leaves; fewer are acked at the next
-    /// [`Session::tick`]. 1 acks at once; 0 leaves every `Ack` to [`Session::acknowledge`].
-    pub ack_every: u32,
-    /// Messages the outbox holds.
-    pub outbox_messages_max: usize,
-    /// Payload bytes the outbox holds.
-    pub outbox_bytes_max: usize,
-    /// A message that carries this mark is not followed any further.
-    pub ticks_until: TickMark,
-}
-
-impl Default for SessionOptions {
-    fn default() -> Self {
-        Self {
-            ack_every: 1,
-            outbox_messages_max: OUTBOX_MESSAGES_MAX,
-            outbox_bytes_max: OUTBOX_BYTES_MAX,
-            ticks_until: TickMark::Read,
-        }
-    }
-}
-
-/// A message that waits for its answer, with its id.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct PendingSend {
-    /// Its name for ever.
-    pub client_id: u64,
-    /// The message.
-    pub message: Outgoing,
-}
-
-/// A message that lacks a tick.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct UntickedMessage {
-    /// To whom it went.
-    pub to: Stream,
-    /// Where it stands in the recipient's stream.
-    pub position: u64,
-    /// The device that sent it.
-    pub device: u32,
-    /// Its id.
-    pub client_id: u64,
-    /// How far it got.
-    pub mark: TickMark,
-}
-
-/// Everything a session must not forget over a restart of the program.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct SessionState {
-    /// The id the next message gets (0 counts as 1).
-    pub next_client_id: u64,
-    /// The highest position of the own inbox that is held.
-    pub received_up_to: u64,
-    /// Unanswered messages, by rising id.
-    pub outbox: Vec<PendingSend>,
-    /// Messages that lack a tick.
-    pub unticked: Vec<UntickedMessage>,
-    /// Message ids seen last, oldest first.
-    pub seen: Vec<MessageId>,
-}
-
-/// More users than one client may watch.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("{asked} users asked for, at most {WATCHED_MAX} may be watched")]
-pub struct TooManyWatched {
-    /// How many were asked for.
-    pub asked: usize,
-}
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
@@ -307,8 +234,8 @@ impl Session {
             self.inbox.flush();
         }
         self.ping_due |= now_ms.saturating_sub(self.beat_ms) >= self.heartbeat_ms;
-        self.watch_due |= !self.watched.is_empty()
-            && now_ms.saturating_sub(self.watched_ms) >= WATCH_RENEW_MS;
+        self.watch_due |=
+            !self.watched.is_empty() && now_ms.saturating_sub(self.watched_ms) >= WATCH_RENEW_MS;
     }
 
     // ---- what the server says --------------------------------------------------------------
@@ -439,9 +366,8 @@ impl Session {
             return;
         };
         let to_position = deliver.to_position;
-        let copy = ClientEvent::OwnCopy {
-            to, id, position, to_position, time_ms, kind, payload, repeat,
-        };
+        let copy =
+            ClientEvent::OwnCopy { to, id, position, to_position, time_ms, kind, payload, repeat };
         events.push(copy);
         if !repeat {
             let unticked = Unticked {
@@ -615,10 +541,7 @@ fn goodbye_event(goodbye: &Goodbye<'_>) -> ClientEvent {
     // With these the next attempt would end the same way, or throw out a sibling for ever.
     let hopeless = matches!(
         goodbye.reason,
-        Parting::TokenInvalid
-            | Parting::TokenExpired
-            | Parting::Replaced
-            | Parting::TooManyDevices
+        Parting::TokenInvalid | Parting::TokenExpired | Parting::Replaced | Parting::TooManyDevices
     );
     ClientEvent::Goodbye {
         reason: goodbye.reason,

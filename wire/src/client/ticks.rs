@@ -224,12 +224,8 @@ mod tests {
         ticks.receipt(PEER, 0, 5, Mark::Has, &mut events);
         ticks.receipt(PEER, 0, 5, Mark::Has, &mut events);
         ticks.receipt(PEER, 0, 6, Mark::Read, &mut events);
-        let expected = [
-            (5, TickMark::Has),
-            (5, TickMark::Read),
-            (6, TickMark::Has),
-            (6, TickMark::Read),
-        ];
+        let expected =
+            [(5, TickMark::Has), (5, TickMark::Read), (6, TickMark::Has), (6, TickMark::Read)];
         assert_eq!(marks(&events), expected);
         assert!(ticks.unticked_users().is_empty());
     }
