@@ -69,6 +69,17 @@ pub const CREDIT_WAIT_MS: u64 = 200;
 /// What a client is told to wait after `overloaded`.
 pub const RETRY_AFTER_MS: u32 = 1_000;
 
+/// Frames one session may send in a second; more is a broken or hostile client.
+pub const FRAMES_PER_SECOND_MAX: u16 = 20_000;
+/// How long a connection that was told goodbye may take to read it.
+pub const LINGER_MS: u64 = 2_000;
+/// Longest explanation in a `Goodbye`.
+pub const DETAIL_BYTES_MAX: usize = 120;
+/// Sessions are looked at this often at least, whatever their deadlines say.
+pub const LOOK_MS_MAX: u64 = 15_000;
+/// Connections beyond the table that are kept just long enough to be told it is full.
+pub const SPARE_CONNS: usize = 256;
+
 // ---- quotas --------------------------------------------------------------------------------
 
 /// Messages waiting in one inbox.
@@ -97,6 +108,13 @@ pub const WATCHES_PER_SHARD_MAX: usize = 1_000_000;
 /// How often last-seen times reach the disk.
 pub const LAST_SEEN_FLUSH_MS: u64 = 30_000;
 
+/// How often changes of watched users are looked at.
+pub const PRESENCE_LOOK_MS: u64 = 100;
+/// How often all watched users are looked at: presence also ends by the passing of time.
+pub const PRESENCE_SWEEP_MS: u64 = 1_000;
+/// Questions about other users that wait for a credit; more are dropped (shed).
+pub const ERRANDS_MAX: usize = 64 * 1024;
+
 // ---- between shards ------------------------------------------------------------------------
 
 /// Requests one shard may have under way to another.
@@ -104,9 +122,15 @@ pub const CREDITS_PER_PAIR: usize = 4_096;
 /// Events one turn handles at the most.
 pub const EVENTS_PER_TURN_MAX: usize = 4_096;
 /// The receive area a shard shares among its connections.
-pub const RECEIVE_BYTES: usize = 256 * 1024;
+pub const RECEIVE_BYTES: usize = 64 * 1024;
 /// The longest a shard sleeps.
 pub const SLEEP_MS_MAX: u64 = 1_000;
+/// A turn this late is blamed on the server: deadlines of clients do not see the time beyond it.
+pub const LATE_MS_MAX: u64 = 100;
+/// Letters from other shards one turn reads.
+pub const LETTERS_PER_TURN_MAX: usize = 4_096;
+/// Connections one turn looks at because a deadline may have come.
+pub const EXPIRIES_PER_TURN_MAX: usize = 4_096;
 
 // ---- the log -------------------------------------------------------------------------------
 
