@@ -227,11 +227,8 @@ mod tests {
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
-        let distance = prop_oneof![
-            -500..500i64,
-            0..100_000i64,
-            0..2 * i64::try_from(HORIZON_MS).unwrap(),
-        ];
+        let distance =
+            prop_oneof![-500..500i64, 0..100_000i64, 0..2 * i64::try_from(HORIZON_MS).unwrap(),];
         let pass = prop_oneof![0..200u64, 0..20_000u64, 0..3 * HORIZON_MS];
         let budget = prop_oneof![Just(1000usize), 0..4usize];
         let step = prop_oneof![
