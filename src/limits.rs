@@ -153,6 +153,59 @@ pub const RETENTION_S: u64 = 30 * 24 * 3600;
 /// Durable-but-unwritten things (cursors, marks) of users are staged at most this often.
 pub const DRAIN_MS_MAX: u64 = 10_000;
 
+// ---- tokens --------------------------------------------------------------------------------
+
+/// Shortest HS256 secret: as long as the hash it feeds, so that guessing the one is no easier.
+pub const SECRET_BYTES_MIN: usize = 32;
+/// Largest key file that is read; a PEM public key is some hundred bytes.
+pub const KEY_FILE_BYTES_MAX: u64 = 16 * 1024;
+/// Keys of one algorithm: a token that names no key is tried against each of them.
+pub const KEYS_PER_ALGORITHM_MAX: usize = 4;
+/// How far the clocks of the issuer and of this host may be apart.
+pub const TOKEN_LEEWAY_S: u64 = 30;
+/// Life of a token that `myriad token` mints unless told otherwise.
+pub const TOKEN_TTL_S: u64 = 24 * 3600;
+/// Longest life `myriad token` grants: a year.
+pub const TOKEN_TTL_S_MAX: u64 = 365 * 24 * 3600;
+
+// ---- what an operator may set --------------------------------------------------------------
+
+/// Largest configuration file that is read.
+pub const CONFIG_FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// Time a stopping server takes to answer what is under way, unless configured.
+pub const DRAIN_MS: u64 = 5_000;
+/// Bound of the configurable time to drain.
+pub const DRAIN_MS_SETTING_MAX: u64 = 600_000;
+/// Browser origins one server may list.
+pub const ORIGINS_MAX: usize = 64;
+/// Bound of the configurable `sessions_max`: some room above ten million.
+pub const SESSIONS_SETTING_MAX: usize = 16 * 1024 * 1024;
+/// Bound of the configurable `users_max`; their handles are 32 bits wide.
+pub const USERS_SETTING_MAX: usize = 1024 * 1024 * 1024;
+/// Bound of the configurable `pairs_max`.
+pub const PAIRS_SETTING_MAX: usize = 1024 * 1024 * 1024;
+/// Bound of the configurable message counts of an inbox.
+pub const INBOX_MESSAGES_SETTING_MAX: u32 = 10_000_000;
+/// Bound of the configurable bytes of an inbox.
+pub const INBOX_BYTES_SETTING_MAX: u64 = 1024 * 1024 * 1024 * 1024;
+/// Bounds of the configurable segment size; an offset in a segment is 32 bits wide.
+pub const SEGMENT_BYTES_SETTING_MIN: u64 = 4 * 1024 * 1024;
+/// See [`SEGMENT_BYTES_SETTING_MIN`].
+pub const SEGMENT_BYTES_SETTING_MAX: u64 = 1024 * 1024 * 1024;
+/// A capped log needs at least so many segments: one written, one prepared, one being left.
+pub const LOG_SEGMENTS_MIN: u64 = 3;
+/// Bound of the configurable pause between commits.
+pub const COMMIT_GAP_US_SETTING_MAX: u64 = 1_000_000;
+
+const _: () = assert!(HEARTBEAT_MS >= HEARTBEAT_MS_MIN && HEARTBEAT_MS <= HEARTBEAT_MS_MAX);
+const _: () = assert!(SESSIONS_MAX <= SESSIONS_SETTING_MAX && USERS_MAX <= USERS_SETTING_MAX);
+const _: () = assert!(PAIRS_MAX <= PAIRS_SETTING_MAX && DRAIN_MS <= DRAIN_MS_SETTING_MAX);
+const _: () = assert!(INBOX_MESSAGES_MAX <= INBOX_MESSAGES_SETTING_MAX);
+const _: () = assert!(INBOX_BYTES_MAX <= INBOX_BYTES_SETTING_MAX);
+const _: () = assert!(SEGMENT_BYTES_SETTING_MIN > 8 * BATCH_BYTES_MAX as u64);
+const _: () = assert!(SEGMENT_BYTES_SETTING_MAX < u32::MAX as u64);
+const _: () = assert!(COMMIT_GAP_US <= COMMIT_GAP_US_SETTING_MAX);
+const _: () = assert!(TOKEN_BYTES_MAX < HELLO_BYTES_MAX);
 const _: () = assert!(OUTBOX_BYTES_HIGH > FRAME_BYTES_MAX);
 const _: () = assert!(OUTBOX_BYTES_MAX > OUTBOX_BYTES_HIGH + FRAME_BYTES_MAX);
 const _: () = assert!(BATCH_BYTES_MAX > 2 * FRAME_BYTES_MAX);
