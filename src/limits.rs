@@ -30,6 +30,13 @@ pub const WATCHED_USERS_MAX: usize = 64;
 /// Peers one `AskReceipts` may name.
 pub const ASKED_PEERS_MAX: usize = 256;
 
+/// Connections waiting in the kernel to be accepted, per shard (bounded by `somaxconn`).
+pub const LISTEN_BACKLOG: u32 = 16 * 1024;
+/// Descriptors a server needs besides those of its sessions.
+pub const FILES_BESIDE_SESSIONS: usize = 256;
+/// Tokens waiting for the thread that checks slow signatures.
+pub const CHECKS_WAITING_MAX: usize = 16 * 1024;
+
 // ---- sessions ------------------------------------------------------------------------------
 
 /// Devices per user; a ninth drops the one seen longest ago.

@@ -181,6 +181,11 @@ pub trait Driver {
     /// Hands out nothing more of this connection until `resume`.
     fn pause(&mut self, token: Token);
 
+    /// Sends the end of the stream after what `send` has finished with, and goes on reading: a
+    /// peer that is told goodbye keeps its connection until it closes, so that unread input does
+    /// not turn the goodbye into a reset. The caller bounds the time and then calls `close`.
+    fn finish(&mut self, token: Token);
+
     /// Closes. No completion for the token comes afterwards.
     fn close(&mut self, token: Token, how: How);
 

@@ -418,6 +418,12 @@ impl Driver for Ready {
         }
     }
 
+    fn finish(&mut self, token: Token) {
+        if let Some(socket) = self.entry(token).and_then(|entry| entry.socket.as_ref()) {
+            let _peer_was_faster = socket.shutdown(Shutdown::Write);
+        }
+    }
+
     fn close(&mut self, token: Token, how: How) {
         let Some(mut socket) = self.release(token) else { return };
         // Errors here mean that the peer was faster; the connection is gone either way. Closing

@@ -8,6 +8,7 @@ use crate::log::{At, Kind, Record};
 use crate::path::session::{DEVICE_DROPPED, remove_device};
 use crate::path::store::{note_pair, release_acked};
 use crate::state::inbox::Entry;
+use crate::state::placement::Placement;
 use crate::state::window::{Answer, Outcome};
 use crate::state::Tables;
 use wire::Refusal;
@@ -20,9 +21,27 @@ pub enum ReplayError {
     TooManyUsers,
 }
 
+/// Shows a record to the homes that need it; `tables` holds those of all shards.
+///
+/// # Errors
+/// The tables are too small for what the log holds.
+pub fn record(
+    tables: &mut [Tables],
+    placement: Placement,
+    at: At,
+    record: &Record<'_>,
+) -> Result<(), ReplayError> {
+    if let Some(id) = stream_of(record) {
+        stream(&mut tables[placement.home(id)], at, record)?;
+    }
+    if let Some(id) = sender_of(record) {
+        answer(&mut tables[placement.home(id)], record);
+    }
+    Ok(())
+}
+
 /// Whose home must see this record as a part of its stream.
-#[must_use]
-pub fn stream_of(record: &Record<'_>) -> Option<u64> {
+fn stream_of(record: &Record<'_>) -> Option<u64> {
     match record.kind {
         Kind::Message | Kind::OwnCopy | Kind::Device | Kind::Cursor | Kind::ReadMark => {
             Some(record.stream)
@@ -32,8 +51,7 @@ pub fn stream_of(record: &Record<'_>) -> Option<u64> {
 }
 
 /// Whose home must see this record as an answer it may have to give again.
-#[must_use]
-pub fn sender_of(record: &Record<'_>) -> Option<u64> {
+fn sender_of(record: &Record<'_>) -> Option<u64> {
     match record.kind {
         Kind::Message | Kind::OwnCopy | Kind::Refusal => Some(record.sender),
         _ => None,
@@ -41,10 +59,7 @@ pub fn sender_of(record: &Record<'_>) -> Option<u64> {
 }
 
 /// Replays a record of a stream whose home this is.
-///
-/// # Errors
-/// The tables are too small for what the log holds.
-pub fn stream(tables: &mut Tables, at: At, record: &Record<'_>) -> Result<(), ReplayError> {
+fn stream(tables: &mut Tables, at: At, record: &Record<'_>) -> Result<(), ReplayError> {
     let user = tables.users.find_or_add(record.stream).ok_or(ReplayError::TooManyUsers)?;
     match record.kind {
         Kind::Message | Kind::OwnCopy => append(tables, user, at, record),
@@ -109,7 +124,7 @@ fn read_mark(tables: &mut Tables, user: u32, record: &Record<'_>) {
 }
 
 /// Replays a record as the answer to its sender's `Send`.
-pub fn answer(tables: &mut Tables, record: &Record<'_>) {
+fn answer(tables: &mut Tables, record: &Record<'_>) {
     let Some(user) = tables.users.find(record.sender) else { return };
     let Some(index) = tables.users.device_of(user, record.device) else { return };
     let device = tables.users.device_mut(index);

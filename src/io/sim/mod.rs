@@ -195,6 +195,12 @@ impl Driver for Sim {
         }
     }
 
+    fn finish(&mut self, token: Token) {
+        if let Some(conn) = self.conn(token) {
+            self.net.finish(&conn.socket);
+        }
+    }
+
     fn close(&mut self, token: Token, how: How) {
         if let Some(conn) = self.release(token) {
             self.net.close(&conn.socket, how);

@@ -239,6 +239,13 @@ impl SimNet {
     }
 
     /// The server closes.
+    pub(super) fn finish(&self, socket: &SimSocket) {
+        let mut inner = self.inner.borrow_mut();
+        let due = inner.arrival(socket.link, Side::Server);
+        let link = &mut inner.links[socket.link];
+        link.to_client.end = link.to_client.end.or(Some(due));
+    }
+
     pub(super) fn close(&self, socket: &SimSocket, how: How) {
         let mut inner = self.inner.borrow_mut();
         let due = inner.arrival(socket.link, Side::Server);
