@@ -75,7 +75,8 @@ pub enum Completion<'a, S> {
     },
     /// Bytes arrived, at least one.
     Data(Token, &'a mut [u8]),
-    /// All of the buffer has left; here it is back. Its contents mean nothing any more.
+    /// All of the buffer has left for the system (which says nothing about the peer); here it is
+    /// back. Its contents mean nothing any more.
     Sent(Token, Vec<u8>),
     /// The connection is gone.
     Closed(Token, Closed),

@@ -302,7 +302,9 @@ impl ClientEnd {
         let mut inner = self.net.inner.borrow_mut();
         let due = inner.arrival(self.link, Side::Client);
         let pipe = &mut inner.links[self.link].to_server;
-        pipe.end = pipe.end.or(Some(due));
+        if pipe.reset.is_none() {
+            pipe.end = pipe.end.or(Some(due));
+        }
     }
 
     /// Closes in order: the server gets all that was written, then the end.
