@@ -20,8 +20,8 @@ pub enum Unit<'a> {
     Ping(&'a [u8]),
     /// The peer says goodbye on the WebSocket layer.
     Close(u16),
-    /// Not the protocol; say so and close.
-    Bad(Parting, String),
+    /// Not the protocol; say so (with this close code on a WebSocket) and close.
+    Bad(Parting, u16, String),
     /// Not even a handshake; this HTTP response says why.
     NotUpgraded(&'static str),
 }
@@ -39,7 +39,7 @@ pub fn next<'a>(
     let policy = Policy { frame_bytes_max, origins: &rules.origins };
     match conn.parser.next(input, assembly, &policy) {
         Ok((used, event)) => (used, unit(event)),
-        Err(error) => (0, refused(&error)),
+        Err(error) => (0, refused(error)),
     }
 }
 
@@ -52,14 +52,17 @@ fn unit(event: Event<'_>) -> Unit<'_> {
         Event::Close { code } => Unit::Close(code),
         Event::Frame(bytes) => match ClientFrame::decode(bytes) {
             Ok(frame) => Unit::Frame(frame),
-            Err(error) => Unit::Bad(Parting::BadFrame, error.to_string()),
+            Err(error) => {
+                let parting = Parting::BadFrame;
+                Unit::Bad(parting, parting.close_code(), error.to_string())
+            }
         },
     }
 }
 
-fn refused<'a>(error: &FrameError) -> Unit<'a> {
+fn refused<'a>(error: FrameError) -> Unit<'a> {
     match error.http_response() {
         Some(response) => Unit::NotUpgraded(response),
-        None => Unit::Bad(error.parting(), error.to_string()),
+        None => Unit::Bad(error.parting(), error.close_code(), error.to_string()),
     }
 }

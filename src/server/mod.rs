@@ -186,7 +186,7 @@ fn recover(
     if found.records > 0 {
         eprintln!("myriad: recovered {} records from {}", found.records, folder.display());
     }
-    let epoch = log::next_epoch(recovered.highest_epoch(), wall_ms());
+    let epoch = log::next_epoch(recovered.highest_epoch, wall_ms());
     let wakes = bells.iter().map(|bell| Arc::clone(bell) as Arc<dyn Wake>).collect();
     let (stages, committer) = recovered.start(epoch, wakes).map_err(|error| fail(&error))?;
     last_seen::load(&folder, |user, seconds| {
@@ -210,7 +210,7 @@ fn catch_signals() -> std::io::Result<Arc<AtomicBool>> {
 fn announce(config: &Config, listen: std::net::SocketAddr, sizes: &Sizes) {
     let line = serde_json::json!({
         "listen": listen.to_string(),
-        "driver": config.driver.to_string(),
+        "driver": config.driver.name(),
         "shards": config.shards,
         "pid": std::process::id(),
     });

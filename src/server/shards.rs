@@ -68,8 +68,7 @@ pub(super) fn start(start: Start<'_>) -> Result<Running, ServeError> {
     };
     let pieces = drivers.into_iter().zip(mailboxes).zip(tables).zip(stages);
     for (me, (((driver, mailbox), tables), stage)) in pieces.enumerate() {
-        let reader = MapReader::open(&config.data)
-            .map_err(|error| ServeError::Data(config.data.clone(), error.to_string()))?;
+        let reader = MapReader::open(&config.data);
         let drain = Arc::new(Drain::default());
         running.drains.push(Arc::clone(&drain));
         let parts = Parts {

@@ -84,7 +84,7 @@ impl Threads {
 }
 
 /// A queue whose bell wakes the thread that works on it.
-fn inlet<T>(capacity: usize) -> (Arc<Inlet<T>>, Bell) {
+fn inlet<T: Send>(capacity: usize) -> (Arc<Inlet<T>>, Bell) {
     let worker: Arc<OnceLock<thread::Thread>> = Arc::default();
     let named = Arc::clone(&worker);
     let doorbell = Doorbell::new(Arc::new(move || {
@@ -102,7 +102,7 @@ struct Bell {
 }
 
 /// The body of a side thread.
-fn work<T>(stop: &AtomicBool, bell: &Bell, inlet: &Inlet<T>, mut act: impl FnMut(T)) {
+fn work<T: Send>(stop: &AtomicBool, bell: &Bell, inlet: &Inlet<T>, mut act: impl FnMut(T)) {
     let _named_once = bell.worker.set(thread::current());
     loop {
         let stopping = stop.load(Ordering::Acquire);

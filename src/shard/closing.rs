@@ -25,6 +25,17 @@ impl<S, R: Reader> Core<S, R> {
 
     /// Writes the reason now and ends the connection when it has left.
     pub(super) fn say_goodbye(&mut self, token: Token, parting: Parting, detail: &str) {
+        self.say_goodbye_as(token, parting, parting.close_code(), detail);
+    }
+
+    /// The same with the close code a WebSocket peer expects for its fault.
+    pub(super) fn say_goodbye_as(
+        &mut self,
+        token: Token,
+        parting: Parting,
+        close_code: u16,
+        detail: &str,
+    ) {
         let Some(conn) = self.tables.conns.get_mut(token) else { return };
         if conn.phase == Phase::Leaving {
             return;
@@ -38,7 +49,9 @@ impl<S, R: Reader> Core<S, R> {
         };
         let transport = conn.transport();
         if transport != Transport::Undecided {
-            self.tables.outboxes.write(token, conn, |out| wire::write_goodbye(transport, &frame, out));
+            self.tables.outboxes.write(token, conn, |out| {
+                wire::write_goodbye(transport, &frame, close_code, out);
+            });
         }
         self.leave(token);
     }

@@ -176,8 +176,8 @@ impl<S, R: Reader> Core<S, R> {
             frame::Unit::NotUpgraded(response) => {
                 outboxes.write(token, conn, |out| out.extend_from_slice(response.as_bytes()));
             }
-            frame::Unit::Bad(parting, detail) => {
-                self.say_goodbye(token, parting, &detail);
+            frame::Unit::Bad(parting, close_code, detail) => {
+                self.say_goodbye_as(token, parting, close_code, &detail);
                 return;
             }
             _ => return,
@@ -332,7 +332,7 @@ impl<S, R: Reader> Core<S, R> {
         let claims = match claims {
             Ok(claims) => claims,
             Err(error) => {
-                let expired = error.is_expired();
+                let expired = error == TokenError::Expired;
                 let parting = if expired { Parting::TokenExpired } else { Parting::TokenInvalid };
                 self.say_goodbye(token, parting, &error.to_string());
                 return;

@@ -196,8 +196,9 @@ impl Driver for Sim {
     }
 
     fn finish(&mut self, token: Token) {
+        let net = self.net.clone();
         if let Some(conn) = self.conn(token) {
-            self.net.finish(&conn.socket);
+            net.finish(&conn.socket);
         }
     }
 
