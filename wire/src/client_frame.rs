@@ -175,9 +175,9 @@ impl<'a> ClientFrame<'a> {
 
     /// The length of the frame around a body of `body_length`.
     pub(crate) fn length_around(&self, body_length: usize) -> usize {
-        let mut header = Length::default();
-        header.message(self.number(), body_length, |_| ());
-        header.0 + body_length
+        let mut length = Length::default();
+        length.message(self.number(), body_length, |_| ());
+        length.0
     }
 
     /// The second half: appends the frame whose lengths were counted.

@@ -311,12 +311,12 @@ pub(crate) trait Sink {
     /// Bytes as they are.
     fn raw(&mut self, bytes: &[u8]);
 
-    #[inline]
+    #[inline(always)]
     fn tag(&mut self, number: u32, wire_type: WireType) {
         self.varint(u64::from(number << 3 | wire_type as u32));
     }
 
-    #[inline]
+    #[inline(always)]
     fn uint64(&mut self, number: u32, value: u64) {
         if value != 0 {
             self.chosen_uint64(number, value);
@@ -324,18 +324,18 @@ pub(crate) trait Sink {
     }
 
     /// A field of a `oneof`: written even if it is 0.
-    #[inline]
+    #[inline(always)]
     fn chosen_uint64(&mut self, number: u32, value: u64) {
         self.tag(number, WireType::Varint);
         self.varint(value);
     }
 
-    #[inline]
+    #[inline(always)]
     fn boolean(&mut self, number: u32, value: bool) {
         self.uint64(number, u64::from(value));
     }
 
-    #[inline]
+    #[inline(always)]
     fn fixed64(&mut self, number: u32, value: u64) {
         if value != 0 {
             self.tag(number, WireType::Fixed64);
@@ -343,7 +343,7 @@ pub(crate) trait Sink {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn bytes(&mut self, number: u32, value: &[u8]) {
         if !value.is_empty() {
             self.tag(number, WireType::LengthDelimited);
@@ -365,7 +365,7 @@ pub(crate) trait Sink {
     }
 
     /// A sub-message, written even if it is empty.
-    #[inline]
+    #[inline(always)]
     fn message(&mut self, number: u32, length: usize, describe: impl FnOnce(&mut Self))
     where
         Self: Sized,
@@ -381,19 +381,26 @@ pub(crate) trait Sink {
 pub(crate) struct Length(pub(crate) usize);
 
 impl Sink for Length {
-    #[inline]
+    #[inline(always)]
     fn varint(&mut self, value: u64) {
         self.0 += varint_len(value);
     }
 
-    #[inline]
+    #[inline(always)]
     fn raw(&mut self, bytes: &[u8]) {
         self.0 += bytes.len();
+    }
+
+    #[inline(always)]
+    fn message(&mut self, number: u32, length: usize, _: impl FnOnce(&mut Self)) {
+        self.tag(number, WireType::LengthDelimited);
+        self.varint(length as u64);
+        self.0 += length; // counted by the caller
     }
 }
 
 /// How long a described message is.
-#[inline]
+#[inline(always)]
 pub(crate) fn length_of(describe: impl FnOnce(&mut Length)) -> usize {
     let mut length = Length::default();
     describe(&mut length);
@@ -402,49 +409,49 @@ pub(crate) fn length_of(describe: impl FnOnce(&mut Length)) -> usize {
 
 /// Writes a description into slots that [`Length`] counted before.
 pub(crate) struct Slots<'a> {
-    free: &'a mut [u8],
+    bytes: &'a mut [u8],
+    used: usize,
 }
 
 impl<'a> Slots<'a> {
     /// Makes room for `length` bytes at the end of `out`: the one place that may allocate.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn at_end_of(out: &'a mut Vec<u8>, length: usize) -> Self {
         let start = out.len();
         out.resize(start + length, 0);
-        Self { free: &mut out[start..] }
+        Self { bytes: &mut out[start..], used: 0 }
     }
 
     /// All that was counted must have been written.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn finish(self) {
-        debug_assert!(self.free.is_empty(), "a description wrote fewer bytes than it counted");
+        debug_assert_eq!(self.used, self.bytes.len(), "a description wrote less than it counted");
     }
 }
 
 impl Sink for Slots<'_> {
-    #[inline]
+    #[inline(always)]
     fn varint(&mut self, mut value: u64) {
-        let mut at = 0;
-        let free = std::mem::take(&mut self.free);
+        let mut used = self.used;
         while value >= 0x80 {
-            free[at] = (value & 0x7f) as u8 | 0x80;
+            self.bytes[used] = (value & 0x7f) as u8 | 0x80;
             value >>= 7;
-            at += 1;
+            used += 1;
         }
-        free[at] = (value & 0x7f) as u8;
-        self.free = &mut free[at + 1..];
+        self.bytes[used] = (value & 0x7f) as u8;
+        self.used = used + 1;
     }
 
-    #[inline]
+    #[inline(always)]
     fn raw(&mut self, bytes: &[u8]) {
-        let (slots, free) = std::mem::take(&mut self.free).split_at_mut(bytes.len());
-        slots.copy_from_slice(bytes);
-        self.free = free;
+        let end = self.used + bytes.len();
+        self.bytes[self.used..end].copy_from_slice(bytes);
+        self.used = end;
     }
 }
 
 /// Writes `Confirmed`; nothing if it is the default.
-#[inline]
+#[inline(always)]
 pub(crate) fn write_confirmed(sink: &mut impl Sink, number: u32, confirmed: Confirmed) {
     if confirmed != Confirmed::default() {
         let length = length_of(|sink| describe_confirmed(sink, confirmed));
@@ -452,14 +459,14 @@ pub(crate) fn write_confirmed(sink: &mut impl Sink, number: u32, confirmed: Conf
     }
 }
 
-#[inline]
+#[inline(always)]
 fn describe_confirmed(sink: &mut impl Sink, confirmed: Confirmed) {
     sink.uint64(1, confirmed.base);
     sink.fixed64(2, confirmed.map);
 }
 
 /// Writes `Stream` if there is one.
-#[inline]
+#[inline(always)]
 pub(crate) fn write_stream(sink: &mut impl Sink, number: u32, stream: Option<Stream>) {
     if let Some(stream) = stream {
         let length = length_of(|sink| write_choice(sink, [1, 2], stream));
@@ -468,7 +475,7 @@ pub(crate) fn write_stream(sink: &mut impl Sink, number: u32, stream: Option<Str
 }
 
 /// Writes the `oneof` of user and group, `numbers` being their field numbers.
-#[inline]
+#[inline(always)]
 pub(crate) fn write_choice(sink: &mut impl Sink, numbers: [u32; 2], stream: Stream) {
     match stream {
         Stream::User(user) => sink.chosen_uint64(numbers[0], user),
@@ -477,13 +484,13 @@ pub(crate) fn write_choice(sink: &mut impl Sink, numbers: [u32; 2], stream: Stre
 }
 
 /// Writes `MessageId`.
-#[inline]
+#[inline(always)]
 pub(crate) fn write_id(sink: &mut impl Sink, number: u32, id: MessageId) {
     let length = length_of(|sink| describe_id(sink, id));
     sink.message(number, length, |sink| describe_id(sink, id));
 }
 
-#[inline]
+#[inline(always)]
 fn describe_id(sink: &mut impl Sink, id: MessageId) {
     sink.uint64(1, id.sender);
     sink.uint64(2, u64::from(id.device));
@@ -491,7 +498,7 @@ fn describe_id(sink: &mut impl Sink, id: MessageId) {
 }
 
 /// Writes `Relation` if there is one.
-#[inline]
+#[inline(always)]
 pub(crate) fn write_relation(sink: &mut impl Sink, number: u32, relation: Option<Relation>) {
     if let Some(relation) = relation {
         let length = length_of(|sink| describe_relation(sink, relation));
@@ -499,14 +506,14 @@ pub(crate) fn write_relation(sink: &mut impl Sink, number: u32, relation: Option
     }
 }
 
-#[inline]
+#[inline(always)]
 fn describe_relation(sink: &mut impl Sink, relation: Relation) {
     sink.uint64(1, u64::from(relation.kind));
     write_id(sink, 2, relation.target);
 }
 
 /// Writes `Mark`.
-#[inline]
+#[inline(always)]
 pub(crate) fn write_mark(sink: &mut impl Sink, number: u32, mark: Mark) {
     sink.uint64(number, u64::from(mark.code()));
 }
