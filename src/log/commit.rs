@@ -18,17 +18,17 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::limits;
-
 use super::bell::{Bell, Sleep};
 use super::file::segment_file_name;
-use super::format::{COMMIT_HEAD_BYTES, CommitHead, FIRST_COMMIT, SegmentHead, padded};
-use super::record::{self, At, seed_of};
+use super::format::{COMMIT_HEAD_BYTES, CommitHead, padded};
+use super::record::At;
 use super::room::Shared;
+use super::segment::{Opening, Tail, length_u32, length_usize, seal_all};
 use super::settings::Settings;
 use super::staging::{Batch, Stage, StageEnds, Wake};
 use super::store::Store;
 use super::thread::Maker;
+use crate::limits;
 
 /// What a step did.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -52,56 +52,22 @@ pub enum Step {
     Failed(String),
 }
 
-/// A segment that can be appended to.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Tail {
-    pub(super) number: u32,
-    pub(super) seed: u32,
-    /// Where the next commit starts.
-    pub(super) offset: u32,
-    pub(super) bytes: u64,
-}
-
-impl Tail {
-    pub(super) fn left(&self) -> u64 {
-        self.bytes.saturating_sub(u64::from(self.offset))
-    }
-}
-
-/// Where an opened log goes on.
-#[derive(Debug)]
-pub(super) struct Opening {
-    pub(super) current: Tail,
-    pub(super) spares: VecDeque<Tail>,
-    /// Number of the next commit.
-    pub(super) sequence: u64,
-    /// Where the last commit starts.
-    pub(super) previous: At,
-    pub(super) epoch: u32,
-    /// Number of the next segment to be made.
-    pub(super) next_segment: u32,
-    /// Segments there are.
-    pub(super) segments: u64,
-    /// Highest time of a record.
-    pub(super) time_ms: u64,
-}
-
 /// The one writer of the log.
 pub struct Committer<S> {
     pub(super) store: S,
-    settings: Settings,
+    pub(super) settings: Settings,
     pub(super) shared: Arc<Shared>,
     ends: Vec<StageEnds>,
     wakes: Vec<Arc<dyn Wake>>,
     woken: Vec<bool>,
-    log: Opening,
+    pub(super) log: Opening,
     pending: VecDeque<(usize, Batch)>,
     pending_bytes: u64,
     pending_urgent: bool,
     /// When the oldest pending batch was gathered.
     pending_since_us: u64,
     buffer: Vec<u8>,
-    now_us: u64,
+    pub(super) now_us: u64,
     /// When the last commit ended; `None`: never, or it is to be noted at the next step.
     ended_us: Option<u64>,
     just_committed: bool,
@@ -109,10 +75,10 @@ pub struct Committer<S> {
     behind: bool,
     /// Commit at once, whatever the pace.
     hurry: bool,
-    maker: Option<Maker>,
-    retry_us: u64,
-    create_error: Option<String>,
-    error: Option<String>,
+    pub(super) maker: Option<Maker>,
+    pub(super) retry_us: u64,
+    pub(super) create_error: Option<String>,
+    pub(super) error: Option<String>,
 }
 
 impl<S> fmt::Debug for Committer<S> {
@@ -186,38 +152,6 @@ impl<S: Store> Committer<S> {
         }
     }
 
-    /// Makes the next segment ready if there is none. `step` calls it; in the committer thread the
-    /// slow part runs on a thread beside it. Without room it tries again a second later.
-    pub fn preallocate(&mut self) {
-        if !self.log.spares.is_empty() || self.error.is_some() {
-            return;
-        }
-        if let Some(maker) = &mut self.maker
-            && let Some((segment, result)) = maker.take_made()
-        {
-            return self.adopt(segment, result);
-        }
-        if self.now_us < self.retry_us || self.maker.as_ref().is_some_and(Maker::is_busy) {
-            return;
-        }
-        let Some(next) = self.log.next_segment.checked_add(1) else {
-            return self.block("segment numbers are used up".to_owned());
-        };
-        if let Some(bytes_max) = self.settings.log_bytes_max
-            && (self.log.segments + 1) * self.settings.segment_bytes > bytes_max
-        {
-            return self.block(format!("the log may not grow beyond {bytes_max} bytes"));
-        }
-        let segment = self.log.next_segment;
-        self.log.next_segment = next;
-        if let Some(maker) = &mut self.maker {
-            maker.want(segment, self.settings.segment_bytes);
-        } else {
-            let result = self.store.create(segment, self.settings.segment_bytes);
-            self.adopt(segment, result);
-        }
-    }
-
     /// Wakes the thread that runs this committer, and stops it.
     #[must_use]
     pub fn bell(&self) -> Arc<Bell> {
@@ -284,7 +218,7 @@ impl<S: Store> Committer<S> {
     }
 
     /// Bytes of `tail` that may be granted; the rest may be wasted at its end (`room`).
-    fn usable(&self, tail: &Tail) -> u64 {
+    pub(super) fn usable(&self, tail: &Tail) -> u64 {
         tail.left().saturating_sub(self.settings.batch_cost_max())
     }
 
@@ -390,42 +324,6 @@ impl<S: Store> Committer<S> {
         }
     }
 
-    fn adopt(&mut self, segment: u32, result: io::Result<()>) {
-        let head = SegmentHead {
-            segment,
-            epoch: self.log.epoch,
-            generation: generation(self.log.epoch, segment, self.store.salt()),
-            bytes: self.settings.segment_bytes,
-            time_ms: self.log.time_ms,
-        };
-        match result.and_then(|()| write_head(&mut self.store, &head)) {
-            Ok(tail) => {
-                self.log.segments += 1;
-                self.log.spares.push_back(tail);
-                self.shared.add(self.usable(&tail));
-                if self.shared.is_blocked() {
-                    self.shared.block(false);
-                    self.create_error = None;
-                    self.wake_all();
-                }
-            }
-            Err(error) => {
-                // If it is there without a head, recovery takes it for what it is.
-                let _ = self.store.remove(segment);
-                self.block(format!("making {}: {error}", segment_file_name(segment)));
-            }
-        }
-    }
-
-    fn block(&mut self, error: String) {
-        self.retry_us = self.now_us + limits::SEGMENT_RETRY_MS * 1000;
-        self.create_error = Some(error);
-        if !self.shared.is_blocked() {
-            self.shared.block(true);
-            self.wake_all();
-        }
-    }
-
     #[allow(clippy::needless_pass_by_value, reason = "the error ends here")]
     fn fail(&mut self, error: io::Error) -> Step {
         let name = segment_file_name(self.log.current.number);
@@ -436,39 +334,11 @@ impl<S: Store> Committer<S> {
         Step::Failed(error)
     }
 
-    fn wake_all(&self) {
+    pub(super) fn wake_all(&self) {
         for wake in &self.wakes {
             wake.wake();
         }
     }
-}
-
-/// Fills in the checksum of each record of a commit that starts at `offset`.
-pub(super) fn seal_all(seed: u32, offset: u32, commit: &mut [u8]) {
-    let mut at = COMMIT_HEAD_BYTES;
-    while at < commit.len() {
-        let sealed = record::seal(seed, offset + length_u32(at), &mut commit[at..]);
-        // These are bytes this process has just encoded.
-        let Ok(padded) = sealed else { panic!("a staged record is malformed: {sealed:?}") };
-        at += padded;
-    }
-}
-
-/// What tells this use of a segment from all others.
-pub(super) fn generation(epoch: u32, segment: u32, salt: u64) -> u64 {
-    (u64::from(epoch) << 32 | u64::from(segment)) ^ salt
-}
-
-/// Writes the head of a segment and syncs it: from now on commits may follow.
-pub(super) fn write_head<S: Store>(store: &mut S, head: &SegmentHead) -> io::Result<Tail> {
-    store.write_at(head.segment, 0, &head.encode())?;
-    store.sync(head.segment)?;
-    Ok(Tail {
-        number: head.segment,
-        seed: seed_of(head.generation),
-        offset: FIRST_COMMIT,
-        bytes: head.bytes,
-    })
 }
 
 fn earlier(one: Option<u64>, other: Option<u64>) -> Option<u64> {
@@ -476,14 +346,4 @@ fn earlier(one: Option<u64>, other: Option<u64>) -> Option<u64> {
         (Some(one), Some(other)) => Some(one.min(other)),
         (one, other) => one.or(other),
     }
-}
-
-/// A length within a segment; segments are smaller than 4 GiB.
-pub(super) fn length_u32(length: usize) -> u32 {
-    u32::try_from(length).unwrap_or(u32::MAX)
-}
-
-/// A length within a segment.
-pub(super) fn length_usize(length: u64) -> usize {
-    usize::try_from(length).unwrap_or(usize::MAX)
 }

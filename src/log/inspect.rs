@@ -10,7 +10,8 @@ use std::path::Path;
 use super::file::{FileStore, OpenError};
 use super::format::FIRST_COMMIT;
 use super::record::{At, Kind, Record};
-use super::scan::{RecoverError, Report, Scan, read_tail, scan};
+use super::report::{RecoverError, Report};
+use super::scan::{Scan, read_tail, scan};
 
 /// Which records to print.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -105,10 +106,7 @@ pub fn verify(dir: &Path) -> Result<VerifyReport, InspectError> {
     Ok(VerifyReport { report: found.report, spares, in_use })
 }
 
-fn read_all(
-    dir: &Path,
-    visit: &mut dyn FnMut(At, &Record<'_>),
-) -> Result<Scan, InspectError> {
+fn read_all(dir: &Path, visit: &mut dyn FnMut(At, &Record<'_>)) -> Result<Scan, InspectError> {
     let store = FileStore::open_read_only(dir)?;
     let found = scan(&store, visit)?;
     if let Some((index, end)) = found.end {

@@ -37,12 +37,16 @@ mod partition;
 mod reader;
 mod record;
 mod recovery;
+mod report;
 mod room;
 mod scan;
+mod segment;
 mod settings;
+mod spare;
 mod staging;
 mod store;
 mod thread;
+mod whole;
 
 pub use bell::Bell;
 pub use commit::{Committer, Step};
@@ -59,7 +63,7 @@ pub use record::{
     encoded_bytes,
 };
 pub use recovery::{Recovered, recover};
-pub use scan::{Corrupt, RecoverError, Report};
+pub use report::{Corrupt, RecoverError, Report};
 pub use settings::Settings;
 pub use staging::{Health, Lane, Placed, Refused, Stage, Ticket, Wake};
 pub use store::{Creator, Store};

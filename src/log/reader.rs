@@ -3,7 +3,6 @@
 //! Owner: each shard has a reader of its own. Everything handed out has been verified against the
 //! generation of its segment, so a stale or wrong place gives `None`, never another's message.
 
-use super::commit::length_usize;
 use super::format::{FIRST_COMMIT, SEGMENT_HEAD_BYTES, SegmentHead};
 use super::record::{self, At, Kind, RECORD_BYTES_MAX, RECORD_HEADER_BYTES, Record, seed_of};
 use super::store::Store;
@@ -66,7 +65,7 @@ impl<S: Store> Reader for StoreReader<S> {
         if count < RECORD_HEADER_BYTES {
             return None;
         }
-        let length = length_usize(record::take_u32(&self.scratch, record::BYTES).into());
+        let length = record::take_u32(&self.scratch, record::BYTES) as usize;
         if !(RECORD_HEADER_BYTES..=RECORD_BYTES_MAX).contains(&length) {
             return None;
         }

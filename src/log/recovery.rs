@@ -29,20 +29,16 @@ use std::fmt;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
-use super::commit::{
-    Committer, Opening, Tail, generation, length_u32, length_usize, seal_all, write_head,
-};
+use super::commit::Committer;
 use super::format::{COMMIT_HEAD_BYTES, CommitHead, FIRST_COMMIT, SegmentHead, padded};
 use super::record::{self, At, Kind, Record};
-use super::scan::{
-    Commit, Found, RecoverError, Report, Scan, failed, read_commit, read_tail, scan,
-};
+use super::report::{RecoverError, Report, failed};
+use super::scan::{Scan, read_tail, scan};
+use super::segment::{Opening, Tail, finish, generation, length_u32, wipe, write_head};
 use super::settings::Settings;
 use super::staging::{Stage, Wake};
 use super::store::Store;
-
-/// Bytes wiped with one write.
-const WIPE_BYTES: usize = 256 * 1024;
+use super::whole::{Commit, Found, read_commit};
 
 /// Where the log goes on.
 #[derive(Clone, Debug)]
@@ -101,17 +97,59 @@ pub fn recover<S: Store>(
 ) -> Result<(Recovered<S>, Report), RecoverError> {
     settings.check().map_err(RecoverError::Settings)?;
     let mut scan = scan(&store, visit)?;
+    let Sorted { all, mut dead, mut spares } = sort(&store, &scan, settings)?;
+    let highest = all.last().copied().unwrap_or(0);
+    let mut next_segment = highest.checked_add(1).ok_or_else(|| {
+        failed("choosing a segment", io::Error::other("segment numbers are used up"))
+    })?;
+    let in_use = (all.len() - dead.len()) as u64;
+    let fresh = match spares.pop_front() {
+        Some(spare) => Ok(spare),
+        None => make(&mut store, settings, next_segment, in_use).inspect(|_| next_segment += 1),
+    };
+    let made = u64::from(next_segment > highest + 1);
+    let plan = plan(&mut scan, settings, fresh)?;
+    visit_tail(&store, &scan, &plan, visit)?;
+    if let Plan::Fresh { carried: Some(carried), .. } = &plan
+        && carried.from == FIRST_COMMIT
+    {
+        dead.push(carried.found.head.segment);
+    }
+    let recovered = Recovered {
+        store,
+        settings: *settings,
+        plan,
+        last: scan.last.take(),
+        segments: all.len() as u64 + made - dead.len() as u64,
+        spares: spares.into(),
+        dead,
+        soiled: std::mem::take(&mut scan.soiled),
+        next_segment,
+        time_ms: scan.report.last_time_ms,
+        highest_epoch: scan.report.highest_epoch,
+    };
+    Ok((recovered, scan.report))
+}
+
+/// The segments by what can be done with them.
+struct Sorted {
+    /// Every one, in order.
+    all: Vec<u32>,
+    /// Nothing in it counts, and it cannot be used.
+    dead: Vec<u32>,
+    /// Nothing in it counts, and it can be used next.
+    spares: VecDeque<u32>,
+}
+
+fn sort<S: Store>(store: &S, scan: &Scan, settings: &Settings) -> Result<Sorted, RecoverError> {
     let ended = scan.end.map_or(0, |(index, _)| scan.found[index].head.segment);
-    let all = scan.found.iter().map(|found| found.head.segment).chain(scan.blank.iter().copied());
-    let mut all: Vec<u32> = all.collect();
+    let mut all: Vec<u32> = scan.found.iter().map(|found| found.head.segment).collect();
+    all.extend(&scan.blank);
     all.sort_unstable();
-    let mut dead = Vec::new();
-    let mut spares = VecDeque::new();
+    let (mut dead, mut spares) = (Vec::new(), VecDeque::new());
     for segment in all.iter().copied() {
-        let counts = scan.found.iter().any(|found| {
-            found.head.segment == segment && found.first.is_some() && !is_void(&scan, found)
-        });
-        if counts {
+        let mut found = scan.found.iter().filter(|found| found.head.segment == segment);
+        if found.any(|found| found.first.is_some() && !is_void(scan, found)) {
             continue;
         }
         let bytes = store.bytes(segment).map_err(|error| failed("asking for a size", error))?;
@@ -121,37 +159,7 @@ pub fn recover<S: Store>(
             dead.push(segment);
         }
     }
-    let highest = all.last().copied().unwrap_or(0);
-    let segments = (all.len() - dead.len()) as u64;
-    let mut next_segment = highest.checked_add(1).ok_or_else(|| {
-        failed("choosing a segment", io::Error::other("segment numbers are used up"))
-    })?;
-    let fresh = match spares.pop_front() {
-        Some(spare) => Ok(spare),
-        None => make(&mut store, settings, next_segment, segments).inspect(|_| next_segment += 1),
-    };
-    let plan = plan(&mut scan, settings, fresh)?;
-    visit_tail(&store, &scan, &plan, visit)?;
-    if let Plan::Fresh { carried: Some(carried), .. } = &plan
-        && carried.from == FIRST_COMMIT
-    {
-        dead.push(carried.found.head.segment);
-    }
-    let made = u64::from(next_segment > highest + 1);
-    let recovered = Recovered {
-        store,
-        settings: *settings,
-        segments: (all.len() as u64 + made) - dead.len() as u64,
-        plan,
-        last: scan.last.take(),
-        spares: spares.into(),
-        dead,
-        soiled: std::mem::take(&mut scan.soiled),
-        next_segment,
-        time_ms: scan.report.last_time_ms,
-        highest_epoch: scan.report.highest_epoch,
-    };
-    Ok((recovered, scan.report))
+    Ok(Sorted { all, dead, spares })
 }
 
 /// Whether every commit of a segment is void: the next one that counts starts with the same.
@@ -250,7 +258,9 @@ impl<S: Store> Recovered<S> {
         let last = self.last.take();
         let (mut current, mut previous) = match self.plan.clone() {
             Plan::Fresh { segment, carried } => self.start_fresh(segment, epoch, carried)?,
-            Plan::InPlace { found, offset } => self.start_in_place(&found, offset, last.as_ref())?,
+            Plan::InPlace { found, offset } => {
+                self.start_in_place(&found, offset, last.as_ref())?
+            }
         };
         let sequence = last.as_ref().map_or(1, |last| last.head.sequence + 1);
         let head = CommitHead { sequence, previous, epoch, count: 1, body_bytes: 0 };
@@ -297,7 +307,8 @@ impl<S: Store> Recovered<S> {
             if !matches!(read, Ok(Ok(()))) {
                 return Err(io::Error::other("the log reads differently the second time"));
             }
-            let head = CommitHead { previous: previous.unwrap_or(commit.head.previous), ..commit.head };
+            let head =
+                CommitHead { previous: previous.unwrap_or(commit.head.previous), ..commit.head };
             let bytes = finish(&tail, head, &mut commit.bytes);
             if previous.is_none() {
                 first = std::mem::take(&mut commit.bytes);
@@ -361,25 +372,4 @@ impl<S: Store> Recovered<S> {
         tail.offset += taken;
         Ok(at)
     }
-}
-
-/// Seals a commit that goes to the end of `tail`, whose head and unsealed records are in `bytes`,
-/// and pads it; returns the length.
-fn finish(tail: &Tail, head: CommitHead, bytes: &mut Vec<u8>) -> u32 {
-    seal_all(tail.seed, tail.offset, bytes);
-    head.encode(tail.seed, tail.offset, bytes);
-    bytes.resize(length_usize(head.padded_bytes()), 0);
-    length_u32(bytes.len())
-}
-
-/// Writes zeros from `from` to the end of a segment.
-fn wipe<S: Store>(store: &mut S, segment: u32, from: u32, bytes: u64) -> io::Result<()> {
-    let zeros = vec![0_u8; WIPE_BYTES];
-    let mut start = u64::from(from);
-    while start < bytes {
-        let piece = length_usize(bytes - start).min(zeros.len());
-        store.write_at(segment, start, &zeros[..piece])?;
-        start += piece as u64;
-    }
-    Ok(())
 }

@@ -79,12 +79,8 @@ impl Shared {
                 return None;
             }
             let left = room - wanted;
-            match self.room.compare_exchange_weak(
-                room,
-                left,
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            ) {
+            match self.room.compare_exchange_weak(room, left, Ordering::Relaxed, Ordering::Relaxed)
+            {
                 Ok(_) => return Some(wanted),
                 Err(changed) => room = changed,
             }

@@ -18,139 +18,19 @@
 
 use std::io;
 
-use super::commit::{length_u32, length_usize};
 use super::file::segment_file_name;
 use super::format::{
     COMMIT_HEAD_BYTES, CommitHead, FIRST_COMMIT, HeadFlaw, SEGMENT_HEAD_BYTES, SegmentHead,
 };
-use super::record::{self, At, Flaw, Kind, RECORD_HEADER_BYTES, Record, seed_of};
+use super::record::{At, Flaw, Kind, Record, seed_of};
+use super::report::{Corrupt, RecoverError, Report, failed};
+use super::segment::{length_u32, length_usize};
 use super::store::Store;
+use super::whole::{Commit, Found, read, read_commit, users_in};
 use crate::limits::COMMIT_ALIGN_BYTES;
 
-/// Users named in a report of corruption at the most.
-const USERS_NAMED_MAX: usize = 64;
 /// How much is read at a time when looking for commits beyond a gap.
 const LOOK_BYTES: usize = 1024 * 1024;
-
-/// Damage to something that was durable. Nothing was changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Corrupt {
-    /// Where the damaged commit starts, or should.
-    pub at: At,
-    /// Its number, or that of the commit that is missing.
-    pub commit: u64,
-    /// What is wrong.
-    pub what: &'static str,
-    /// Users whose records are in the damaged commit, as far as they can be read.
-    pub users: Vec<u64>,
-}
-
-/// Why a log was not opened.
-#[derive(Debug, thiserror::Error)]
-pub enum RecoverError {
-    /// The disk refused.
-    #[error("{what}: {error}")]
-    Io {
-        /// What was tried.
-        what: String,
-        /// What the system said.
-        error: io::Error,
-    },
-    /// Something durable is damaged.
-    #[error(
-        "{}, byte {}: commit {} was durable and is damaged ({}); users concerned: {}. Nothing \
-         was changed: restore the file from a backup, or keep a copy and ask for help",
-        segment_file_name(.0.at.segment), .0.at.offset, .0.commit, .0.what, named(&.0.users)
-    )]
-    Corrupt(Corrupt),
-    /// A segment of another format version.
-    #[error(
-        "{} has format version {version}, this program reads version {}; use the program that \
-         wrote it",
-        segment_file_name(*.segment), super::FORMAT_VERSION
-    )]
-    Version {
-        /// The segment.
-        segment: u32,
-        /// Its version.
-        version: u32,
-    },
-    /// A whole record of a kind this version does not know.
-    #[error(
-        "{}, byte {}: a record of the unknown kind {kind}; a newer program wrote it, use that one",
-        segment_file_name(.at.segment), .at.offset
-    )]
-    Newer {
-        /// The record.
-        at: At,
-        /// Its kind.
-        kind: u8,
-    },
-    /// The settings do not fit together or not to the log.
-    #[error("the settings of the log: {0}")]
-    Settings(String),
-}
-
-fn named(users: &[u64]) -> String {
-    if users.is_empty() {
-        return "unknown".to_owned();
-    }
-    users.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")
-}
-
-/// What reading a log found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Report {
-    /// Segments with at least one commit that counts.
-    pub segments: u64,
-    /// Commits that count.
-    pub commits: u64,
-    /// Records in them.
-    pub records: u64,
-    /// Bytes of these commits, padding included.
-    pub bytes: u64,
-    /// Highest epoch of anything: heads, commits, positions, epoch records.
-    pub highest_epoch: u32,
-    /// Highest time of a record or head, milliseconds since 1970.
-    pub last_time_ms: u64,
-    /// Where a commit that was never finished starts, if there is one; it was never announced.
-    pub torn: Option<At>,
-    /// No fresh segment could be had: why. The log goes on in its last one.
-    pub full: Option<String>,
-}
-
-/// A segment with a valid head.
-#[derive(Clone, Debug)]
-pub(super) struct Found {
-    pub(super) head: SegmentHead,
-    pub(super) seed: u32,
-    /// Number of its first commit, if that is whole.
-    pub(super) first: Option<u64>,
-}
-
-/// A commit in memory.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Commit {
-    pub(super) at: At,
-    pub(super) seed: u32,
-    pub(super) head: CommitHead,
-    /// Head and records, without the padding to a page.
-    pub(super) bytes: Vec<u8>,
-}
-
-impl Commit {
-    /// Hands out the records as if the commit started at `at`. The commit has been verified.
-    pub(super) fn visit(&self, at: At, visit: &mut dyn FnMut(At, &Record<'_>)) {
-        let mut start = COMMIT_HEAD_BYTES;
-        while start < self.bytes.len() {
-            let bytes = &self.bytes[start..];
-            let Ok((length, padded)) = record::extent(bytes, RECORD_HEADER_BYTES) else { return };
-            let Ok(record) = record::parse(&bytes[..length]) else { return };
-            visit(At { segment: at.segment, offset: at.offset + length_u32(start) }, &record);
-            start += padded;
-        }
-    }
-}
 
 /// What is known of a log after reading it.
 #[derive(Debug, Default)]
@@ -385,12 +265,7 @@ struct Seen {
     beyond: Option<u64>,
 }
 
-fn look<S: Store>(
-    store: &S,
-    found: &Found,
-    from: u32,
-    due: u64,
-) -> Result<Seen, RecoverError> {
+fn look<S: Store>(store: &S, found: &Found, from: u32, due: u64) -> Result<Seen, RecoverError> {
     let mut seen = Seen { trace: false, beyond: None };
     let mut buffer = vec![0_u8; LOOK_BYTES.min(length_usize(found.head.bytes))];
     let mut start = u64::from(from);
@@ -414,69 +289,6 @@ fn look<S: Store>(
     Ok(seen)
 }
 
-/// Reads the commit at `offset` into `commit` and verifies it. On a flaw `commit` holds what was
-/// read, for a report.
-pub(super) fn read_commit<S: Store>(
-    store: &S,
-    found: &Found,
-    offset: u32,
-    commit: &mut Commit,
-) -> Result<Result<(), Flaw>, RecoverError> {
-    let segment = found.head.segment;
-    let left = found.head.bytes.saturating_sub(u64::from(offset));
-    commit.at = At { segment, offset };
-    commit.seed = found.seed;
-    commit.head = CommitHead::default();
-    commit.bytes.clear();
-    commit.bytes.resize(length_usize(left.min(COMMIT_ALIGN_BYTES as u64)), 0);
-    let count = read(store, segment, u64::from(offset), &mut commit.bytes)?;
-    if count < COMMIT_HEAD_BYTES {
-        return Ok(Err(Flaw::Nothing));
-    }
-    let head = match CommitHead::decode(found.seed, offset, &commit.bytes) {
-        Ok(head) => head,
-        Err(flaw) => return Ok(Err(flaw)),
-    };
-    if head.padded_bytes() > left {
-        return Ok(Err(Flaw::Damaged));
-    }
-    commit.head = head;
-    let whole = COMMIT_HEAD_BYTES + head.body_bytes as usize;
-    let first = commit.bytes.len().min(whole);
-    commit.bytes.resize(whole, 0);
-    if first < whole {
-        let rest = u64::from(offset) + first as u64;
-        read(store, segment, rest, &mut commit.bytes[first..])?;
-    }
-    Ok(verify_records(found.seed, commit))
-}
-
-/// Every record must verify, and there must be as many as the head says.
-fn verify_records(seed: u32, commit: &mut Commit) -> Result<(), Flaw> {
-    let (mut start, mut count) = (COMMIT_HEAD_BYTES, 0);
-    while start < commit.bytes.len() {
-        let offset = commit.at.offset + length_u32(start);
-        let (record, padded) = match record::decode(seed, offset, &commit.bytes[start..]) {
-            Ok(decoded) => decoded,
-            Err(Flaw::Newer(kind)) => {
-                commit.at.offset = offset;
-                return Err(Flaw::Newer(kind));
-            }
-            Err(_) => return Err(Flaw::Damaged),
-        };
-        if record.kind == Kind::Commit {
-            return Err(Flaw::Damaged);
-        }
-        start += padded;
-        count += 1;
-    }
-    if start == commit.bytes.len() && count == commit.head.count {
-        Ok(())
-    } else {
-        Err(Flaw::Damaged)
-    }
-}
-
 fn count(report: &mut Report, commit: &Commit) {
     report.commits += 1;
     report.records += u64::from(commit.head.count);
@@ -491,40 +303,6 @@ fn count(report: &mut Report, commit: &Commit) {
         report.highest_epoch = report.highest_epoch.max(epoch);
         report.last_time_ms = report.last_time_ms.max(record.time_ms);
     });
-}
-
-/// The users a damaged commit concerns, as far as its records' lengths still lead from one to the
-/// next. Unverified: for people only.
-fn users_in(commit: &Commit) -> Vec<u64> {
-    let mut users = Vec::new();
-    let mut start = COMMIT_HEAD_BYTES;
-    while start < commit.bytes.len() && users.len() < USERS_NAMED_MAX {
-        let bytes = &commit.bytes[start..];
-        let Ok((length, padded)) = record::extent(bytes, RECORD_HEADER_BYTES) else { break };
-        if let Ok(record) = record::parse(&bytes[..length])
-            && record.stream_kind == 1
-            && !users.contains(&record.stream)
-        {
-            users.push(record.stream);
-        }
-        start += padded;
-    }
-    users
-}
-
-fn read<S: Store>(
-    store: &S,
-    segment: u32,
-    offset: u64,
-    out: &mut [u8],
-) -> Result<usize, RecoverError> {
-    store
-        .read_at(segment, offset, out)
-        .map_err(|error| failed(&format!("reading {}", segment_file_name(segment)), error))
-}
-
-pub(super) fn failed(what: &str, error: io::Error) -> RecoverError {
-    RecoverError::Io { what: what.to_owned(), error }
 }
 
 fn newer(commit: &Commit, kind: u8) -> RecoverError {

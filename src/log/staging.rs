@@ -289,9 +289,9 @@ impl Stage {
 fn grant(shared: &Shared, lease: &mut u64, lane: Lane, bytes: u64) -> Result<(), Refused> {
     if *lease < bytes {
         let missing = bytes - *lease;
-        let leased = shared.lease(missing, false).or_else(|| {
-            (lane == Lane::Reserve).then(|| shared.lease(missing, true)).flatten()
-        });
+        let leased = shared
+            .lease(missing, false)
+            .or_else(|| (lane == Lane::Reserve).then(|| shared.lease(missing, true)).flatten());
         match leased {
             Some(leased) => *lease += leased,
             None if shared.has_failed() => return Err(Refused::Failed),
