@@ -108,6 +108,21 @@ pub const RECEIVE_BYTES: usize = 256 * 1024;
 /// The longest a shard sleeps.
 pub const SLEEP_MS_MAX: u64 = 1_000;
 
+// ---- the drivers ---------------------------------------------------------------------------
+
+/// Connections accepted in one turn at the most, so that a connection storm leaves time for those
+/// who are already in.
+pub const ACCEPTS_PER_TURN_MAX: usize = 512;
+/// How long accepting rests when the system has no descriptor or memory for another connection.
+pub const ACCEPT_PAUSE_MS: u64 = 100;
+/// Full receive areas of input that an orderly close throws away at the most, so that what the
+/// peer sent unasked does not turn the end of the stream into a reset.
+pub const CLOSE_READS_MAX: usize = 4;
+/// Sent bytes that the peer's host leaves un-acknowledged for so long end the connection (Linux;
+/// elsewhere the system's own limit does, some minutes). Above [`ACK_TIMEOUT_MS`], which is the
+/// rule for clients that live but do not answer.
+pub const USER_TIMEOUT_MS: u64 = 60_000;
+
 // ---- the log -------------------------------------------------------------------------------
 
 /// Size of one segment of the log.
@@ -134,4 +149,5 @@ const _: () = assert!(OUTBOX_BYTES_MAX > OUTBOX_BYTES_HIGH + FRAME_BYTES_MAX);
 const _: () = assert!(BATCH_BYTES_MAX > 2 * FRAME_BYTES_MAX);
 const _: () = assert!(SEGMENT_BYTES > 8 * BATCH_BYTES_MAX as u64);
 const _: () = assert!(UNCONFIRMED_IDS_MAX == u64::BITS as u64);
+const _: () = assert!(USER_TIMEOUT_MS > ACK_TIMEOUT_MS);
 const _: () = assert!(SURPLUS_BYTES_MAX <= HELLO_BYTES_MAX);

@@ -21,8 +21,8 @@
 //!
 //! Not here: TLS, timers (the wheel), anything about frames.
 
-use super::{ACCEPT_PAUSE, ACCEPTS_PER_POLL_MAX};
 use super::{Closed, Completion, Counts, Driver, How, Next, socket};
+use crate::limits::{ACCEPT_PAUSE_MS, ACCEPTS_PER_TURN_MAX, CLOSE_READS_MAX};
 use crate::mem::Token;
 use crate::ring::Doorbell;
 use hashbrown::HashMap;
@@ -40,9 +40,6 @@ use std::time::{Duration, Instant};
 /// Kernel tokens of the driver's own sources. Slabs leave the two highest indices free.
 const WAKE: mio::Token = mio::Token(usize::MAX);
 const LISTENER: mio::Token = mio::Token(usize::MAX - 1);
-
-/// Full buffers of input that a graceful close throws away at the most.
-const CLOSE_READS_MAX: usize = 4;
 
 const _: () = assert!(usize::BITS == 64, "kernel tokens carry index and generation");
 const _: () = assert!(size_of::<Entry>() <= 16, "the budget of a connection here");
@@ -196,8 +193,8 @@ impl Ready {
 
     /// Asks the kernel and notes what it says.
     fn harvest(&mut self, timeout: Option<Duration>, events_max: usize) -> io::Result<()> {
-        if self.events_capacity != events_max {
-            self.events = Events::with_capacity(events_max.max(1));
+        if self.events_capacity < events_max {
+            self.events = Events::with_capacity(events_max);
             self.events_capacity = events_max;
         }
         match self.poll.poll(&mut self.events, timeout) {
@@ -316,7 +313,7 @@ impl Ready {
 
     /// Takes new connections, a bounded number.
     fn take_connections(&mut self, sink: &mut impl FnMut(Completion<'_, TcpStream>) -> Next) {
-        for _ in 0..ACCEPTS_PER_POLL_MAX {
+        for _ in 0..ACCEPTS_PER_TURN_MAX {
             match self.listener.accept() {
                 Ok((socket, address)) => {
                     self.counts.accepted += 1;
@@ -333,7 +330,8 @@ impl Ready {
                     if !passing.contains(&error.kind()) {
                         // No descriptors, no memory, or worse: asking again at once would spin.
                         self.counts.accept_pauses += 1;
-                        self.accept_again = Some(Instant::now() + ACCEPT_PAUSE);
+                        self.accept_again =
+                            Some(Instant::now() + Duration::from_millis(ACCEPT_PAUSE_MS));
                         return;
                     }
                 }
