@@ -15,9 +15,12 @@
 //! reordered bytes (TCP does not do that), time-outs (the shard's wheel does those), `timeout`
 //! (a simulated `poll` never sleeps).
 
+mod faults;
 mod net;
+mod pipe;
 
-pub use net::{ClientEnd, Faults, Heard, SimNet, SimSocket};
+pub use faults::Faults;
+pub use net::{ClientEnd, Heard, SimNet, SimSocket};
 
 use super::{Closed, Completion, Counts, Driver, How, Next};
 use crate::limits::ACCEPTS_PER_TURN_MAX;
