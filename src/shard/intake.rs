@@ -193,7 +193,7 @@ impl<S, R: Reader> Core<S, R> {
             (Phase::Greeting, _) => self.doom(token, Parting::HelloExpected),
             (Phase::Session, ClientFrame::Hello(_)) => self.doom(token, Parting::SecondHello),
             (Phase::Session, _) => {
-                let second = (self.now.mono_ms / 1000) as u16;
+                let second = u16::try_from(self.now.mono_ms / 1000 % 65_536).unwrap_or(0);
                 if conn.second != second {
                     (conn.second, conn.spent) = (second, 0);
                 }
@@ -313,9 +313,11 @@ impl<S, R: Reader> Core<S, R> {
     pub(super) fn checked(&mut self) {
         let Some(side) = self.side.clone() else { return };
         while let Some(checked) = side.checked.pop() {
-            let waits = self.tables.conns.get(checked.conn).is_some_and(|conn| {
-                conn.phase == Phase::Verifying || checked.hello.is_none()
-            });
+            let waits = self
+                .tables
+                .conns
+                .get(checked.conn)
+                .is_some_and(|conn| conn.phase == Phase::Verifying || checked.hello.is_none());
             if waits {
                 self.on_claims(checked.conn, checked.hello, checked.claims);
             }
