@@ -1,7 +1,8 @@
 //! RFC 6455 frames: headers, masks, control frames, close codes.
 //!
 //! Pure functions of bytes; `framing.rs` strings them together. No extension is spoken, so every
-//! RSV bit is 0. Deliberately not here: the HTTP upgrade (`handshake.rs`), fragments (`framing.rs`).
+//! RSV bit is 0. Deliberately not here: the HTTP upgrade (`handshake.rs`), fragments
+//! (`framing.rs`).
 //!
 //! ```text
 //! byte 0: FIN RSV1-3 opcode(4)   byte 1: MASK length(7)
