@@ -10,8 +10,9 @@
 //! skipped. It is stricter in two points: a known field of the wrong wire type is `Malformed`, and
 //! a number that does not fit its type is `OutOfRange` instead of being cut.
 //!
-//! Writing describes a message once as calls on a [`Sink`]; the description runs with [`Length`]
-//! to count its bytes and with [`Slots`] to write them, so length and bytes cannot disagree.
+//! Writing describes a message once as calls on a [`Sink`]. [`write_frame`] runs the description
+//! into room that is large enough for any frame of its kind and then puts the lengths before it;
+//! [`frame_length`] runs it to count.
 
 mod read;
 mod write;
@@ -21,7 +22,7 @@ pub(crate) use read::{
     read_reason, read_relation, read_stream, required, required32,
 };
 pub(crate) use write::{
-    Length, Sink, Slots, length_of, write_choice, write_confirmed, write_id, write_mark,
+    Sink, frame_length, write_choice, write_confirmed, write_frame, write_id, write_mark,
     write_relation, write_stream,
 };
 

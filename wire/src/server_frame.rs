@@ -8,10 +8,11 @@ mod read;
 
 use crate::reasons::{Parting, Refusal};
 use crate::schema::{
-    DecodeError, Length, Sink, Slots, length_of, read_envelope, write_id, write_mark,
+    DecodeError, Sink, frame_length, read_envelope, write_frame, write_id, write_mark,
     write_relation, write_stream,
 };
 use crate::types::{Mark, MessageId, Relation, Stream};
+use crate::websocket::HeaderBytes;
 
 /// A frame from the server. Borrows payload and detail.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -229,35 +230,31 @@ impl<'a> ServerFrame<'a> {
 
     /// Appends the frame's bytes to `out`, without any framing.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        let body_length = self.body_length();
-        self.encode_counted(body_length, self.length_around(body_length), out);
+        self.write(out, |_| HeaderBytes::default());
     }
 
     /// How many bytes [`encode`](Self::encode) appends.
     pub fn encoded_len(&self) -> usize {
-        self.length_around(self.body_length())
+        frame_length(self.number(), |sink| self.describe(sink))
     }
 
-    /// The first half of an encoding: the length of the body.
-    #[inline]
-    pub(crate) fn body_length(&self) -> usize {
-        length_of(|sink| self.describe(sink))
+    /// Appends what goes before a frame of such a length and the frame; returns where it begins.
+    pub(crate) fn write(
+        &self,
+        out: &mut Vec<u8>,
+        prefix_of: impl Fn(usize) -> HeaderBytes,
+    ) -> usize {
+        let variable_bytes = self.variable_bytes();
+        write_frame(out, self.number(), variable_bytes, prefix_of, |sink| self.describe(sink))
     }
 
-    /// The length of the frame around a body of `body_length`.
-    #[inline]
-    pub(crate) fn length_around(&self, body_length: usize) -> usize {
-        let mut length = Length::default();
-        length.message(self.number(), body_length, |_| ());
-        length.0
-    }
-
-    /// The second half: appends the frame whose lengths were counted.
-    #[inline]
-    pub(crate) fn encode_counted(&self, body_length: usize, length: usize, out: &mut Vec<u8>) {
-        let mut slots = Slots::at_end_of(out, length);
-        slots.message(self.number(), body_length, |sink| self.describe(sink));
-        slots.finish();
+    /// The most that payload, text or list contribute to the length.
+    fn variable_bytes(&self) -> usize {
+        match self {
+            Self::Deliver(deliver) => deliver.payload.len(),
+            Self::Goodbye(goodbye) => goodbye.detail.len(),
+            _ => 0,
+        }
     }
 
     fn number(&self) -> u32 {
@@ -333,8 +330,7 @@ fn describe_welcome(sink: &mut impl Sink, welcome: &Welcome) {
     sink.uint64(3, welcome.next_client_id);
     sink.uint64(4, u64::from(welcome.heartbeat_ms));
     let limits = welcome.limits;
-    let length = length_of(|sink| describe_limits(sink, limits));
-    sink.message(5, length, |sink| describe_limits(sink, limits));
+    sink.message(5, |sink| describe_limits(sink, limits));
     sink.uint64(6, welcome.server_time_ms);
     sink.fixed64(7, welcome.cursor);
 }
