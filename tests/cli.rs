@@ -2,6 +2,8 @@
 //!
 //! Only what ends by itself; a running server is tested in the end-to-end tests.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may stop at a surprise")]
+
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};

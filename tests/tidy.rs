@@ -4,6 +4,8 @@
 //! stands in `tests/tidy-exceptions.txt`, which may only shrink. `docs/testing.md` lists the
 //! rules for people.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may stop at a surprise")]
+
 #[path = "tidy/scan.rs"]
 mod scan;
 #[path = "tidy/tree.rs"]
