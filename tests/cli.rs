@@ -181,3 +181,12 @@ fn a_chat_without_a_usable_identity_is_refused() {
     assert_eq!(code, 2);
     assert!(err.contains("--user"), "{err}");
 }
+
+#[test]
+fn a_folder_without_a_log_is_refused() {
+    for command in ["inspect", "verify"] {
+        let (code, out, err) = run(&["log", command, "no-such-folder"]);
+        assert_eq!((code, out.as_str()), (2, ""), "{err}");
+        assert!(err.contains("no-such-folder"), "{err}");
+    }
+}
