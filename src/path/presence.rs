@@ -138,11 +138,7 @@ pub fn watch_errands(
 }
 
 /// The errands of an `AskReceipts`.
-pub fn receipt_errands(
-    tables: &Tables,
-    user: u32,
-    peers: &[u64],
-) -> impl Iterator<Item = Errand> {
+pub fn receipt_errands(tables: &Tables, user: u32, peers: &[u64]) -> impl Iterator<Item = Errand> {
     let asker = tables.users.user(user).id;
     peers.iter().take(limits::ASKED_PEERS_MAX).map(move |&peer| Errand::Receipts { asker, peer })
 }

@@ -221,9 +221,9 @@ pub fn confirm(tables: &mut Tables, device: u32, confirmed: Confirmed) {
     here.held &= !here.seen;
     let (base, seen) = (here.base, here.seen);
     let mut window = here.window;
-    tables.windows.retain(&mut window, |answer| {
-        !Confirmed { base, map: seen }.covers(answer.client_id)
-    });
+    tables
+        .windows
+        .retain(&mut window, |answer| !Confirmed { base, map: seen }.covers(answer.client_id));
     tables.users.device_mut(device).window = window;
 }
 

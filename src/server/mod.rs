@@ -70,9 +70,8 @@ pub fn run(config: Config, keys: Keys) -> Result<(), ServeError> {
 
     let listeners = socket::bind_group(config.listen, config.shards, limits::LISTEN_BACKLOG)
         .map_err(|error| ServeError::Listen(config.listen, error))?;
-    let listen = listeners[0]
-        .local_addr()
-        .map_err(|error| ServeError::Listen(config.listen, error))?;
+    let listen =
+        listeners[0].local_addr().map_err(|error| ServeError::Listen(config.listen, error))?;
 
     let log_bell = committer.bell();
     let log_thread = spawn("log", move || log::run_committer(committer))?;
@@ -160,9 +159,8 @@ fn recover(
     bells: &[Arc<LateBell>],
 ) -> Result<Recovered, ServeError> {
     let folder = config.data.clone();
-    let fail = |error: &dyn std::fmt::Display| {
-        ServeError::Recover(config.data.clone(), error.to_string())
-    };
+    let fail =
+        |error: &dyn std::fmt::Display| ServeError::Recover(config.data.clone(), error.to_string());
     let store = FileStore::open(&folder)
         .map_err(|error| ServeError::Data(config.data.clone(), error.to_string()))?;
     let settings = Settings {

@@ -313,9 +313,11 @@ impl<S, R: Reader> Core<S, R> {
     pub(super) fn checked(&mut self) {
         let Some(side) = self.side.clone() else { return };
         while let Some(checked) = side.checked.pop() {
-            let waits = self.tables.conns.get(checked.conn).is_some_and(|conn| {
-                conn.phase == Phase::Verifying || checked.hello.is_none()
-            });
+            let waits = self
+                .tables
+                .conns
+                .get(checked.conn)
+                .is_some_and(|conn| conn.phase == Phase::Verifying || checked.hello.is_none());
             if waits {
                 self.on_claims(checked.conn, checked.hello, checked.claims);
             }

@@ -255,10 +255,7 @@ impl<S, R: Reader> Core<S, R> {
         let allowed = self.slept_max_ms + limits::LATE_MS_MAX;
         self.host_ms = host.mono_ms;
         self.slept_max_ms = 0;
-        self.now = Now {
-            mono_ms: self.now.mono_ms + passed.min(allowed),
-            wall_ms: host.wall_ms,
-        };
+        self.now = Now { mono_ms: self.now.mono_ms + passed.min(allowed), wall_ms: host.wall_ms };
     }
 
     /// Nothing of this shard is on its way through the log or another shard.

@@ -56,18 +56,19 @@ impl<D: Driver, R: Reader> Shard<D, R> {
         self.core.slept_max_ms = timeout_ms;
         let core = &mut self.core;
         let mut read_clock = true;
-        let polled = self.driver.poll(Some(timeout), limits::EVENTS_PER_TURN_MAX, &mut |completion| {
-            if std::mem::take(&mut read_clock) {
-                core.set_now(clock());
-            }
-            match completion {
-                Completion::Accepted { socket, source } => core.on_accepted(socket, source),
-                Completion::Data(token, bytes) => return core.on_data(token, bytes),
-                Completion::Sent(token, buffer) => core.on_sent(token, buffer),
-                Completion::Closed(token, _) => core.on_closed(token),
-            }
-            Next::Read
-        });
+        let polled =
+            self.driver.poll(Some(timeout), limits::EVENTS_PER_TURN_MAX, &mut |completion| {
+                if std::mem::take(&mut read_clock) {
+                    core.set_now(clock());
+                }
+                match completion {
+                    Completion::Accepted { socket, source } => core.on_accepted(socket, source),
+                    Completion::Data(token, bytes) => return core.on_data(token, bytes),
+                    Completion::Sent(token, buffer) => core.on_sent(token, buffer),
+                    Completion::Closed(token, _) => core.on_closed(token),
+                }
+                Next::Read
+            });
         self.doorbell.awake();
         self.core.set_now(clock());
         polled

@@ -119,7 +119,8 @@ impl Device {
     /// Raises `base`; what lay below is forgotten.
     pub fn raise_base(&mut self, base: u64) {
         let Some(by) = base.checked_sub(self.base).filter(|by| *by > 0) else { return };
-        let shift = |map: u64| u32::try_from(by).ok().and_then(|by| map.checked_shr(by)).unwrap_or(0);
+        let shift =
+            |map: u64| u32::try_from(by).ok().and_then(|by| map.checked_shr(by)).unwrap_or(0);
         self.seen = shift(self.seen);
         self.held = shift(self.held);
         self.base = base;
@@ -296,7 +297,8 @@ mod tests {
     fn devices_hang_on_their_user_until_removed() {
         let mut users = Users::with_capacity(1);
         let user = users.find_or_add(1).unwrap();
-        let devices: Vec<u32> = (1..=3).map(|id| users.add_device(user, id, u64::from(id))).collect();
+        let devices: Vec<u32> =
+            (1..=3).map(|id| users.add_device(user, id, u64::from(id))).collect();
         assert_eq!(users.acked_by_all(user), 1);
         users.remove_device(devices[1]);
         assert_eq!(users.device_of(user, 2), None);
@@ -312,7 +314,10 @@ mod tests {
         device.held = 0b0100;
         device.raise_base(2);
         assert_eq!((device.base, device.seen, device.held), (2, 0b10, 0b01));
-        assert_eq!((device.bit(2), device.bit(3), device.bit(66), device.bit(67)), (None, Some(1), Some(1 << 63), None));
+        assert_eq!(
+            (device.bit(2), device.bit(3), device.bit(66), device.bit(67)),
+            (None, Some(1), Some(1 << 63), None)
+        );
         device.raise_base(1000);
         assert_eq!((device.seen, device.held), (0, 0));
     }

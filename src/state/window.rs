@@ -92,7 +92,8 @@ mod tests {
         let mut window = NONE;
         for client_id in 1..=3 {
             let outcome = Outcome::Pending;
-            windows.insert(&mut window, Answer { client_id, request_crc: 0, copied: false, outcome });
+            windows
+                .insert(&mut window, Answer { client_id, request_crc: 0, copied: false, outcome });
         }
         windows.retain(&mut window, |answer| answer.client_id > 2);
         assert!(windows.find(window, 2).is_none());
