@@ -153,8 +153,18 @@ pub const BATCH_BYTES_MAX: usize = 256 * 1024;
 pub const BATCHES_PER_SHARD_MAX: usize = 64;
 /// Pause between the end of one commit and the start of the next.
 pub const COMMIT_GAP_US: u64 = 1_000;
+/// Largest commit: bounds what recovery holds in memory and how long a sync takes.
+pub const COMMIT_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// How long a record nobody waits for (a cursor) may wait for company.
 pub const COMMIT_LAZY_MS: u64 = 50;
+/// The same on a full disk: each commit costs a page of the reserve.
+pub const COMMIT_LAZY_FULL_MS: u64 = 1_000;
+/// Room a shard takes from the common store at once, while there is plenty.
+pub const ROOM_LEASE_BYTES: u64 = 64 * 1024;
+/// Pause before making a segment is tried again after it failed.
+pub const SEGMENT_RETRY_MS: u64 = 1_000;
+/// Segments a shard keeps mapped; beyond that the one with the lowest number goes.
+pub const MAPPED_SEGMENTS_MAX: usize = 1_024;
 /// Retention of a message that is not acked.
 pub const RETENTION_S: u64 = 30 * 24 * 3600;
 /// Durable-but-unwritten things (cursors, marks) of users are staged at most this often.
@@ -217,5 +227,7 @@ const _: () = assert!(OUTBOX_BYTES_HIGH > FRAME_BYTES_MAX);
 const _: () = assert!(OUTBOX_BYTES_MAX > OUTBOX_BYTES_HIGH + FRAME_BYTES_MAX);
 const _: () = assert!(BATCH_BYTES_MAX > 2 * FRAME_BYTES_MAX);
 const _: () = assert!(SEGMENT_BYTES > 8 * BATCH_BYTES_MAX as u64);
+const _: () = assert!(COMMIT_BYTES_MAX > BATCH_BYTES_MAX as u64);
+const _: () = assert!(ROOM_LEASE_BYTES.is_multiple_of(COMMIT_ALIGN_BYTES as u64));
 const _: () = assert!(UNCONFIRMED_IDS_MAX == u64::BITS as u64);
 const _: () = assert!(SURPLUS_BYTES_MAX <= HELLO_BYTES_MAX);

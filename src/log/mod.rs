@@ -1,1 +1,70 @@
-//! (room not yet furnished)
+//! The append log: what makes `Sent` true.
+//!
+//! ```text
+//!  shard a: Stage ==batches==>\                          /==> FileStore (segments, pwrite, sync)
+//!  shard b: Stage ==batches==> >  Committer (one thread) ====> SharedMemory (tests, simulation)
+//!           Stage <=placed====/
+//!           Reader: records back by their place (`MapReader` maps segments read-only)
+//! ```
+//!
+//! Read in this order: `record` and `format` (bytes; `docs/log-format.md` is their specification),
+//! `store` (the disk as the log sees it), `staging` (a shard's end), `room` (why an append that was
+//! granted cannot fail for want of space), `commit` (the other end), `scan` and `recovery` (what a
+//! restart believes), `reader` and `map` (reading back), `inspect` (for people).
+//!
+//! Owner threads: a `Stage` and a `Reader` belong to a shard, the `Committer` to the committer
+//! thread, `recover` runs before either. Nothing here reads a clock except [`run_committer`].
+//!
+//! Invariants
+//! - A batch is announced by [`Stage::committed`] only after its commit was written and synced.
+//! - One commit at a time: commit n is written after commit n - 1 was synced.
+//! - A page that was synced is never written again, except by the repair described in `recovery`.
+//! - [`Refused::Full`] is said before anything was staged, never after.
+//! - After a failed write or sync nothing is announced any more.
+//!
+//! Deliberately not here (yet): checkpoints, reclaim, retention. Their record kinds and the
+//! generation of a recycled segment have their place in the format.
+
+mod bell;
+mod commit;
+mod file;
+mod format;
+mod fuzz;
+mod inspect;
+mod map;
+mod memory;
+mod partition;
+mod reader;
+mod record;
+mod recovery;
+mod report;
+mod room;
+mod scan;
+mod segment;
+mod settings;
+mod spare;
+mod staging;
+mod store;
+mod thread;
+mod whole;
+
+pub use bell::Bell;
+pub use commit::{Committer, Step};
+pub use file::{FileStore, OpenError, segment_file_name};
+pub use format::{COMMIT_HEAD_BYTES, FIRST_COMMIT, FORMAT_VERSION, MAGIC, next_epoch};
+pub use fuzz::fuzz_recover;
+pub use inspect::{Filter, InspectError, VerifyReport, inspect, verify};
+pub use map::MapReader;
+pub use memory::{Faults, MemoryStore, SharedMemory};
+pub use partition::{PARTITIONS, partition_of};
+pub use reader::{Reader, StoreReader};
+pub use record::{
+    At, Kind, RECORD_BYTES_MAX, RECORD_HEADER_BYTES, RELATION_BYTES, Record, Relation,
+    encoded_bytes,
+};
+pub use recovery::{Recovered, recover};
+pub use report::{Corrupt, RecoverError, Report};
+pub use settings::Settings;
+pub use staging::{Health, Lane, Placed, Refused, Stage, Ticket, Wake};
+pub use store::{Creator, Store};
+pub use thread::run_committer;

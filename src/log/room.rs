@@ -1,0 +1,126 @@
+//! Room: why an append that was granted never fails for want of space.
+//!
+//! Owner: shared by the committer (adds) and all stages (take); the only memory they share on the
+//! message path, and a shard touches it once per lease, not once per message.
+//!
+//! All amounts are multiples of a page. A batch of n bytes costs `padded(n)`, as if it made a
+//! commit alone; together with others it costs less, and the difference is given back when the
+//! commit is done. With W the cost of the largest possible batch,
+//!
+//! ```text
+//!   free room + leases + granted, not committed <= sum over usable segments of (unused - W)
+//! ```
+//!
+//! A commit moves on to the next segment only when the next batch does not fit, so it leaves less
+//! than W unused behind, and then gives `W - unused` back. Hence a granted batch always fits: if
+//! it did not fit the last segment, less than W would be unused there, so nothing could have been
+//! granted. The W that stays unused in the last segment also lets a restart on a full disk write
+//! the few pages it needs.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crossbeam_utils::CachePadded;
+
+use crate::limits::ROOM_LEASE_BYTES;
+
+use super::bell::Bell;
+use super::settings::Settings;
+
+/// What the committer and the stages share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    /// Bytes that may still be leased, the reserve included.
+    room: CachePadded<AtomicU64>,
+    /// Of these, bytes only [`super::Lane::Reserve`] may take.
+    reserve: u64,
+    /// Room from which on leases are generous.
+    plenty: u64,
+    /// Least room a message needs to be sure of a grant.
+    batch_cost_max: u64,
+    /// No further segment can be had at the moment.
+    blocked: AtomicBool,
+    /// A write or sync failed: for ever.
+    failed: AtomicBool,
+    /// A stage holds something back that somebody waits for.
+    pub(super) urgent: AtomicBool,
+    /// Wakes the committer.
+    pub(super) bell: Arc<Bell>,
+}
+
+impl Shared {
+    pub(super) fn new(settings: &Settings, shards: usize) -> Self {
+        let reserve = settings.reserve_bytes();
+        Self {
+            room: CachePadded::new(AtomicU64::new(0)),
+            reserve,
+            plenty: reserve + ROOM_LEASE_BYTES * 2 * (shards as u64),
+            batch_cost_max: settings.batch_cost_max(),
+            blocked: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
+            urgent: AtomicBool::new(false),
+            bell: Arc::new(Bell::default()),
+        }
+    }
+
+    /// Takes at least `bytes`, more if there is plenty; leaves `floor` untouched. `None`: not
+    /// enough.
+    pub(super) fn lease(&self, bytes: u64, from_reserve: bool) -> Option<u64> {
+        let floor = if from_reserve { 0 } else { self.reserve };
+        // Relaxed: the number alone is what counts, it publishes nothing.
+        let mut room = self.room.load(Ordering::Relaxed);
+        loop {
+            let wanted = if !from_reserve && room >= self.plenty {
+                bytes.max(ROOM_LEASE_BYTES)
+            } else {
+                bytes
+            };
+            if room.saturating_sub(floor) < wanted {
+                return None;
+            }
+            let left = room - wanted;
+            match self.room.compare_exchange_weak(room, left, Ordering::Relaxed, Ordering::Relaxed)
+            {
+                Ok(_) => return Some(wanted),
+                Err(changed) => room = changed,
+            }
+        }
+    }
+
+    /// Adds room: a new segment, or what was granted and not needed.
+    pub(super) fn add(&self, bytes: u64) {
+        self.room.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes that may still be leased, the reserve included.
+    pub(super) fn room(&self) -> u64 {
+        self.room.load(Ordering::Relaxed)
+    }
+
+    /// Notes whether further segments can be had.
+    pub(super) fn block(&self, blocked: bool) {
+        self.blocked.store(blocked, Ordering::Relaxed);
+    }
+
+    /// Whether no further segment can be had.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.blocked.load(Ordering::Relaxed)
+    }
+
+    /// Whether messages are being refused, or nearly.
+    pub(super) fn is_full(&self) -> bool {
+        self.is_blocked() && self.room() < self.reserve + self.batch_cost_max
+    }
+
+    /// Notes that a write or sync failed.
+    pub(super) fn fail(&self) {
+        // Release: pairs with the Acquire in `has_failed`; whoever sees it sees what led to it.
+        self.failed.store(true, Ordering::Release);
+    }
+
+    /// Whether a write or sync failed.
+    pub(super) fn has_failed(&self) -> bool {
+        // Acquire: pairs with the Release in `fail`.
+        self.failed.load(Ordering::Acquire)
+    }
+}

@@ -1,0 +1,315 @@
+//! Reading a log from its first byte: which commits count, and what is a torn tail and what is
+//! corruption.
+//!
+//! Owner: the thread that recovers, or a tool; reads only.
+//!
+//! What is believed
+//! - Commits are numbered without gaps. Segments are read in the order of their numbers.
+//! - A segment *counts* from its first whole commit on. If that has number n, every commit of an
+//!   earlier segment numbered n or above is void: it is the leftover of a tail that recovery
+//!   copied, or never finished. So a copy takes effect when it is whole, at once.
+//! - Commit n was written only after commit n - 1 was synced. So where reading stops because
+//!   commit n is not whole, any whole head of a commit beyond n proves damage to something that
+//!   was durable: corruption, nothing is changed and the caller gets an error. Without such proof
+//!   commit n was never announced to anybody: a torn tail, it ends the log.
+//!
+//! Invariants: any bytes whatever give a result; nothing is allocated beyond the size of one
+//! segment; each byte is read a bounded number of times.
+
+use std::io;
+
+use super::file::segment_file_name;
+use super::format::{
+    COMMIT_HEAD_BYTES, CommitHead, FIRST_COMMIT, HeadFlaw, SEGMENT_HEAD_BYTES, SegmentHead,
+};
+use super::record::{At, Flaw, Kind, Record, seed_of};
+use super::report::{Corrupt, RecoverError, Report, failed};
+use super::segment::{length_u32, length_usize};
+use super::store::Store;
+use super::whole::{Commit, Found, read, read_commit, users_in};
+use crate::limits::COMMIT_ALIGN_BYTES;
+
+/// How much is read at a time when looking for commits beyond a gap.
+const LOOK_BYTES: usize = 1024 * 1024;
+
+/// What is known of a log after reading it.
+#[derive(Debug, Default)]
+pub(super) struct Scan {
+    pub(super) report: Report,
+    /// Every segment with a valid head, in order.
+    pub(super) found: Vec<Found>,
+    /// Segments whose head was never written.
+    pub(super) blank: Vec<u32>,
+    /// The last commit that counts.
+    pub(super) last: Option<Commit>,
+    /// The last segment that counts; its records were not handed out.
+    pub(super) tail: Option<u32>,
+    /// Segments beyond the end with leftovers in them: to be wiped before they are used.
+    pub(super) soiled: Vec<u32>,
+    /// Index in `found` of the segment the log ends in, and where its next commit would start.
+    pub(super) end: Option<(usize, u32)>,
+}
+
+/// Reads the whole log and hands out the records of all segments that count but the last, whose
+/// places may change: [`read_tail`] does that one.
+pub(super) fn scan<S: Store>(
+    store: &S,
+    visit: &mut dyn FnMut(At, &Record<'_>),
+) -> Result<Scan, RecoverError> {
+    let mut scan = Scan::default();
+    survey(store, &mut scan)?;
+    let started: Vec<usize> =
+        (0..scan.found.len()).filter(|index| scan.found[*index].first.is_some()).collect();
+    if let Some(first) = started.first().map(|index| &scan.found[*index])
+        && first.first != Some(1)
+    {
+        let at = At { segment: first.head.segment, offset: FIRST_COMMIT };
+        let what = "the segments before this one are missing";
+        return Err(RecoverError::Corrupt(Corrupt { at, commit: 1, what, users: Vec::new() }));
+    }
+    scan.tail = started.last().map(|index| scan.found[*index].head.segment);
+    let mut spare = Commit::default();
+    for (nth, index) in started.iter().enumerate() {
+        let until = started.get(nth + 1).and_then(|next| scan.found[*next].first);
+        read_segment(store, &mut scan, *index, until, &mut spare, visit)?;
+    }
+    if started.is_empty() {
+        look_beyond(store, &mut scan, None)?;
+    }
+    Ok(scan)
+}
+
+/// Hands out the commits between two offsets of a segment that was scanned.
+pub(super) fn read_tail<S: Store>(
+    store: &S,
+    found: &Found,
+    from: u32,
+    end: u32,
+    each: &mut dyn FnMut(&Commit) -> Result<(), RecoverError>,
+) -> Result<(), RecoverError> {
+    let mut commit = Commit::default();
+    let mut offset = from;
+    while offset < end {
+        if read_commit(store, found, offset, &mut commit)?.is_err() {
+            let error = io::Error::other("it reads differently the second time");
+            return Err(failed(&segment_file_name(found.head.segment), error));
+        }
+        each(&commit)?;
+        offset += length_u32(length_usize(commit.head.padded_bytes()));
+    }
+    Ok(())
+}
+
+/// Reads the heads of all segments and their first commits.
+fn survey<S: Store>(store: &S, scan: &mut Scan) -> Result<(), RecoverError> {
+    let mut numbers = store.segments().map_err(|error| failed("listing segments", error))?;
+    numbers.sort_unstable();
+    let mut commit = Commit::default();
+    for segment in numbers {
+        let mut page = [0_u8; SEGMENT_HEAD_BYTES];
+        let count = read(store, segment, 0, &mut page)?;
+        let head = match SegmentHead::decode(&page[..count]) {
+            Ok(head) if head.segment == segment => head,
+            Ok(_) => return Err(corrupt_head(segment, "it is the head of another segment")),
+            Err(HeadFlaw::Version(version)) => {
+                return Err(RecoverError::Version { segment, version });
+            }
+            Err(HeadFlaw::Damaged) => return Err(corrupt_head(segment, "the head is damaged")),
+            Err(HeadFlaw::Blank) => {
+                let mut first = [0_u8; COMMIT_HEAD_BYTES];
+                read(store, segment, u64::from(FIRST_COMMIT), &mut first)?;
+                if first.iter().any(|byte| *byte != 0) {
+                    return Err(corrupt_head(segment, "the head is gone"));
+                }
+                scan.blank.push(segment);
+                continue;
+            }
+        };
+        let bytes = store.bytes(segment).map_err(|error| failed("asking for a size", error))?;
+        if bytes < head.bytes || head.bytes > u64::from(u32::MAX) {
+            return Err(corrupt_head(segment, "the file is shorter than it was"));
+        }
+        scan.report.highest_epoch = scan.report.highest_epoch.max(head.epoch);
+        scan.report.last_time_ms = scan.report.last_time_ms.max(head.time_ms);
+        let mut found = Found { head, seed: seed_of(head.generation), first: None };
+        match read_commit(store, &found, FIRST_COMMIT, &mut commit)? {
+            Ok(()) => found.first = Some(commit.head.sequence),
+            Err(Flaw::Newer(kind)) => return Err(newer(&commit, kind)),
+            Err(_) => {}
+        }
+        scan.found.push(found);
+    }
+    Ok(())
+}
+
+/// Reads the commits of segment `index` up to, not including, number `until`.
+fn read_segment<S: Store>(
+    store: &S,
+    scan: &mut Scan,
+    index: usize,
+    until: Option<u64>,
+    spare: &mut Commit,
+    visit: &mut dyn FnMut(At, &Record<'_>),
+) -> Result<(), RecoverError> {
+    let mut offset = FIRST_COMMIT;
+    let mut counted = false;
+    loop {
+        let (due, previous) = match &scan.last {
+            Some(last) => (last.head.sequence + 1, last.at),
+            None => (1, At::default()),
+        };
+        if until.is_some_and(|until| due >= until) {
+            return in_order(scan, until, due);
+        }
+        let found = &scan.found[index];
+        let flaw = match read_commit(store, found, offset, spare)? {
+            Ok(()) if spare.head.sequence == due && spare.head.previous == previous => None,
+            Ok(()) => Some(Flaw::Damaged),
+            Err(Flaw::Newer(kind)) => return Err(newer(spare, kind)),
+            Err(flaw) => Some(flaw),
+        };
+        if let Some(flaw) = flaw {
+            scan.end = Some((index, offset));
+            return stop(store, scan, until, due, flaw, spare);
+        }
+        offset += length_u32(length_usize(spare.head.padded_bytes()));
+        scan.end = Some((index, offset));
+        scan.report.segments += u64::from(!counted);
+        counted = true;
+        count(&mut scan.report, spare);
+        match &mut scan.last {
+            Some(last) => {
+                if scan.tail != Some(last.at.segment) {
+                    last.visit(last.at, visit);
+                }
+                std::mem::swap(last, spare);
+            }
+            None => scan.last = Some(std::mem::take(spare)),
+        }
+    }
+}
+
+/// The next segment starts with number `until`, and `due` is next: they must be the same.
+fn in_order(scan: &Scan, until: Option<u64>, due: u64) -> Result<(), RecoverError> {
+    if until == Some(due) {
+        return Ok(());
+    }
+    let at = scan.last.as_ref().map(|last| last.at).unwrap_or_default();
+    let what = "a later segment starts with an earlier commit";
+    Err(RecoverError::Corrupt(Corrupt { at, commit: due, what, users: Vec::new() }))
+}
+
+/// Reading stopped at `scan.end`, where commit `due` should be: corruption, or the end?
+fn stop<S: Store>(
+    store: &S,
+    scan: &mut Scan,
+    until: Option<u64>,
+    due: u64,
+    flaw: Flaw,
+    read: &Commit,
+) -> Result<(), RecoverError> {
+    let (index, offset) = scan.end.unwrap_or((0, FIRST_COMMIT));
+    let segment = scan.found[index].head.segment;
+    if until.is_none() {
+        return look_beyond(store, scan, Some((due, flaw, users_in(read))));
+    }
+    let mut at = At { segment, offset };
+    let mut users = users_in(read);
+    let mut what = "it does not verify";
+    if flaw == Flaw::Nothing {
+        what = "it is missing";
+        // A segment between that does not count is where it must have been.
+        if let Some(between) = scan.found.get(index + 1).filter(|next| next.first.is_none()) {
+            at = At { segment: between.head.segment, offset: FIRST_COMMIT };
+            let mut commit = Commit::default();
+            let _ = read_commit(store, between, FIRST_COMMIT, &mut commit)?;
+            users = users_in(&commit);
+        }
+    }
+    Err(RecoverError::Corrupt(Corrupt { at, commit: due, what, users }))
+}
+
+/// Looks at everything after the end of the log for proof that something is missing from it.
+fn look_beyond<S: Store>(
+    store: &S,
+    scan: &mut Scan,
+    stopped: Option<(u64, Flaw, Vec<u64>)>,
+) -> Result<(), RecoverError> {
+    let (due, flaw, users) = stopped.unwrap_or((1, Flaw::Nothing, Vec::new()));
+    let (start, mut offset) = scan.end.unwrap_or((0, FIRST_COMMIT));
+    let mut torn = None;
+    for found in &scan.found[start.min(scan.found.len())..] {
+        let segment = found.head.segment;
+        let seen = look(store, found, offset, due)?;
+        if seen.trace {
+            torn = torn.or(Some(At { segment, offset }));
+            scan.soiled.push(segment);
+        }
+        if let Some(commit) = seen.beyond {
+            debug_assert!(commit > due);
+            let at = torn.unwrap_or(At { segment, offset });
+            let what = if flaw == Flaw::Nothing { "it is missing" } else { "it does not verify" };
+            return Err(RecoverError::Corrupt(Corrupt { at, commit: due, what, users }));
+        }
+        offset = FIRST_COMMIT;
+    }
+    scan.report.torn = torn;
+    Ok(())
+}
+
+/// What lies in a segment from some offset on.
+struct Seen {
+    /// There is anything but zeros.
+    trace: bool,
+    /// Number of a commit beyond the one that is due, with a whole head.
+    beyond: Option<u64>,
+}
+
+fn look<S: Store>(store: &S, found: &Found, from: u32, due: u64) -> Result<Seen, RecoverError> {
+    let mut seen = Seen { trace: false, beyond: None };
+    let mut buffer = vec![0_u8; LOOK_BYTES.min(length_usize(found.head.bytes))];
+    let mut start = u64::from(from);
+    while start < found.head.bytes {
+        let count = read(store, found.head.segment, start, &mut buffer)?;
+        if count == 0 {
+            break;
+        }
+        for (nth, page) in buffer[..count].chunks(COMMIT_ALIGN_BYTES).enumerate() {
+            let offset = length_u32(length_usize(start) + nth * COMMIT_ALIGN_BYTES);
+            seen.trace = seen.trace || page.iter().any(|byte| *byte != 0);
+            if let Ok(head) = CommitHead::decode(found.seed, offset, page)
+                && head.sequence > due
+            {
+                seen.beyond = Some(head.sequence);
+                return Ok(seen);
+            }
+        }
+        start += count as u64;
+    }
+    Ok(seen)
+}
+
+fn count(report: &mut Report, commit: &Commit) {
+    report.commits += 1;
+    report.records += u64::from(commit.head.count);
+    report.bytes += commit.head.padded_bytes();
+    report.highest_epoch = report.highest_epoch.max(commit.head.epoch);
+    commit.visit(commit.at, &mut |_, record| {
+        let epoch = match record.kind {
+            Kind::Epoch => record.aux,
+            _ => record.position >> 32,
+        };
+        let epoch = u32::try_from(epoch).unwrap_or(u32::MAX);
+        report.highest_epoch = report.highest_epoch.max(epoch);
+        report.last_time_ms = report.last_time_ms.max(record.time_ms);
+    });
+}
+
+fn newer(commit: &Commit, kind: u8) -> RecoverError {
+    RecoverError::Newer { at: commit.at, kind }
+}
+
+fn corrupt_head(segment: u32, what: &'static str) -> RecoverError {
+    let at = At { segment, offset: 0 };
+    RecoverError::Corrupt(Corrupt { at, commit: 0, what, users: Vec::new() })
+}

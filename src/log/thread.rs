@@ -1,0 +1,175 @@
+//! The body of the committer thread, and of the thread beside it that makes segments.
+//!
+//! Owner: the committer thread. The only place of the log that reads a clock and sleeps; all
+//! decisions are in `commit`.
+//!
+//! Making a segment writes 64 MiB of zeros. That happens on a thread of its own, one segment
+//! ahead, so that no commit waits for it.
+
+use std::fmt;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::bell::{Bell, Sleep};
+use super::commit::{Committer, Step};
+use super::store::{Creator, Store};
+
+/// Runs `committer` on the calling thread until its bell says stop: then everything handed over
+/// so far is committed and this returns.
+///
+/// # Errors
+/// What the system said when a write or sync failed. Nothing was announced since.
+pub fn run_committer<S: Store>(mut committer: Committer<S>) -> Result<(), String> {
+    let bell = committer.bell();
+    bell.attach();
+    if let Some(creator) = committer.store.creator()
+        && let Ok(maker) = Maker::start(creator, Arc::clone(&bell))
+    {
+        committer.use_maker(maker);
+    }
+    let start = Instant::now();
+    loop {
+        let stopping = bell.is_stopping();
+        if stopping {
+            committer.hurry();
+        }
+        let now_us = micros(start.elapsed());
+        match committer.step(now_us) {
+            Step::Committed { .. } => {}
+            Step::Failed(error) => return Err(error),
+            Step::Idle { .. } if stopping && committer.is_drained() => return Ok(()),
+            Step::Idle { until_us } => {
+                let sleep = committer.rest().map_or(Sleep::Pause, |(_, sleep)| sleep);
+                bell.prepare(sleep);
+                let news = sleep != Sleep::Pause && committer.has_news();
+                if !news && !bell.is_stopping() {
+                    doze(until_us.map(|until_us| until_us.saturating_sub(now_us)));
+                }
+                bell.awake();
+            }
+        }
+    }
+}
+
+/// Sleeps until unparked, at most `micros`.
+fn doze(micros: Option<u64>) {
+    match micros {
+        Some(micros) => thread::park_timeout(Duration::from_micros(micros)),
+        None => thread::park(),
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// The committer's side of the thread that makes segments.
+pub(super) struct Maker {
+    shared: Arc<Making>,
+    busy: bool,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl fmt::Debug for Maker {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Maker").field("busy", &self.busy).finish_non_exhaustive()
+    }
+}
+
+/// What the two threads share: at most one order and one result.
+struct Making {
+    orders: Mutex<Orders>,
+    ordered: Condvar,
+    has_made: AtomicBool,
+    bell: Arc<Bell>,
+}
+
+#[derive(Default)]
+struct Orders {
+    wanted: Option<(u32, u64)>,
+    made: Option<(u32, io::Result<()>)>,
+    stop: bool,
+}
+
+impl Making {
+    fn orders(&self) -> MutexGuard<'_, Orders> {
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self, creator: &mut dyn Creator) {
+        let mut orders = self.orders();
+        loop {
+            if orders.stop {
+                return;
+            }
+            if let Some((segment, bytes)) = orders.wanted.take() {
+                drop(orders);
+                let result = creator.create(segment, bytes);
+                orders = self.orders();
+                orders.made = Some((segment, result));
+                // Release: pairs with the Acquire in `Maker::has_made`.
+                self.has_made.store(true, Ordering::Release);
+                self.bell.ring(true);
+            } else {
+                orders = self.ordered.wait(orders).unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+    }
+}
+
+impl Maker {
+    fn start(mut creator: Box<dyn Creator>, bell: Arc<Bell>) -> io::Result<Self> {
+        let shared = Arc::new(Making {
+            orders: Mutex::default(),
+            ordered: Condvar::new(),
+            has_made: AtomicBool::new(false),
+            bell,
+        });
+        let making = Arc::clone(&shared);
+        let thread = thread::Builder::new()
+            .name("log-segments".to_owned())
+            .spawn(move || making.run(creator.as_mut()))?;
+        Ok(Self { shared, busy: false, thread: Some(thread) })
+    }
+
+    /// Orders a segment; only while not busy.
+    pub(super) fn want(&mut self, segment: u32, bytes: u64) {
+        self.busy = true;
+        self.shared.orders().wanted = Some((segment, bytes));
+        self.shared.ordered.notify_one();
+    }
+
+    /// Whether a segment was ordered and not taken.
+    pub(super) fn is_busy(&self) -> bool {
+        self.busy
+    }
+
+    /// Whether a result waits.
+    pub(super) fn has_made(&self) -> bool {
+        // Acquire: pairs with the Release in `Making::run`.
+        self.shared.has_made.load(Ordering::Acquire)
+    }
+
+    /// The result of the last order, once.
+    pub(super) fn take_made(&mut self) -> Option<(u32, io::Result<()>)> {
+        if !self.has_made() {
+            return None;
+        }
+        self.shared.has_made.store(false, Ordering::Relaxed);
+        self.busy = false;
+        self.shared.orders().made.take()
+    }
+}
+
+impl Drop for Maker {
+    fn drop(&mut self) {
+        self.shared.orders().stop = true;
+        self.shared.ordered.notify_one();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
