@@ -139,6 +139,21 @@ pub const LETTERS_PER_TURN_MAX: usize = 4_096;
 /// Connections one turn looks at because a deadline may have come.
 pub const EXPIRIES_PER_TURN_MAX: usize = 4_096;
 
+// ---- the drivers ---------------------------------------------------------------------------
+
+/// Connections accepted in one turn at the most, so that a connection storm leaves time for those
+/// who are already in.
+pub const ACCEPTS_PER_TURN_MAX: usize = 512;
+/// How long accepting rests when the system has no descriptor or memory for another connection.
+pub const ACCEPT_PAUSE_MS: u64 = 100;
+/// Full receive areas of input that an orderly close throws away at the most, so that what the
+/// peer sent unasked does not turn the end of the stream into a reset.
+pub const CLOSE_READS_MAX: usize = 4;
+/// Sent bytes that the peer's host leaves un-acknowledged for so long end the connection (Linux;
+/// elsewhere the system's own limit does, some minutes). Above [`ACK_TIMEOUT_MS`], which is the
+/// rule for clients that live but do not answer.
+pub const USER_TIMEOUT_MS: u64 = 60_000;
+
 // ---- the log -------------------------------------------------------------------------------
 
 /// Size of one segment of the log.
@@ -230,4 +245,5 @@ const _: () = assert!(SEGMENT_BYTES > 8 * BATCH_BYTES_MAX as u64);
 const _: () = assert!(COMMIT_BYTES_MAX > BATCH_BYTES_MAX as u64);
 const _: () = assert!(ROOM_LEASE_BYTES.is_multiple_of(COMMIT_ALIGN_BYTES as u64));
 const _: () = assert!(UNCONFIRMED_IDS_MAX == u64::BITS as u64);
+const _: () = assert!(USER_TIMEOUT_MS > ACK_TIMEOUT_MS);
 const _: () = assert!(SURPLUS_BYTES_MAX <= HELLO_BYTES_MAX);

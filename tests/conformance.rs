@@ -923,6 +923,12 @@ fn accepted_sockets_are_ready_for_chat() {
     let (mut socket, source) = shard.accepted.pop_front().unwrap();
     assert_eq!(source, IpAddr::from([127, 0, 0, 1]));
     assert!(socket.nodelay().unwrap(), "inherited from the listener");
+    #[cfg(target_os = "linux")]
+    assert_eq!(
+        SockRef::from(&socket).tcp_user_timeout().unwrap(),
+        Some(Duration::from_millis(myriad::limits::USER_TIMEOUT_MS)),
+        "inherited from the listener"
+    );
     let error = Read::read(&mut socket, &mut [0]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::WouldBlock);
 }

@@ -61,11 +61,11 @@ const LOOK: Duration = Duration::from_millis(20);
 ///
 /// # Errors
 /// See [`ServeError`].
-pub fn run(config: Config, keys: Keys) -> Result<(), ServeError> {
+pub fn run(config: &Config, keys: Keys) -> Result<(), ServeError> {
     let stop = catch_signals().map_err(ServeError::Signals)?;
-    let sizes = Sizes::of(&config);
+    let sizes = Sizes::of(config);
     let bells: Vec<Arc<LateBell>> = (0..config.shards).map(|_| Arc::default()).collect();
-    let (tables, stages, committer, epoch) = recover(&config, &sizes, &bells)?;
+    let (tables, stages, committer, epoch) = recover(config, &sizes, &bells)?;
     let folder = config.data.clone();
 
     let listeners = socket::bind_group(config.listen, config.shards, limits::LISTEN_BACKLOG)
@@ -78,7 +78,7 @@ pub fn run(config: Config, keys: Keys) -> Result<(), ServeError> {
     let keys = Arc::new(keys);
     let side = side::Threads::start(&keys, config.shards, &folder)?;
     let running = shards::start(shards::Start {
-        config: &config,
+        config,
         sizes: &sizes,
         keys,
         listeners,
@@ -88,7 +88,7 @@ pub fn run(config: Config, keys: Keys) -> Result<(), ServeError> {
         side: &side,
         bells: &bells,
     })?;
-    announce(&config, listen, &sizes);
+    announce(config, listen, &sizes);
 
     let ended = watch(&running, &stop, &log_thread);
     let counters = running.drain(config.drain_ms);
@@ -214,18 +214,18 @@ fn announce(config: &Config, listen: std::net::SocketAddr, sizes: &Sizes) {
     });
     let mut out = std::io::stdout().lock();
     let _closed_stdout_is_fine = writeln!(out, "{line}").and_then(|()| out.flush());
-    let (files, _) = sizes.files;
+    let files = usize::try_from(sizes.files.0).unwrap_or(usize::MAX);
     eprintln!(
         "myriad: up to {} sessions on {} shards; the process may open {files} files; data in {}",
         config.sessions_max,
         config.shards,
         config.data.display()
     );
-    if (files as usize) < config.sessions_max.saturating_add(limits::FILES_BESIDE_SESSIONS) {
+    if files < config.sessions_max.saturating_add(limits::FILES_BESIDE_SESSIONS) {
         eprintln!(
             "myriad: files are the limit: expect about {} sessions. Raise it with LimitNOFILE= \
              or ulimit -n, or lower sessions_max",
-            (files as usize).saturating_sub(limits::FILES_BESIDE_SESSIONS)
+            files.saturating_sub(limits::FILES_BESIDE_SESSIONS)
         );
     }
 }

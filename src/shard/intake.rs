@@ -193,7 +193,7 @@ impl<S, R: Reader> Core<S, R> {
             (Phase::Greeting, _) => self.doom(token, Parting::HelloExpected),
             (Phase::Session, ClientFrame::Hello(_)) => self.doom(token, Parting::SecondHello),
             (Phase::Session, _) => {
-                let second = (self.now.mono_ms / 1000) as u16;
+                let second = u16::try_from(self.now.mono_ms / 1000 % 65_536).unwrap_or(0);
                 if conn.second != second {
                     (conn.second, conn.spent) = (second, 0);
                 }

@@ -146,7 +146,7 @@ impl<D: Driver, R: Reader> Shard<D, R> {
             core.drain.quiet.store(core.is_quiet(), Ordering::Release);
         }
         let saved = core.stage.is_idle() || core.stage.health() == crate::log::Health::Failed;
-        phase < 2 || core.tables.conns.len() > 0 || !saved
+        phase < 2 || !core.tables.conns.is_empty() || !saved
     }
 }
 
