@@ -214,14 +214,15 @@ impl<'o> Runner<'o> {
     fn round(&mut self, round: u32) -> Result<(), CrashError> {
         let (server, address) = self.start()?;
         // One life in eight ends while the clients are still logging in.
-        let millis =
-            if self.random.once_in(8) { 60.0 } else { self.options.seconds_per_round * 1e3 };
+        let longest_s = if self.random.once_in(8) { 0.06 } else { self.options.seconds_per_round };
         let share = self.random.below(1_000) as f64 / 1_000.0;
-        let life = Duration::from_secs_f64((20.0 + millis * share) / 1e3);
-        let until = Instant::now() + life;
+        let started = Instant::now();
+        let until = started + Duration::from_secs_f64(0.02 + longest_s * share);
+        // Quotas bound how much a round may write; it ends before that runs out.
+        let enough = self.random.below(self.play.round_messages_max());
         self.play.begin_load();
         self.connect_all(0..self.options.sessions, &address, Some(until))?;
-        while Instant::now() < until {
+        while Instant::now() < until && self.play.round_messages() <= enough {
             if interrupt::requested() {
                 return Err(CrashError::Interrupted);
             }
@@ -229,10 +230,11 @@ impl<'o> Runner<'o> {
             self.swarm.turn(left.min(Duration::from_millis(5)), &mut self.play)?;
             self.reconnect_dropped(&address)?;
         }
+        let killed = Instant::now();
         server.kill()?;
         self.play.end_load();
         self.wait_until_closed()?;
-        self.say(&format!("round {round}: killed after {life:?}"));
+        self.say(&format!("round {round}: killed after {:?}", killed - started));
         Ok(())
     }
 
