@@ -101,7 +101,7 @@ impl<S: Store> Committer<S> {
         let shared = Arc::new(Shared::new(settings, wakes.len()));
         let (stages, ends): (Vec<_>, Vec<_>) =
             wakes.iter().map(|_| Stage::new(settings, Arc::clone(&shared))).unzip();
-        let committer = Self {
+        let mut committer = Self {
             store,
             settings: *settings,
             shared,
@@ -127,6 +127,10 @@ impl<S: Store> Committer<S> {
         committer.shared.add(committer.usable(&committer.log.current));
         for spare in &committer.log.spares {
             committer.shared.add(committer.usable(spare));
+        }
+        if committer.shared.room() < settings.reserve_bytes() + settings.batch_cost_max() {
+            // Too little for the first message: the next segment cannot wait.
+            committer.preallocate();
         }
         (stages, committer)
     }
