@@ -280,9 +280,12 @@ proptest! {
     /// Acked is kept, once and in order, through power cuts, kills, deaths during recovery, full
     /// disks and failing writes and syncs.
     #[test]
-    fn what_was_announced_is_kept(actions in vec(any_action(), 1..120), lazy: bool) {
+    fn what_was_announced_is_kept(
+        actions in vec(any_action(), 1..120), lazy: bool, pages in 4_u64..32,
+    ) {
         let lazy_ms = if lazy { 50 } else { 0 };
-        let mut world = World::new(Settings { lazy_ms, ..Settings::small() });
+        let segment_bytes = pages * 4096;
+        let mut world = World::new(Settings { lazy_ms, segment_bytes, ..Settings::small() });
         for action in &actions {
             world.act(action);
         }
@@ -471,6 +474,49 @@ fn what_only_the_page_cache_had_is_durable_before_anything_is_served() {
     world.disk.cut_power(&mut |_, _| false);
     let opened = open(&world.disk, &world.settings).unwrap();
     assert_eq!(opened.found.len(), 2, "it was served, so it has to stay");
+}
+
+#[test]
+fn so_it_is_when_the_log_goes_on_in_place_for_want_of_room() {
+    let settings = Settings { log_bytes_max: Some(256 * 1024), ..medium() };
+    let mut world = short_log(&settings, 3);
+    world.append(0, 10, false);
+    world.stages[0].flush();
+    world.disk.set_faults(Faults { failing_sync: Some(0), ..Faults::default() });
+    world.step();
+    assert!(world.failed);
+    let opened = open(&world.disk, &settings).unwrap();
+    assert_eq!(opened.found.len(), 4);
+    assert_eq!(opened.found[0].1, world.kept[&1], "in place");
+    world.disk.cut_power(&mut |_, _| false);
+    let opened = open(&world.disk, &settings).unwrap();
+    assert_eq!(opened.found.len(), 4, "it was served, so it has to stay");
+}
+
+#[test]
+fn a_torn_tail_is_reported_once_and_then_gone() {
+    for (settings, commits) in [(medium(), 1), (Settings::small(), 2)] {
+        let mut left = 0;
+        // Dies in the middle of each write in turn; the one of the commit leaves half of it.
+        let torn = loop {
+            let mut world = short_log(&settings, commits);
+            world.append(0, 2900, false);
+            world.stages[0].flush();
+            let disk = world.disk.clone();
+            disk.set_faults(Faults { dies_after: Some(left), ..Faults::default() });
+            world.step();
+            disk.cut_power(&mut |_, _| true);
+            let report = recover(disk.fork(), &settings, &mut |_, _| {}).unwrap().1;
+            if report.torn.is_some() {
+                break disk;
+            }
+            left += 1;
+            assert!(left < 20, "no write left a torn tail");
+        };
+        assert_eq!(open(&torn, &settings).unwrap().found.len() as u64, commits);
+        let report = recover(torn.fork(), &settings, &mut |_, _| {}).unwrap().1;
+        assert_eq!(report.torn, None);
+    }
 }
 
 #[test]
