@@ -63,6 +63,10 @@ pub struct Device {
     pub unacked_since_ms: u64,
     /// Seconds since 1970 when it logged in last.
     pub seen_s: u32,
+    /// The minute `watched` counts, wrapping.
+    pub watch_minute: u16,
+    /// Users it asked to watch in this minute.
+    pub watched: u16,
     /// Messages pushed and not acked.
     pub unacked: u16,
     /// Counts refusals with "try again"; a request carries it, see `path::store`.
@@ -96,6 +100,8 @@ impl Device {
             unacked_bytes: 0,
             unacked_since_ms: 0,
             seen_s: 0,
+            watch_minute: 0,
+            watched: 0,
             unacked: 0,
             attempt: 0,
             cursor_dirty: false,
