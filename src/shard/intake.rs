@@ -49,6 +49,7 @@ impl<S, R: Reader> Core<S, R> {
     }
 
     pub(super) fn on_data(&mut self, token: Token, bytes: &mut [u8]) -> Next {
+        self.tables.counters.receives += 1;
         let Some(conn) = self.tables.conns.get_mut(token) else {
             self.tables.counters.stale += 1;
             return Next::Close;
