@@ -99,12 +99,11 @@ pub fn run(options: ChatOptions) -> Result<(), ChatError> {
     let mut chat = Chat::open(options)?;
     let lines = input::listen(Waker::new(chat.poll.registry(), INPUT)?)?;
     chat.greet()?;
-    let result = chat.talk(&lines);
-    if matches!(&result, Err(ChatError::Terminal(error)) if error.kind() == io::ErrorKind::BrokenPipe)
-    {
-        return Ok(()); // whoever read our output has seen enough
+    match chat.talk(&lines) {
+        // Whoever read our output has seen enough.
+        Err(ChatError::Terminal(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
     }
-    result
 }
 
 /// When to connect next.

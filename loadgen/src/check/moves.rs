@@ -1,4 +1,4 @@
-//! The small moves the conversation is made of: sending, waiting for something, waiting for nothing.
+//! The small moves the conversation is made of: sending, waiting for something or for nothing.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

@@ -267,10 +267,10 @@ fn read_store(laptop: &mut Peer, ids: &[u64]) -> Result<BTreeMap<u64, u64>, Chec
         } else {
             wait(laptop, "the laptop gets everything that is stored", any)?
         };
-        let (ClientEvent::Message { id, position, .. } | ClientEvent::OwnCopy { id, position, .. }) =
-            &event
-        else {
-            continue;
+        let (id, position) = match &event {
+            ClientEvent::Message { id, position, .. }
+            | ClientEvent::OwnCopy { id, position, .. } => (id, position),
+            _ => continue,
         };
         if by_position.insert(*position, *id).is_some() {
             return Err(CheckError::wrong("a position stands for one message", position));
