@@ -167,7 +167,7 @@ fn write(path: &Path, saved: &Saved) -> io::Result<()> {
     file.sync_data()?;
     fs::rename(&fresh, path)?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new(".")))?.sync_data()
+    File::open(folder.unwrap_or_else(|| Path::new(".")))?.sync_data()
 }
 
 impl From<SavedStream> for Stream {
