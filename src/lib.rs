@@ -22,7 +22,8 @@ pub mod state;
 pub mod path;
 // row 5: the phases of one turn
 pub mod shard;
-// row 7: start, drain, signals, the terminal client, the command line
+// row 7: start, drain, signals; the terminal client
 pub mod chat;
-pub mod cli;
 pub mod server;
+// row 8: the command line, which starts any of them
+pub mod cli;

@@ -30,6 +30,13 @@ pub const WATCHED_USERS_MAX: usize = 64;
 /// Peers one `AskReceipts` may name.
 pub const ASKED_PEERS_MAX: usize = 256;
 
+/// Connections waiting in the kernel to be accepted, per shard (bounded by `somaxconn`).
+pub const LISTEN_BACKLOG: u32 = 16 * 1024;
+/// Descriptors a server needs besides those of its sessions.
+pub const FILES_BESIDE_SESSIONS: usize = 256;
+/// Tokens waiting for the thread that checks slow signatures.
+pub const CHECKS_WAITING_MAX: usize = 16 * 1024;
+
 // ---- sessions ------------------------------------------------------------------------------
 
 /// Devices per user; a ninth drops the one seen longest ago.
@@ -69,6 +76,17 @@ pub const CREDIT_WAIT_MS: u64 = 200;
 /// What a client is told to wait after `overloaded`.
 pub const RETRY_AFTER_MS: u32 = 1_000;
 
+/// Frames one session may send in a second; more is a broken or hostile client.
+pub const FRAMES_PER_SECOND_MAX: u16 = 20_000;
+/// How long a connection that was told goodbye may take to read it.
+pub const LINGER_MS: u64 = 2_000;
+/// Longest explanation in a `Goodbye`.
+pub const DETAIL_BYTES_MAX: usize = 120;
+/// Sessions are looked at this often at least, whatever their deadlines say.
+pub const LOOK_MS_MAX: u64 = 15_000;
+/// Connections beyond the table that are kept just long enough to be told it is full.
+pub const SPARE_CONNS: usize = 256;
+
 // ---- quotas --------------------------------------------------------------------------------
 
 /// Messages waiting in one inbox.
@@ -97,6 +115,13 @@ pub const WATCHES_PER_SHARD_MAX: usize = 1_000_000;
 /// How often last-seen times reach the disk.
 pub const LAST_SEEN_FLUSH_MS: u64 = 30_000;
 
+/// How often changes of watched users are looked at.
+pub const PRESENCE_LOOK_MS: u64 = 100;
+/// How often all watched users are looked at: presence also ends by the passing of time.
+pub const PRESENCE_SWEEP_MS: u64 = 1_000;
+/// Questions about other users that wait for a credit; more are dropped (shed).
+pub const ERRANDS_MAX: usize = 64 * 1024;
+
 // ---- between shards ------------------------------------------------------------------------
 
 /// Requests one shard may have under way to another.
@@ -104,9 +129,30 @@ pub const CREDITS_PER_PAIR: usize = 4_096;
 /// Events one turn handles at the most.
 pub const EVENTS_PER_TURN_MAX: usize = 4_096;
 /// The receive area a shard shares among its connections.
-pub const RECEIVE_BYTES: usize = 256 * 1024;
+pub const RECEIVE_BYTES: usize = 64 * 1024;
 /// The longest a shard sleeps.
 pub const SLEEP_MS_MAX: u64 = 1_000;
+/// A turn this late is blamed on the server: deadlines of clients do not see the time beyond it.
+pub const LATE_MS_MAX: u64 = 100;
+/// Letters from other shards one turn reads.
+pub const LETTERS_PER_TURN_MAX: usize = 4_096;
+/// Connections one turn looks at because a deadline may have come.
+pub const EXPIRIES_PER_TURN_MAX: usize = 4_096;
+
+// ---- the drivers ---------------------------------------------------------------------------
+
+/// Connections accepted in one turn at the most, so that a connection storm leaves time for those
+/// who are already in.
+pub const ACCEPTS_PER_TURN_MAX: usize = 512;
+/// How long accepting rests when the system has no descriptor or memory for another connection.
+pub const ACCEPT_PAUSE_MS: u64 = 100;
+/// Full receive areas of input that an orderly close throws away at the most, so that what the
+/// peer sent unasked does not turn the end of the stream into a reset.
+pub const CLOSE_READS_MAX: usize = 4;
+/// Sent bytes that the peer's host leaves un-acknowledged for so long end the connection (Linux;
+/// elsewhere the system's own limit does, some minutes). Above [`ACK_TIMEOUT_MS`], which is the
+/// rule for clients that live but do not answer.
+pub const USER_TIMEOUT_MS: u64 = 60_000;
 
 // ---- the log -------------------------------------------------------------------------------
 
@@ -139,6 +185,59 @@ pub const RETENTION_S: u64 = 30 * 24 * 3600;
 /// Durable-but-unwritten things (cursors, marks) of users are staged at most this often.
 pub const DRAIN_MS_MAX: u64 = 10_000;
 
+// ---- tokens --------------------------------------------------------------------------------
+
+/// Shortest HS256 secret: as long as the hash it feeds, so that guessing the one is no easier.
+pub const SECRET_BYTES_MIN: usize = 32;
+/// Largest key file that is read; a PEM public key is some hundred bytes.
+pub const KEY_FILE_BYTES_MAX: u64 = 16 * 1024;
+/// Keys of one algorithm: a token that names no key is tried against each of them.
+pub const KEYS_PER_ALGORITHM_MAX: usize = 4;
+/// How far the clocks of the issuer and of this host may be apart.
+pub const TOKEN_LEEWAY_S: u64 = 30;
+/// Life of a token that `myriad token` mints unless told otherwise.
+pub const TOKEN_TTL_S: u64 = 24 * 3600;
+/// Longest life `myriad token` grants: a year.
+pub const TOKEN_TTL_S_MAX: u64 = 365 * 24 * 3600;
+
+// ---- what an operator may set --------------------------------------------------------------
+
+/// Largest configuration file that is read.
+pub const CONFIG_FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// Time a stopping server takes to answer what is under way, unless configured.
+pub const DRAIN_MS: u64 = 5_000;
+/// Bound of the configurable time to drain.
+pub const DRAIN_MS_SETTING_MAX: u64 = 600_000;
+/// Browser origins one server may list.
+pub const ORIGINS_MAX: usize = 64;
+/// Bound of the configurable `sessions_max`: some room above ten million.
+pub const SESSIONS_SETTING_MAX: usize = 16 * 1024 * 1024;
+/// Bound of the configurable `users_max`; their handles are 32 bits wide.
+pub const USERS_SETTING_MAX: usize = 1024 * 1024 * 1024;
+/// Bound of the configurable `pairs_max`.
+pub const PAIRS_SETTING_MAX: usize = 1024 * 1024 * 1024;
+/// Bound of the configurable message counts of an inbox.
+pub const INBOX_MESSAGES_SETTING_MAX: u32 = 10_000_000;
+/// Bound of the configurable bytes of an inbox.
+pub const INBOX_BYTES_SETTING_MAX: u64 = 1024 * 1024 * 1024 * 1024;
+/// Bounds of the configurable segment size; an offset in a segment is 32 bits wide.
+pub const SEGMENT_BYTES_SETTING_MIN: u64 = 4 * 1024 * 1024;
+/// See [`SEGMENT_BYTES_SETTING_MIN`].
+pub const SEGMENT_BYTES_SETTING_MAX: u64 = 1024 * 1024 * 1024;
+/// A capped log needs at least so many segments: one written, one prepared, one being left.
+pub const LOG_SEGMENTS_MIN: u64 = 3;
+/// Bound of the configurable pause between commits.
+pub const COMMIT_GAP_US_SETTING_MAX: u64 = 1_000_000;
+
+const _: () = assert!(HEARTBEAT_MS >= HEARTBEAT_MS_MIN && HEARTBEAT_MS <= HEARTBEAT_MS_MAX);
+const _: () = assert!(SESSIONS_MAX <= SESSIONS_SETTING_MAX && USERS_MAX <= USERS_SETTING_MAX);
+const _: () = assert!(PAIRS_MAX <= PAIRS_SETTING_MAX && DRAIN_MS <= DRAIN_MS_SETTING_MAX);
+const _: () = assert!(INBOX_MESSAGES_MAX <= INBOX_MESSAGES_SETTING_MAX);
+const _: () = assert!(INBOX_BYTES_MAX <= INBOX_BYTES_SETTING_MAX);
+const _: () = assert!(SEGMENT_BYTES_SETTING_MIN > 8 * BATCH_BYTES_MAX as u64);
+const _: () = assert!(SEGMENT_BYTES_SETTING_MAX < u32::MAX as u64);
+const _: () = assert!(COMMIT_GAP_US <= COMMIT_GAP_US_SETTING_MAX);
+const _: () = assert!(TOKEN_BYTES_MAX < HELLO_BYTES_MAX);
 const _: () = assert!(OUTBOX_BYTES_HIGH > FRAME_BYTES_MAX);
 const _: () = assert!(OUTBOX_BYTES_MAX > OUTBOX_BYTES_HIGH + FRAME_BYTES_MAX);
 const _: () = assert!(BATCH_BYTES_MAX > 2 * FRAME_BYTES_MAX);
@@ -146,4 +245,5 @@ const _: () = assert!(SEGMENT_BYTES > 8 * BATCH_BYTES_MAX as u64);
 const _: () = assert!(COMMIT_BYTES_MAX > BATCH_BYTES_MAX as u64);
 const _: () = assert!(ROOM_LEASE_BYTES.is_multiple_of(COMMIT_ALIGN_BYTES as u64));
 const _: () = assert!(UNCONFIRMED_IDS_MAX == u64::BITS as u64);
+const _: () = assert!(USER_TIMEOUT_MS > ACK_TIMEOUT_MS);
 const _: () = assert!(SURPLUS_BYTES_MAX <= HELLO_BYTES_MAX);

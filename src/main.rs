@@ -1,3 +1,7 @@
-//! The `myriad` command.
+//! The `myriad` command; everything is in `myriad::cli`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    myriad::cli::run(std::env::args_os())
+}

@@ -1,1 +1,62 @@
-//! (room not yet furnished)
+//! Counters of one shard: plain integers, owned by its thread, summed when somebody asks.
+//!
+//! Deliberately not here: histograms and an endpoint; they come with the admin listener.
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// What a shard counted since it started.
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        pub struct Counters { $($(#[$doc])* pub $name: u64,)* }
+
+        impl Counters {
+            /// Adds what another shard counted.
+            pub fn add(&mut self, other: &Self) { $(self.$name += other.$name;)* }
+
+            /// Every counter with its name, for logs and tests.
+            pub fn each(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($name), self.$name),)*].into_iter()
+            }
+        }
+    };
+}
+
+counters! {
+    /// Turns of the loop.
+    turns,
+    /// Connections taken from the listener.
+    accepted,
+    /// Connections closed at once because a table was full.
+    refused_full,
+    /// Connections that had not said `Hello` and made room for newer ones.
+    evicted,
+    /// Sessions that logged in here.
+    logins,
+    /// Sessions that moved to another shard.
+    moved,
+    /// Frames understood.
+    frames,
+    /// Buffers handed to the driver to send.
+    sends,
+    /// Messages stored.
+    stored,
+    /// `Deliver` frames written.
+    delivered,
+    /// `Sent` frames written.
+    sent,
+    /// `Refused` frames written.
+    refused,
+    /// Sends that repeated an id whose answer was still known.
+    repeats,
+    /// `Receipt` frames written.
+    receipts,
+    /// `Ack` and `Read` beyond what exists, clamped.
+    clamped,
+    /// Completions of connections that were gone.
+    stale,
+    /// Presence and typing dropped because there was no room.
+    shed,
+    /// Own copies that could not be stored.
+    own_copies_lost,
+    /// Sessions closed by the server, for any reason.
+    goodbyes,
+}

@@ -1,3 +1,254 @@
-//! The `myriad-loadgen` command.
+//! The `myriad-loadgen` command: checks, kills and measures chat servers.
+//!
+//! Exit codes: 0 done and everything held; 1 a check failed or could not be finished; 2 wrong
+//! arguments. Deliberately not here: what the subcommands do (the library).
 
-fn main() {}
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use loadgen::process::ServeOptions;
+use loadgen::{bench, check, crash, echo, idle, interrupt};
+
+#[derive(Debug, Parser)]
+#[command(name = "myriad-loadgen", version, about = "Checks, kills and measures chat servers")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Transport {
+    Ws,
+    Tcp,
+}
+
+impl Transport {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Ws => "ws",
+            Self::Tcp => "tcp",
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Starts a server and plays a conversation: all ticks, offline, kill -9, restart, drain
+    Check {
+        /// The `myriad` binary
+        #[arg(long)]
+        server_binary: PathBuf,
+        #[arg(long, value_enum, default_value = "ws")]
+        transport: Transport,
+    },
+    /// Kills a server under load, again and again, and checks that nothing is lost or doubled
+    Crash(CrashArguments),
+    /// Measures the cost of a fully ticked message
+    Bench(BenchArguments),
+    /// Measures the memory of sessions that do nothing
+    Idle {
+        /// Address of the server: ws://HOST:PORT/v1/chat or tcp://HOST:PORT
+        #[arg(long)]
+        url: String,
+        /// The server's HS256 secret
+        #[arg(long)]
+        auth_secret_file: PathBuf,
+        /// Process id of the server
+        #[arg(long)]
+        server_pid: u32,
+        #[arg(long, default_value_t = 15_000)]
+        sessions: usize,
+        /// Writes the report here too
+        #[arg(long)]
+        json: Option<PathBuf>,
+    },
+    /// A bare echo over epoll on one thread, the yardstick of `bench`
+    EchoServer {
+        #[arg(long, default_value = "127.0.0.1:0")]
+        listen: SocketAddr,
+    },
+    /// Measures the echo server
+    EchoBench {
+        #[arg(long, default_value_t = 1_000)]
+        sessions: usize,
+        #[arg(long, default_value_t = 1)]
+        in_flight: usize,
+        #[arg(long, default_value_t = 100_000)]
+        round_trips: u64,
+        #[arg(long, default_value_t = 150)]
+        payload_bytes: usize,
+        /// Writes the report here too
+        #[arg(long)]
+        json: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct CrashArguments {
+    /// The `myriad` binary
+    #[arg(long)]
+    server_binary: PathBuf,
+    #[arg(long, default_value_t = 10)]
+    rounds: u32,
+    /// Users; an even number, at least 4
+    #[arg(long, default_value_t = 100, value_parser = even_sessions)]
+    sessions: usize,
+    /// Longest life of the server in one round
+    #[arg(long, default_value_t = 1.0)]
+    seconds_per_round: f64,
+    /// Unanswered messages per sender
+    #[arg(long, default_value_t = 4)]
+    in_flight: usize,
+    #[arg(long, default_value_t = 150)]
+    payload_bytes: usize,
+    /// Shards; 0 leaves it to the server
+    #[arg(long, default_value_t = 0)]
+    shards: usize,
+    #[arg(long, default_value = "auto")]
+    driver: String,
+    #[arg(long, value_enum, default_value = "ws")]
+    transport: Transport,
+    /// Of everything random; printed in the report
+    #[arg(long)]
+    seed: Option<u64>,
+    /// A further argument for `serve`; may be given several times
+    #[arg(long = "server-argument", allow_hyphen_values = true)]
+    server_arguments: Vec<String>,
+    /// Writes the report here too
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+struct BenchArguments {
+    /// Address of the server: ws://HOST:PORT/v1/chat or tcp://HOST:PORT
+    #[arg(long)]
+    url: String,
+    /// The server's HS256 secret
+    #[arg(long)]
+    auth_secret_file: PathBuf,
+    /// Process id of the server
+    #[arg(long)]
+    server_pid: u32,
+    /// Sessions; an even number, at least 4
+    #[arg(long, default_value_t = 1_000, value_parser = even_sessions)]
+    sessions: usize,
+    /// Messages under way per sender
+    #[arg(long, default_value_t = 1)]
+    in_flight: usize,
+    /// Messages in all
+    #[arg(long, default_value_t = 100_000)]
+    messages: u64,
+    #[arg(long, default_value_t = 150)]
+    payload_bytes: usize,
+    /// Measures the bare echo in the same run and tells the ratio
+    #[arg(long)]
+    echo: bool,
+    /// Writes the report here too
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+/// Sessions that talk in pairs.
+fn even_sessions(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count) if count >= 4 && count % 2 == 0 => Ok(count),
+        _ => Err("an even number, at least 4: sessions talk in pairs".to_owned()),
+    }
+}
+
+/// What went wrong, in words.
+type Failure = Box<dyn std::error::Error>;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if let Err(error) = interrupt::listen() {
+        eprintln!("myriad-loadgen: can't listen for Ctrl-C: {error}");
+    }
+    match run(arguments.command) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(failure) => {
+            eprintln!("myriad-loadgen: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs a subcommand; `Ok(false)`: it ran, and something did not hold.
+fn run(command: Command) -> Result<bool, Failure> {
+    match command {
+        Command::Check { server_binary, transport } => {
+            let transport = transport.name().to_owned();
+            let result = check::run(&check::Options { server_binary, transport });
+            if let Err(error) = &result {
+                println!("check failed: {error}");
+            }
+            Ok(result.is_ok())
+        }
+        Command::Crash(arguments) => run_crash(arguments),
+        Command::Bench(arguments) => run_bench(arguments),
+        Command::Idle { url, auth_secret_file, server_pid, sessions, json } => {
+            let options = idle::Options { url, auth_secret_file, server_pid, sessions };
+            print_report(&idle::run(&options)?, json.as_deref())?;
+            Ok(true)
+        }
+        Command::EchoServer { listen } => {
+            echo::serve(listen)?;
+            Ok(true)
+        }
+        Command::EchoBench { sessions, in_flight, round_trips, payload_bytes, json } => {
+            let options = echo::Options { sessions, in_flight, round_trips, payload_bytes };
+            print_report(&echo::measure(&options)?, json.as_deref())?;
+            Ok(true)
+        }
+    }
+}
+
+fn run_crash(arguments: CrashArguments) -> Result<bool, Failure> {
+    let options = crash::Options {
+        serve: ServeOptions {
+            binary: arguments.server_binary,
+            shards: arguments.shards,
+            driver: arguments.driver,
+            arguments: arguments.server_arguments,
+        },
+        transport: arguments.transport.name().to_owned(),
+        rounds: arguments.rounds,
+        sessions: arguments.sessions,
+        seconds_per_round: arguments.seconds_per_round,
+        in_flight: arguments.in_flight,
+        payload_bytes: arguments.payload_bytes,
+        seed: arguments.seed.unwrap_or_else(client::random_bits),
+        talkative: true,
+    };
+    let report = crash::run(&options)?;
+    print_report(&report, arguments.json.as_deref())?;
+    Ok(report.passed)
+}
+
+fn run_bench(arguments: BenchArguments) -> Result<bool, Failure> {
+    let options = bench::Options {
+        url: arguments.url,
+        auth_secret_file: arguments.auth_secret_file,
+        server_pid: arguments.server_pid,
+        sessions: arguments.sessions,
+        in_flight: arguments.in_flight,
+        messages: arguments.messages,
+        payload_bytes: arguments.payload_bytes,
+        echo: arguments.echo,
+    };
+    print_report(&bench::run(&options)?, arguments.json.as_deref())?;
+    Ok(true)
+}
+
+fn print_report(report: &impl serde::Serialize, file: Option<&Path>) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(report)?;
+    println!("{text}");
+    if let Some(file) = file {
+        std::fs::write(file, text + "\n")?;
+    }
+    Ok(())
+}

@@ -225,6 +225,12 @@ impl Stage {
         Some(placed)
     }
 
+    /// Whether [`Stage::committed`] has something: a shard must not fall asleep over it.
+    #[must_use]
+    pub fn has_committed(&self) -> bool {
+        !self.back.is_empty()
+    }
+
     /// How the log is.
     #[must_use]
     pub fn health(&self) -> Health {

@@ -1,1 +1,67 @@
-//! (room not yet furnished)
+//! THE RULES, one step per file, in the order a message meets them.
+//!
+//! ```text
+//!  accept > frame > session > route > store > deliver > receipt
+//!                      beside them: presence, limit, replay
+//! ```
+//!
+//! A step never calls the next one: `shard::turn` does. Each is a plain function from tables, what
+//! came in and the time to a small result. No clock, no socket, no file: the log is written through
+//! a [`crate::log::Stage`] and read through a [`crate::log::Reader`], both handed in.
+
+pub mod accept;
+pub mod deliver;
+pub mod frame;
+pub mod presence;
+pub mod receipt;
+pub mod replay;
+pub mod route;
+pub mod session;
+pub mod store;
+
+use crate::limits;
+
+/// `stream_kind` of a user's inbox in the log.
+pub const STREAM_USER: u8 = 1;
+
+/// What an operator may set of the rules; defaults are the limits.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Heartbeat interval told to clients, milliseconds.
+    pub heartbeat_ms: u64,
+    /// Largest payload.
+    pub payload_bytes_max: usize,
+    /// Messages waiting in one inbox.
+    pub inbox_messages_max: u32,
+    /// Payload bytes waiting in one inbox.
+    pub inbox_bytes_max: u64,
+    /// Messages of one sender waiting in one inbox.
+    pub inbox_messages_per_sender_max: u32,
+    /// Payload bytes of one sender waiting in one inbox.
+    pub inbox_bytes_per_sender_max: u64,
+    /// A message to a user that never logged in makes the user.
+    pub unknown_users_allowed: bool,
+    /// Origins of browsers that may connect.
+    pub origins: Vec<String>,
+    /// Connections without login per shard.
+    pub unknown_conns_max: usize,
+    /// Connections without login per source and shard.
+    pub unknown_conns_per_source_max: usize,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            heartbeat_ms: limits::HEARTBEAT_MS,
+            payload_bytes_max: limits::PAYLOAD_BYTES_MAX,
+            inbox_messages_max: limits::INBOX_MESSAGES_MAX,
+            inbox_bytes_max: limits::INBOX_BYTES_MAX,
+            inbox_messages_per_sender_max: limits::INBOX_MESSAGES_PER_SENDER_MAX,
+            inbox_bytes_per_sender_max: limits::INBOX_BYTES_PER_SENDER_MAX,
+            unknown_users_allowed: false,
+            origins: Vec::new(),
+            unknown_conns_max: limits::UNKNOWN_CONNS_MAX,
+            unknown_conns_per_source_max: limits::UNKNOWN_CONNS_PER_SOURCE_MAX,
+        }
+    }
+}

@@ -1,1 +1,297 @@
-//! (room not yet furnished)
+//! A shard: one pinned thread, one loop, and everything it owns.
+//!
+//! `turn.rs` is the loop; `intake.rs` turns completions into frames and frames into steps of the
+//! path; `traffic.rs` carries requests between steps, shards and the log; `closing.rs` ends
+//! connections. All control flow of the message path is in this room; the rules are in `path`.
+//!
+//! Invariant: nothing here blocks except `Driver::poll`, and only while there is nothing to do.
+
+mod closing;
+mod intake;
+mod traffic;
+mod turn;
+
+use crate::auth::{Claims, Keys, TokenError};
+use crate::clock::Now;
+use crate::io::Driver;
+use crate::limits;
+use crate::log::{Reader, Stage, Ticket};
+use crate::mem::{Token, Wheel};
+use crate::path::Rules;
+use crate::path::store::Refusals;
+use crate::ring::{Doorbell, Inlet, Mailbox};
+use crate::state::conn::Parked;
+use crate::state::placement::Placement;
+use crate::state::request::{Envelope, Errand, Login, Request};
+use crate::state::{Positions, Tables};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8};
+
+/// A token to be checked off the shard.
+#[derive(Debug)]
+pub struct CheckJob {
+    /// Where the answer goes.
+    pub shard: usize,
+    /// Whose token.
+    pub conn: Token,
+    /// The token itself.
+    pub jwt: String,
+    /// What the `Hello` said besides; none for a `Renew`.
+    pub hello: Option<Login>,
+}
+
+/// The answer.
+#[derive(Debug)]
+pub struct Checked {
+    /// Whose token.
+    pub conn: Token,
+    /// What the `Hello` said besides; none for a `Renew`.
+    pub hello: Option<Login>,
+    /// What the token says.
+    pub claims: Result<Claims, TokenError>,
+}
+
+/// Threads beside the shards.
+#[derive(Debug, Clone)]
+pub struct Side {
+    /// Tokens to check.
+    pub jobs: Arc<Inlet<CheckJob>>,
+    /// Checked tokens of this shard.
+    pub checked: Arc<Inlet<Checked>>,
+    /// Last-seen times for their file: (slot or none, user, seconds).
+    pub seen: Arc<Inlet<SeenBatch>>,
+}
+
+/// Last-seen times of one flush: (user, seconds since 1970).
+pub type SeenBatch = Vec<(u64, u32)>;
+
+/// How the server ends: the coordinator moves the phase on, shards report.
+#[derive(Debug, Default)]
+pub struct Drain {
+    /// 0 run, 1 take nothing new and finish what is under way, 2 say goodbye and end.
+    pub phase: AtomicU8,
+    /// Nothing is under way on this shard.
+    pub quiet: AtomicBool,
+}
+
+/// What a shard is made of.
+#[derive(Debug)]
+pub struct Parts<D: Driver, R: Reader> {
+    /// Its number.
+    pub me: usize,
+    /// The driver with the listener.
+    pub driver: D,
+    /// Reads the log.
+    pub reader: R,
+    /// Its end of the log.
+    pub stage: Stage,
+    /// Its queues.
+    pub mailbox: Mailbox<Envelope<D::Socket>>,
+    /// Its bell.
+    pub doorbell: Doorbell,
+    /// What it remembers (replayed).
+    pub tables: Tables,
+    /// Positions of this boot's epoch.
+    pub positions: Positions,
+    /// Who lives where.
+    pub placement: Placement,
+    /// The rules in force.
+    pub rules: Arc<Rules>,
+    /// Keys of tokens.
+    pub keys: Arc<Keys>,
+    /// Threads beside it.
+    pub side: Option<Side>,
+    /// The drain signal.
+    pub drain: Arc<Drain>,
+    /// Sessions it takes.
+    pub sessions_max: usize,
+    /// Credits toward each other shard.
+    pub credits: usize,
+}
+
+/// What waits for a commit, in the order of the log.
+#[derive(Debug)]
+enum Waiter {
+    /// A request whose record is staged; the answer goes to shard `from`.
+    Request { ticket: Ticket, from: usize, user: u32, position: u64, request: Box<Request> },
+    /// A login whose device is new.
+    Login { ticket: Ticket, conn: Token, device: u32, login: Login },
+}
+
+impl Waiter {
+    fn batch(&self) -> u64 {
+        match self {
+            Self::Request { ticket, .. } | Self::Login { ticket, .. } => ticket.batch,
+        }
+    }
+}
+
+/// A connection logged in and not yet where it belongs.
+#[derive(Debug)]
+struct Mover {
+    conn: Token,
+    login: Login,
+    since_ms: u64,
+}
+
+/// How much a shard has under way: for the simulator's check that everything is bounded (I6).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Requests and logins that wait for a commit.
+    pub waiters: usize,
+    /// Connections that wait for a credit with a frame.
+    pub parked: usize,
+    /// Sessions that wait to move home.
+    pub movers: usize,
+    /// Questions about other users that wait for a credit.
+    pub errands: usize,
+    /// Refusals remembered for one other shard, the most there are.
+    pub refusals: usize,
+    /// Something is staged for the log or under way to it.
+    pub is_staged: bool,
+}
+
+/// One shard.
+#[derive(Debug)]
+pub struct Shard<D: Driver, R: Reader> {
+    driver: D,
+    core: Core<D::Socket, R>,
+    doorbell: Doorbell,
+    expired: Vec<u32>,
+    handles: Vec<u32>,
+}
+
+/// Everything of a shard but its driver: what completions may touch.
+#[derive(Debug)]
+struct Core<S, R> {
+    me: usize,
+    placement: Placement,
+    rules: Arc<Rules>,
+    keys: Arc<Keys>,
+    side: Option<Side>,
+    drain: Arc<Drain>,
+    tables: Tables,
+    stage: Stage,
+    reader: R,
+    positions: Positions,
+    mailbox: Mailbox<Envelope<S>>,
+    refusals: Vec<Refusals>,
+    waiters: VecDeque<Waiter>,
+    wheel: Wheel,
+    /// Session clock and wall clock of this turn.
+    now: Now,
+    /// The host's monotonic clock when `now` was set.
+    host_ms: u64,
+    /// The longest the shard meant to sleep in this turn.
+    slept_max_ms: u64,
+    sessions_max: usize,
+    signatures_left: usize,
+    drain_phase: u8,
+    /// Accepted and not yet attached.
+    arrivals: Vec<(Token, S)>,
+    movers: Vec<Mover>,
+    parked: VecDeque<Parked>,
+    /// Since when the frame being tried again has waited for a credit.
+    waits_since_ms: Option<u64>,
+    /// Said goodbye, not yet half-closed.
+    leaving: Vec<Token>,
+    /// To be read again.
+    resumes: Vec<Token>,
+    errands: VecDeque<Errand>,
+    behind: Vec<u32>,
+    cursors_due_ms: u64,
+    presence_due_ms: u64,
+    sweep_due_ms: u64,
+    seen_due_ms: u64,
+}
+
+impl<D: Driver, R: Reader> Shard<D, R> {
+    /// Puts a shard together.
+    pub fn new(parts: Parts<D, R>, now: Now) -> Self {
+        let shards = parts.mailbox.shards();
+        let conns_max = parts.tables.conns.capacity();
+        let core = Core {
+            me: parts.me,
+            placement: parts.placement,
+            rules: parts.rules,
+            keys: parts.keys,
+            side: parts.side,
+            drain: parts.drain,
+            tables: parts.tables,
+            stage: parts.stage,
+            reader: parts.reader,
+            positions: parts.positions,
+            mailbox: parts.mailbox,
+            refusals: (0..shards).map(|_| Refusals::new(parts.credits)).collect(),
+            waiters: VecDeque::new(),
+            wheel: Wheel::new(conns_max, 0),
+            now: Now { mono_ms: 0, wall_ms: now.wall_ms },
+            host_ms: now.mono_ms,
+            slept_max_ms: 0,
+            sessions_max: parts.sessions_max,
+            signatures_left: limits::SIGNATURES_PER_TURN_MAX,
+            drain_phase: 0,
+            arrivals: Vec::new(),
+            movers: Vec::new(),
+            parked: VecDeque::new(),
+            waits_since_ms: None,
+            leaving: Vec::new(),
+            resumes: Vec::new(),
+            errands: VecDeque::new(),
+            behind: Vec::new(),
+            cursors_due_ms: 0,
+            presence_due_ms: 0,
+            sweep_due_ms: 0,
+            seen_due_ms: limits::LAST_SEEN_FLUSH_MS,
+        };
+        let doorbell = parts.doorbell;
+        Self { driver: parts.driver, core, doorbell, expired: Vec::new(), handles: Vec::new() }
+    }
+
+    /// What it remembers: for tests, reports and the simulator's checkers.
+    pub fn tables(&self) -> &Tables {
+        &self.core.tables
+    }
+
+    /// What it has under way: for the simulator's checkers.
+    pub fn load(&self) -> Load {
+        let core = &self.core;
+        Load {
+            waiters: core.waiters.len(),
+            parked: core.parked.len(),
+            movers: core.movers.len(),
+            errands: core.errands.len(),
+            refusals: core.refusals.iter().map(Refusals::count).max().unwrap_or(0),
+            is_staged: !core.stage.is_idle(),
+        }
+    }
+
+    /// Its driver: for the simulator.
+    pub fn driver_mut(&mut self) -> &mut D {
+        &mut self.driver
+    }
+
+    /// Whether the log takes nothing any more.
+    pub fn log_health(&self) -> crate::log::Health {
+        self.core.stage.health()
+    }
+}
+
+impl<S, R: Reader> Core<S, R> {
+    /// Reads time into this turn. The session clock does not see what the server was late by.
+    fn set_now(&mut self, host: Now) {
+        let passed = host.mono_ms.saturating_sub(self.host_ms);
+        let allowed = self.slept_max_ms + limits::LATE_MS_MAX;
+        self.host_ms = host.mono_ms;
+        self.slept_max_ms = 0;
+        self.now = Now { mono_ms: self.now.mono_ms + passed.min(allowed), wall_ms: host.wall_ms };
+    }
+
+    /// Nothing of this shard is on its way through the log or another shard.
+    fn is_quiet(&self) -> bool {
+        self.waiters.is_empty() && self.parked.is_empty() && self.movers.is_empty()
+    }
+}
+
+const _: () = assert!(size_of::<Envelope<u32>>() <= 56, "letters are copied twice per hop");

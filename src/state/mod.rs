@@ -1,1 +1,131 @@
-//! (room not yet furnished)
+//! What a shard remembers: connections, users and their devices, inboxes, answers, marks, presence.
+//!
+//! Owner: the shard's thread; nothing here is shared. Tables only: the rules that change them are
+//! in `path`. No clock, no socket, no file. Handles are `u32` indices, [`NONE`] for "no such".
+
+pub mod conn;
+pub mod inbox;
+pub mod outbox;
+pub mod pairs;
+pub mod placement;
+pub mod request;
+pub mod sources;
+pub mod users;
+pub mod watch;
+pub mod window;
+
+use crate::mem::{Slab, Token};
+use crate::metrics::Counters;
+
+/// The handle that names nothing.
+pub const NONE: u32 = u32::MAX;
+
+/// Everything a shard remembers.
+#[derive(Debug)]
+pub struct Tables {
+    /// Connections.
+    pub conns: Slab<conn::Conn>,
+    /// Input that is not complete.
+    pub partials: conn::Partials,
+    /// Output that waits.
+    pub outboxes: outbox::Outboxes,
+    /// Counts of connections before login.
+    pub sources: sources::Sources,
+    /// Users and devices.
+    pub users: users::Users,
+    /// Waiting mail.
+    pub inboxes: inbox::Inboxes,
+    /// Answers not confirmed.
+    pub windows: window::Windows,
+    /// Marks.
+    pub pairs: pairs::Pairs,
+    /// Presence leases.
+    pub watches: watch::Watches,
+    /// Spare requests.
+    pub requests: request::Requests,
+    /// Devices whose cursor is ahead of the log.
+    pub dirty_cursors: Vec<u32>,
+    /// Users whose last-seen time is ahead of its file.
+    pub dirty_seen: Vec<u32>,
+    /// Connections the rules want closed, with the reason.
+    pub doomed: Vec<(Token, wire::Parting)>,
+    /// Counters.
+    pub counters: Counters,
+}
+
+impl Tables {
+    /// Tables for so many connections, users and pairs.
+    #[must_use]
+    pub fn new(conns_max: usize, users_max: usize, pairs_max: usize) -> Self {
+        Self {
+            conns: Slab::with_capacity(conns_max),
+            partials: conn::Partials::default(),
+            outboxes: outbox::Outboxes::default(),
+            sources: sources::Sources::default(),
+            users: users::Users::with_capacity(users_max),
+            inboxes: inbox::Inboxes::default(),
+            windows: window::Windows::default(),
+            pairs: pairs::Pairs::new(pairs_max),
+            watches: watch::Watches::default(),
+            requests: request::Requests::default(),
+            dirty_cursors: Vec::new(),
+            dirty_seen: Vec::new(),
+            doomed: Vec::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Writes a frame to a connection, if it still stands.
+    pub fn write(&mut self, token: Token, frame: &wire::ServerFrame<'_>) {
+        if let Some(conn) = self.conns.get_mut(token)
+            && conn.phase != conn::Phase::Leaving
+        {
+            self.outboxes.frame(token, conn, frame);
+        }
+    }
+}
+
+/// The sequence of positions a shard gives out: epoch in the upper half, its own counter below.
+///
+/// Invariant (I4): a position is given out once. The epoch is new at every boot and durable before
+/// the first position of it exists.
+#[derive(Debug)]
+pub struct Positions {
+    next: u64,
+    end: u64,
+}
+
+impl Positions {
+    /// Positions of `epoch`, from its first.
+    #[must_use]
+    pub fn new(epoch: u32) -> Self {
+        let first = u64::from(epoch) << 32;
+        Self { next: first + 1, end: first + u64::from(u32::MAX) }
+    }
+
+    /// The position the next record gets, or none when the epoch is used up (the operator restarts
+    /// the server: 4.29 thousand million records of one shard).
+    #[must_use]
+    pub fn peek(&self) -> Option<u64> {
+        (self.next <= self.end).then_some(self.next)
+    }
+
+    /// The position just peeked at is taken.
+    pub fn take(&mut self) {
+        debug_assert!(self.next <= self.end);
+        self.next += 1;
+    }
+
+    /// Moves on to `epoch`, which is durable by now.
+    pub fn roll(&mut self, epoch: u32) {
+        let fresh = Self::new(epoch);
+        assert!(fresh.next > self.next, "an epoch never goes back");
+        *self = fresh;
+    }
+
+    /// How many are left of this epoch.
+    #[must_use]
+    pub fn left(&self) -> u64 {
+        self.end.saturating_sub(self.next) + 1
+    }
+}

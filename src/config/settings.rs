@@ -1,0 +1,228 @@
+//! What an operator may say, by flag, environment or file, before anything is checked.
+//!
+//! Owner: the main thread, at start. One struct is all three at once: its fields are the flags
+//! (`--heartbeat-ms`), the variables (`MYRIAD_HEARTBEAT_MS`) and the keys (`heartbeat_ms`), and
+//! their doc comments are the help. Every name carries its unit. Bounds are not here: `mod.rs`
+//! checks the merged whole.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::builder::BoolishValueParser;
+use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
+
+/// The flags of `myriad serve`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ServeFlags {
+    /// TOML file with any of the settings below; `myriad config example` prints one
+    #[arg(long, value_name = "FILE", env = "MYRIAD_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// The settings themselves; a flag wins over the environment, that over the file.
+    #[command(flatten)]
+    pub settings: Settings,
+}
+
+/// Every setting, `None` where nothing was said.
+#[derive(Args, Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+pub struct Settings {
+    /// Address and port to listen on; port 0 picks a free one
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<SocketAddr>,
+    /// Folder for everything that must survive a restart (local disk)
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Threads that serve, each with its own users (count; default: one per allowed core)
+    #[arg(long, value_name = "COUNT")]
+    pub shards: Option<usize>,
+    /// How sockets are driven: auto, ready (epoll, kqueue), or uring (comes later)
+    #[arg(long, value_name = "NAME", value_enum, hide_possible_values = true)]
+    pub driver: Option<Driver>,
+    /// File with the HS256 secret that signs tokens (at least 32 bytes)
+    #[arg(long, value_name = "FILE")]
+    pub auth_secret_file: Option<PathBuf>,
+    /// Further keys for tokens, two or more while keys rotate; repeat the flag for each
+    #[arg(long, value_name = "[KID:]ALG:FILE", value_delimiter = ',')]
+    pub auth_keys: Option<Vec<KeyFile>>,
+    /// For trying things out: loopback only, fresh random secret in DIR/dev-secret
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    pub dev: Option<bool>,
+    /// Listen off loopback without TLS (somebody else encrypts, or nobody does)
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    pub allow_plaintext: Option<bool>,
+    /// Browser origins that may connect, like https://chat.example.org; "*" allows all
+    #[arg(long, value_name = "ORIGIN", value_delimiter = ',')]
+    pub origins: Option<Vec<String>>,
+    /// How often a client shows that it lives (milliseconds, 1000 to 300000)
+    #[arg(long, value_name = "MS")]
+    pub heartbeat_ms: Option<u64>,
+    /// Sessions at once, over all shards; the tables are made for it (count)
+    #[arg(long, value_name = "COUNT")]
+    pub sessions_max: Option<usize>,
+    /// Users the server remembers (count)
+    #[arg(long, value_name = "COUNT")]
+    pub users_max: Option<usize>,
+    /// Pairs of users whose delivery and read marks are remembered (count)
+    #[arg(long, value_name = "COUNT")]
+    pub pairs_max: Option<usize>,
+    /// Let messages wait for users that never logged in (default: they are refused)
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    pub unknown_users_allowed: Option<bool>,
+    /// Connections without a login from one source address at once (count, per shard)
+    #[arg(long, value_name = "COUNT")]
+    pub unknown_conns_per_source_max: Option<usize>,
+    /// Largest payload of one message (bytes, up to 65536)
+    #[arg(long, value_name = "BYTES")]
+    pub payload_bytes_max: Option<usize>,
+    /// Messages that may wait in one inbox (count)
+    #[arg(long, value_name = "COUNT")]
+    pub inbox_messages_max: Option<u32>,
+    /// Payload that may wait in one inbox (bytes)
+    #[arg(long, value_name = "BYTES")]
+    pub inbox_bytes_max: Option<u64>,
+    /// Messages of one sender that may wait in one inbox (count)
+    #[arg(long, value_name = "COUNT")]
+    pub inbox_messages_per_sender_max: Option<u32>,
+    /// Payload of one sender that may wait in one inbox (bytes)
+    #[arg(long, value_name = "BYTES")]
+    pub inbox_bytes_per_sender_max: Option<u64>,
+    /// Space the log may take (bytes; default: what the disk has)
+    #[arg(long, value_name = "BYTES")]
+    pub log_bytes_max: Option<u64>,
+    /// Size of one file of the log (bytes, a multiple of 4096)
+    #[arg(long, value_name = "BYTES")]
+    pub segment_bytes: Option<u64>,
+    /// Pause between two syncs of the log: longer saves CPU, shorter answers sooner
+    /// (microseconds)
+    #[arg(long, value_name = "US")]
+    pub commit_gap_us: Option<u64>,
+    /// Time a stopping server takes to finish what is under way (milliseconds)
+    #[arg(long, value_name = "MS")]
+    pub drain_ms: Option<u64>,
+}
+
+/// How sockets are driven.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Driver {
+    /// The best this build has. Never in a checked `Config`.
+    Auto,
+    /// Readiness: epoll on Linux, kqueue on FreeBSD.
+    Ready,
+    /// Completions: `io_uring`. Refused until that driver exists.
+    Uring,
+}
+
+impl Driver {
+    /// The name an operator writes, and `serve` prints.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Ready => "ready",
+            Self::Uring => "uring",
+        }
+    }
+}
+
+/// A key that signs tokens, its algorithm pinned.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyFile {
+    /// The name a token's header gives in `kid`. Without one the key serves tokens that name
+    /// none, or one that no key has.
+    pub kid: Option<String>,
+    /// The one algorithm this key is ever used with.
+    pub alg: Algorithm,
+    /// HS256: the secret. `EdDSA`: the public Ed25519 key as PEM.
+    pub file: PathBuf,
+}
+
+/// Algorithms of token signatures.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub enum Algorithm {
+    /// HMAC with SHA-256: one shared secret signs and checks.
+    #[serde(rename = "HS256")]
+    Hs256,
+    /// Ed25519: the issuer's private key signs, its public key checks.
+    #[serde(rename = "EdDSA")]
+    EdDsa,
+}
+
+impl Algorithm {
+    /// The name in a token's header (`alg`).
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Hs256 => "HS256",
+            Self::EdDsa => "EdDSA",
+        }
+    }
+
+    /// The algorithm with this exact name, if it is one of ours.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Hs256, Self::EdDsa].into_iter().find(|algorithm| algorithm.name() == name)
+    }
+}
+
+impl fmt::Display for Algorithm {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.name())
+    }
+}
+
+impl FromStr for KeyFile {
+    type Err = String;
+
+    /// Reads `[KID:]ALG:FILE`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wanted = || {
+            format!(
+                "'{text}' is not a key: write [KID:]ALG:FILE with HS256 or EdDSA for ALG, \
+                 like 2026:EdDSA:/etc/myriad/issuer.pem"
+            )
+        };
+        let (first, rest) = text.split_once(':').ok_or_else(wanted)?;
+        let (kid, alg, file) = match Algorithm::from_name(first) {
+            Some(alg) => (None, alg, rest),
+            None => {
+                let (name, file) = rest.split_once(':').ok_or_else(wanted)?;
+                let alg = Algorithm::from_name(name).ok_or_else(wanted)?;
+                (Some(first.to_owned()), alg, file)
+            }
+        };
+        if file.is_empty() || kid.as_deref() == Some("") {
+            return Err(wanted());
+        }
+        Ok(Self { kid, alg, file: PathBuf::from(file) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_reads_with_and_without_its_name() {
+        let key: KeyFile = "2026:EdDSA:/etc/k:1.pem".parse().unwrap();
+        assert_eq!(key.kid.as_deref(), Some("2026"));
+        assert_eq!(key.alg, Algorithm::EdDsa);
+        assert_eq!(key.file, PathBuf::from("/etc/k:1.pem"));
+        let key: KeyFile = "HS256:secret".parse().unwrap();
+        assert_eq!((key.kid, key.alg), (None, Algorithm::Hs256));
+    }
+
+    #[test]
+    fn a_key_that_is_none_is_refused_with_the_form_to_write() {
+        for text in ["", "HS256", "HS256:", "a:b:c", "none:file", ":HS256:file", "hs256:file"] {
+            let refusal = text.parse::<KeyFile>().unwrap_err();
+            assert!(refusal.contains("[KID:]ALG:FILE"), "{text}: {refusal}");
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! Step 6: records of a user's stream reach its devices; acks move cursors.
+//!
+//! A device that has everything up to the former tail is *live*: a new message is pushed to it at
+//! once, from memory. Any other reads the stream from its cursor, out of the log, and only what is
+//! durable. At most `UNACKED_*_MAX` are un-acked per device; the cumulative `Ack` is the credit.
+
+use crate::clock::Now;
+use crate::limits;
+use crate::log::{Kind, Reader, Record};
+use crate::path::store::{Stored, release_acked};
+use crate::state::request::Request;
+use crate::state::users::Device;
+use crate::state::{NONE, Tables};
+use wire::{MessageId, Parting, ServerFrame, Stream};
+
+/// Pushes a message just stored to every live device of the recipient.
+pub fn push(tables: &mut Tables, stored: &Stored, request: &Request, now: Now) {
+    push_live(tables, stored, request, None, now);
+}
+
+/// Pushes the copy of what one device sent to the sender's other live devices.
+pub fn push_copy(
+    tables: &mut Tables,
+    stored: &Stored,
+    request: &Request,
+    to_position: u64,
+    now: Now,
+) {
+    push_live(tables, stored, request, Some(to_position), now);
+}
+
+fn push_live(tables: &mut Tables, stored: &Stored, request: &Request, copy: Option<u64>, now: Now) {
+    let frame = ServerFrame::Deliver(wire::Deliver {
+        stream: None,
+        position: stored.position,
+        id: MessageId {
+            sender: request.sender,
+            device: request.device,
+            client_id: request.client_id,
+        },
+        time_ms: stored.time_ms,
+        kind: request.kind,
+        payload: &request.payload,
+        relation: request.relation,
+        to: copy.map(|_| Stream::User(request.to)),
+        to_position: copy.unwrap_or(0),
+    });
+    let bytes = u32::try_from(request.payload.len()).unwrap_or(u32::MAX);
+    let mut at = tables.users.user(stored.user).first_device;
+    while at != NONE {
+        let device = tables.users.device_mut(at);
+        let next = device.next;
+        let live = device.pushed == stored.former_tail;
+        if copy.is_some() && device.id == request.device {
+            if live {
+                skip(device, stored.position);
+            }
+        } else if let Some(token) = device.conn
+            && live
+            && has_room(device, bytes)
+        {
+            count_pushed(device, stored.position, bytes, now);
+            tables.counters.delivered += 1;
+            tables.write(token, &frame);
+        }
+        at = next;
+    }
+}
+
+/// Reads on from where a device stands and pushes what fits its window.
+///
+/// # Errors
+/// A record that should be there can't be read: the session has to end before the device believes
+/// it has everything.
+pub fn pump<R: Reader>(
+    tables: &mut Tables,
+    reader: &mut R,
+    device: u32,
+    now: Now,
+) -> Result<(), Parting> {
+    let Tables { users, inboxes, conns, outboxes, counters, .. } = tables;
+    let here = users.device(device);
+    let (user, Some(token)) = (here.user, here.conn) else { return Ok(()) };
+    let (user, here) = users.pair_mut(user, device);
+    let Some(inbox) = inboxes.get(user.inbox) else { return Ok(()) };
+    let Some(conn) = conns.get_mut(token) else { return Ok(()) };
+    for entry in inbox.after(here.pushed) {
+        if entry.is_own_copy() && entry.device == here.id {
+            skip(here, entry.position);
+            continue;
+        }
+        let Some(at) = entry.at() else { break };
+        if !has_room(here, entry.bytes())
+            || outboxes.waiting_bytes(conn) > limits::OUTBOX_BYTES_HIGH
+        {
+            break;
+        }
+        let record = reader.read(at).filter(|record| record.position == entry.position);
+        let Some(record) = record else { return Err(Parting::StoreFailed) };
+        outboxes.frame(token, conn, &deliver_frame(&record));
+        counters.delivered += 1;
+        count_pushed(here, entry.position, entry.bytes(), now);
+    }
+    Ok(())
+}
+
+fn deliver_frame<'a>(record: &Record<'a>) -> ServerFrame<'a> {
+    let copy = record.kind == Kind::OwnCopy;
+    ServerFrame::Deliver(wire::Deliver {
+        stream: None,
+        position: record.position,
+        id: MessageId { sender: record.sender, device: record.device, client_id: record.client_id },
+        time_ms: record.time_ms,
+        kind: record.body_kind,
+        payload: record.payload,
+        relation: record.relation.as_ref().map(|relation| wire::Relation {
+            kind: relation.kind,
+            target: MessageId {
+                sender: relation.sender,
+                device: relation.device,
+                client_id: relation.client_id,
+            },
+        }),
+        to: copy.then_some(Stream::User(record.peer)),
+        to_position: if copy { record.aux } else { 0 },
+    })
+}
+
+/// One message may always go; more only while the window has room.
+fn has_room(device: &Device, bytes: u32) -> bool {
+    device.unacked == 0
+        || (u32::from(device.unacked) < limits::UNACKED_MESSAGES_MAX
+            && device.unacked_bytes.saturating_add(bytes) <= limits::UNACKED_BYTES_MAX)
+}
+
+fn count_pushed(device: &mut Device, position: u64, bytes: u32, now: Now) {
+    if device.unacked == 0 {
+        device.unacked_since_ms = now.mono_ms;
+    }
+    device.pushed = position;
+    device.unacked += 1;
+    device.unacked_bytes = device.unacked_bytes.saturating_add(bytes);
+}
+
+/// The device sent this itself: it needs no push, and no ack when nothing before it waits for one.
+fn skip(device: &mut Device, position: u64) {
+    if device.unacked == 0 && device.cursor == device.pushed {
+        device.cursor = position;
+    }
+    device.pushed = position;
+}
+
+/// A device has everything up to `up_to`. True: its cursor moved.
+pub fn ack(tables: &mut Tables, device: u32, up_to: u64, now: Now) -> bool {
+    let user = tables.users.device(device).user;
+    let (owner, here) = tables.users.pair_mut(user, device);
+    let up_to = if up_to > owner.tail {
+        tables.counters.clamped += 1;
+        owner.tail
+    } else {
+        up_to
+    };
+    if up_to <= here.cursor {
+        return false;
+    }
+    if let Some(inbox) = tables.inboxes.get(owner.inbox) {
+        settle_window(here, inbox, up_to);
+    } else {
+        here.unacked = 0;
+        here.unacked_bytes = 0;
+    }
+    here.cursor = here.cursor.max(up_to);
+    here.pushed = here.pushed.max(here.cursor);
+    here.unacked_since_ms = now.mono_ms;
+    if !std::mem::replace(&mut here.cursor_dirty, true) {
+        tables.dirty_cursors.push(device);
+    }
+    has_moved(tables, user, device);
+    release_acked(tables, user);
+    true
+}
+
+/// Takes what is acked out of the window, and own messages that follow it directly.
+fn settle_window(here: &mut Device, inbox: &crate::state::inbox::Inbox, up_to: u64) {
+    for entry in inbox.after(here.cursor) {
+        let own = entry.is_own_copy() && entry.device == here.id;
+        if entry.position > here.pushed || (entry.position > up_to && !own) {
+            break;
+        }
+        if !own {
+            here.unacked = here.unacked.saturating_sub(1);
+            here.unacked_bytes = here.unacked_bytes.saturating_sub(entry.bytes());
+        }
+        here.cursor = entry.position;
+    }
+}
+
+/// Tick 2: the first device that gets so far marks the senders as having something to be told.
+pub fn has_moved(tables: &mut Tables, user: u32, device: u32) {
+    let (owner, here) = tables.users.pair_mut(user, device);
+    if here.cursor <= owner.has {
+        return;
+    }
+    let former = std::mem::replace(&mut owner.has, here.cursor);
+    let up_to = here.cursor;
+    let Some(inbox) = tables.inboxes.get(owner.inbox) else { return };
+    for entry in inbox.after(former).take_while(|entry| entry.position <= up_to) {
+        if entry.is_own_copy() {
+            continue;
+        }
+        if let Some(pair) = tables.pairs.find(user, entry.sender) {
+            tables.pairs.mark_dirty(pair);
+        }
+    }
+}
+
+/// Devices of a user that are connected and behind: to be pumped.
+pub fn behind(tables: &Tables, user: u32, out: &mut Vec<u32>) {
+    let tail = tables.users.user(user).tail;
+    for index in tables.users.devices_of(user) {
+        let device = tables.users.device(index);
+        if device.conn.is_some() && device.pushed < tail {
+            out.push(index);
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Step 7: marks become receipts.
+//!
+//! A receipt is a comparison of what is true (the recipient's `has`, the conversation's `read`) with
+//! what the sender's home was told. Dirty pairs are looked at once per turn; what finds no credit
+//! toward another shard stays dirty and grows (design: flags, never queue entries).
+
+use crate::log::{Kind, Lane, Record, Stage};
+use crate::path::STREAM_USER;
+use crate::path::session::for_each_conn;
+use crate::state::placement::Placement;
+use crate::state::{NONE, Tables};
+use wire::{Mark, ServerFrame, Stream};
+
+/// Marks for one sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// Whose messages got the mark.
+    pub sender: u64,
+    /// In whose stream.
+    pub recipient: u64,
+    /// Positions above this,
+    pub after: u64,
+    /// up to this,
+    pub up_to: u64,
+    /// have this mark.
+    pub mark: Mark,
+}
+
+/// Tells every sender that has something to be told. `tell` hands a receipt to the home of its
+/// sender and says whether that was possible.
+pub fn tell_dirty(
+    tables: &mut Tables,
+    placement: Placement,
+    mut tell: impl FnMut(&mut Tables, usize, Receipt) -> bool,
+) {
+    if !tables.pairs.has_dirty() {
+        return;
+    }
+    let mut dirty = tables.pairs.take_dirty();
+    dirty.retain(|&index| {
+        let done = tell_pair(tables, placement, index, &mut tell);
+        if done {
+            tables.pairs.clean(index);
+        }
+        !done
+    });
+    tables.pairs.still_dirty(dirty);
+}
+
+fn tell_pair(
+    tables: &mut Tables,
+    placement: Placement,
+    index: u32,
+    tell: &mut impl FnMut(&mut Tables, usize, Receipt) -> bool,
+) -> bool {
+    let pair = tables.pairs.get(index);
+    let owner = tables.users.user(pair.recipient);
+    let (sender, recipient) = (pair.sender, owner.id);
+    let (has, read) = (owner.has, pair.read);
+    let (told_has, told_read, last) = (pair.told_has, pair.told_read, pair.last);
+    let home = placement.home(sender);
+    if has > told_has && last > told_has {
+        let receipt = Receipt { sender, recipient, after: told_has, up_to: has, mark: Mark::Has };
+        if !tell(tables, home, receipt) {
+            return false;
+        }
+        tables.pairs.get_mut(index).told_has = has;
+    }
+    if read > told_read && last > told_read {
+        let receipt =
+            Receipt { sender, recipient, after: told_read, up_to: read, mark: Mark::Read };
+        if !tell(tables, home, receipt) {
+            return false;
+        }
+        tables.pairs.get_mut(index).told_read = read;
+    }
+    true
+}
+
+/// Pushes a receipt to the devices of its sender, at the sender's home.
+pub fn push(tables: &mut Tables, receipt: &Receipt) {
+    let Some(user) = tables.users.find(receipt.sender) else { return };
+    let frame = ServerFrame::Receipt(wire::Receipt {
+        stream: Some(Stream::User(receipt.recipient)),
+        after: receipt.after,
+        up_to: receipt.up_to,
+        mark: receipt.mark,
+    });
+    for_each_conn(tables, user, NONE, |tables, token| {
+        tables.counters.receipts += 1;
+        tables.write(token, &frame);
+    });
+}
+
+/// Answers what a sender asks after a while away: its pair is told anew from the start.
+pub fn ask(tables: &mut Tables, asker: u64, peer: u64) {
+    let Some(recipient) = tables.users.find(peer) else { return };
+    let Some(index) = tables.pairs.find(recipient, asker) else { return };
+    let pair = tables.pairs.get_mut(index);
+    pair.told_has = 0;
+    pair.told_read = 0;
+    tables.pairs.mark_dirty(index);
+}
+
+/// A device's user has read a conversation (or all of them) up to a position of the own inbox.
+/// Returns whether a mark moved.
+pub fn read(
+    tables: &mut Tables,
+    stage: &mut Stage,
+    device: u32,
+    peer: Option<u64>,
+    up_to: u64,
+    wall_ms: u64,
+) -> bool {
+    let user = tables.users.device(device).user;
+    let owner = tables.users.user(user);
+    let (first_pair, tail) = (owner.first_pair, owner.tail);
+    if up_to > tail {
+        tables.counters.clamped += 1;
+    }
+    let up_to = up_to.min(tail);
+    let mut moved = false;
+    match peer {
+        Some(peer) => {
+            if let Some(index) = tables.pairs.find(user, peer) {
+                moved = read_pair(tables, stage, index, up_to, wall_ms);
+            }
+        }
+        None => {
+            let mut at = first_pair;
+            while at != NONE {
+                moved |= read_pair(tables, stage, at, up_to, wall_ms);
+                at = tables.pairs.get(at).next;
+            }
+        }
+    }
+    if moved {
+        let stream = peer.map(Stream::User);
+        let frame = ServerFrame::ReadSync(wire::ReadSync { stream, up_to });
+        for_each_conn(tables, user, device, |tables, token| tables.write(token, &frame));
+    }
+    moved
+}
+
+/// Moves one conversation's mark. The record is lazy: a mark lost in a crash is set again by the
+/// reader, and tick 3 was true when it was told.
+fn read_pair(tables: &mut Tables, stage: &mut Stage, index: u32, up_to: u64, wall_ms: u64) -> bool {
+    let pair = tables.pairs.get_mut(index);
+    if up_to <= pair.read || pair.read >= pair.last {
+        return false;
+    }
+    pair.read = up_to;
+    let (recipient, sender) = (pair.recipient, pair.sender);
+    tables.pairs.mark_dirty(index);
+    let record = Record {
+        stream_kind: STREAM_USER,
+        stream: tables.users.user(recipient).id,
+        time_ms: wall_ms,
+        peer: sender,
+        aux: up_to,
+        ..Record::blank(Kind::ReadMark)
+    };
+    let _kept_in_memory_if_refused = stage.append(Lane::Reserve, &record);
+    true
+}
+
+/// Stages the cursors that moved since the last call.
+pub fn stage_cursors(tables: &mut Tables, stage: &mut Stage, wall_ms: u64) {
+    let mut dirty = std::mem::take(&mut tables.dirty_cursors);
+    dirty.retain(|&index| {
+        if tables.users.device_if_any(index).is_none() {
+            return false;
+        }
+        let device = tables.users.device(index);
+        let record = Record {
+            stream_kind: STREAM_USER,
+            stream: tables.users.user(device.user).id,
+            device: device.id,
+            time_ms: wall_ms,
+            aux: device.cursor,
+            ..Record::blank(Kind::Cursor)
+        };
+        if stage.append(Lane::Reserve, &record).is_err() {
+            return true; // stays dirty: the cursor in memory is the truth until there is room
+        }
+        tables.users.device_mut(index).cursor_dirty = false;
+        false
+    });
+    tables.dirty_cursors = dirty;
+}

@@ -1,0 +1,261 @@
+//! Step 4: a `Send` at its sender's home. Repeats are answered, ids are checked, and what is new
+//! becomes a request for the recipient's home.
+//!
+//! ```text
+//!  client id          answer
+//!  confirmed          stale_id
+//!  known, same CRC    the first answer again (or nothing yet, while under way)
+//!  known, other CRC   id_reused
+//!  above base + 64    window_full, may be tried again
+//!  above a held id    held, may be tried again (M8: nothing overtakes what was refused)
+//!  else               a request
+//! ```
+
+use crate::limits;
+use crate::path::Rules;
+use crate::path::session::CLIENT_ID_MAX;
+use crate::state::request::{Request, Staged};
+use crate::state::window::{Answer, Outcome};
+use crate::state::{NONE, Tables};
+use wire::{Refusal, Send, ServerFrame, Stream};
+
+/// What to do with a `Send`.
+#[derive(Debug)]
+pub enum Routed {
+    /// New: take it to the recipient's home.
+    New(Box<Request>),
+    /// Stored long ago, but the copy for the sender's other devices is missing.
+    CopyMissing(Box<Request>),
+    /// Nothing: it is under way, or was answered from memory with this.
+    Answered(Option<Outcome>),
+    /// Refused without touching the id; `stale_id` and `id_reused` name the next good one.
+    Refused(Refusal),
+}
+
+/// Looks at a `Send` of `device`.
+pub fn route(tables: &mut Tables, rules: &Rules, device: u32, send: &Send<'_>) -> Routed {
+    let user_to = match send.to {
+        Stream::User(user) => user,
+        Stream::Group(_) => return Routed::Refused(Refusal::NotSupported),
+    };
+    if send.client_id == 0 || send.client_id > CLIENT_ID_MAX {
+        return Routed::Refused(Refusal::Invalid);
+    }
+    if send.payload.len() > rules.payload_bytes_max {
+        return Routed::Refused(Refusal::PayloadTooLarge);
+    }
+    let here = tables.users.device(device);
+    let Some(bit) = here.bit(send.client_id) else {
+        let above = send.client_id > here.base;
+        return Routed::Refused(if above { Refusal::WindowFull } else { Refusal::StaleId });
+    };
+    if here.seen & bit != 0 {
+        return Routed::Refused(Refusal::StaleId);
+    }
+    let window = here.window;
+    let request_crc = request_crc(send);
+    if let Some(answer) = tables.windows.find(window, send.client_id) {
+        let answer = *answer;
+        return repeat(tables, device, send, request_crc, answer);
+    }
+    let here = tables.users.device_mut(device);
+    if here.held & (bit - 1) != 0 {
+        here.held |= bit;
+        return Routed::Refused(Refusal::Held);
+    }
+    here.held &= !bit;
+    here.top = here.top.max(send.client_id);
+    let mut window = here.window;
+    let outcome = Outcome::Pending;
+    let answer = Answer { client_id: send.client_id, request_crc, copied: false, outcome };
+    tables.windows.insert(&mut window, answer);
+    tables.users.device_mut(device).window = window;
+    Routed::New(request(tables, device, user_to, request_crc, send))
+}
+
+/// Refuses a `Send` that can't even be looked at for want of room toward its recipient's home.
+pub fn hold(tables: &mut Tables, device: u32, client_id: u64) {
+    let here = tables.users.device_mut(device);
+    if let Some(bit) = here.bit(client_id) {
+        here.held |= bit;
+    }
+}
+
+fn repeat(
+    tables: &mut Tables,
+    device: u32,
+    send: &Send<'_>,
+    request_crc: u32,
+    answer: Answer,
+) -> Routed {
+    if answer.request_crc != request_crc {
+        return Routed::Refused(Refusal::IdReused);
+    }
+    tables.counters.repeats += 1;
+    match answer.outcome {
+        Outcome::Pending => Routed::Answered(None),
+        Outcome::Sent { .. } if !answer.copied && wants_copy(tables, device, send.to) => {
+            let Stream::User(to) = send.to else { return Routed::Answered(Some(answer.outcome)) };
+            let window = tables.users.device(device).window;
+            if let Some(known) = tables.windows.find(window, send.client_id) {
+                known.outcome = Outcome::Pending;
+            }
+            let mut request = request(tables, device, to, request_crc, send);
+            request.outcome = answer.outcome;
+            Routed::CopyMissing(request)
+        }
+        outcome => Routed::Answered(Some(outcome)),
+    }
+}
+
+/// Whether a message from `device` should also be stored for the sender's other devices.
+#[must_use]
+pub fn wants_copy(tables: &Tables, device: u32, to: Stream) -> bool {
+    let here = tables.users.device(device);
+    let to_self = to == Stream::User(tables.users.user(here.user).id);
+    !to_self && tables.users.devices_of(here.user).nth(1).is_some()
+}
+
+fn request(
+    tables: &mut Tables,
+    device: u32,
+    to: u64,
+    request_crc: u32,
+    send: &Send<'_>,
+) -> Box<Request> {
+    let mut request = tables.requests.take();
+    let here = tables.users.device(device);
+    request.sender = tables.users.user(here.user).id;
+    request.device = here.id;
+    request.attempt = here.attempt;
+    request.client_id = send.client_id;
+    request.to = to;
+    request.request_crc = request_crc;
+    request.kind = send.kind;
+    request.ttl_s = send.ttl_seconds;
+    request.relation = send.relation;
+    request.payload.clear();
+    request.payload.extend_from_slice(send.payload);
+    request.outcome = Outcome::Pending;
+    request.retry = None;
+    request.stage = Staged::Message;
+    request
+}
+
+/// CRC-32C over what makes a request this request and no other.
+#[must_use]
+pub fn request_crc(send: &Send<'_>) -> u32 {
+    let (kind, to) = match send.to {
+        Stream::User(user) => (1u32, user),
+        Stream::Group(group) => (2, group),
+    };
+    let mut head = [0u8; 44];
+    head[0..4].copy_from_slice(&kind.to_le_bytes());
+    head[4..12].copy_from_slice(&to.to_le_bytes());
+    head[12..16].copy_from_slice(&send.kind.to_le_bytes());
+    head[16..20].copy_from_slice(&send.ttl_seconds.to_le_bytes());
+    if let Some(relation) = &send.relation {
+        head[20..24].copy_from_slice(&relation.kind.to_le_bytes());
+        head[24..32].copy_from_slice(&relation.target.sender.to_le_bytes());
+        head[32..36].copy_from_slice(&relation.target.device.to_le_bytes());
+        head[36..44].copy_from_slice(&relation.target.client_id.to_le_bytes());
+    }
+    crc32c::crc32c_append(crc32c::crc32c(&head), send.payload)
+}
+
+/// What the sender's home does with a request that came back.
+#[derive(Debug)]
+pub enum Finish {
+    /// Store this copy for the sender's other devices first, then settle.
+    Copy(Box<Request>),
+    /// Note the refusal in the log first, then settle.
+    NoteRefusal(Box<Request>),
+    /// Answered.
+    Done(Box<Request>),
+}
+
+/// The recipient's home has decided: what has to be durable before the answer?
+pub fn finish(tables: &mut Tables, request: Box<Request>) -> Finish {
+    let Some(device) = sender_device(tables, &request) else { return Finish::Done(request) };
+    if let Some(reason) = request.retry {
+        forget_for_retry(tables, device, &request);
+        refuse(tables, device, request.client_id, reason);
+        return Finish::Done(request);
+    }
+    match request.outcome {
+        Outcome::Refused(_) => Finish::NoteRefusal(request),
+        Outcome::Sent { .. } if wants_copy(tables, device, Stream::User(request.to)) => {
+            Finish::Copy(request)
+        }
+        _ => {
+            settle(tables, &request, false);
+            Finish::Done(request)
+        }
+    }
+}
+
+/// Everything about the request is durable: remember the answer and give it.
+pub fn settle(tables: &mut Tables, request: &Request, copied: bool) {
+    let Some(device) = sender_device(tables, request) else { return };
+    let window = tables.users.device(device).window;
+    if let Some(answer) = tables.windows.find(window, request.client_id) {
+        answer.outcome = request.outcome;
+        answer.copied |= copied;
+    }
+    answer(tables, device, request.client_id, request.outcome);
+}
+
+/// Writes the answer to the device, if it is connected.
+pub fn answer(tables: &mut Tables, device: u32, client_id: u64, outcome: Outcome) {
+    match outcome {
+        Outcome::Pending => {}
+        Outcome::Refused(reason) => refuse(tables, device, client_id, reason),
+        Outcome::Sent { position, time_ms } => {
+            let Some(token) = tables.users.device(device).conn else { return };
+            tables.counters.sent += 1;
+            tables.write(token, &ServerFrame::Sent(wire::Sent { client_id, position, time_ms }));
+        }
+    }
+}
+
+/// Writes a refusal to the device, if it is connected.
+pub fn refuse(tables: &mut Tables, device: u32, client_id: u64, reason: Refusal) {
+    let here = tables.users.device(device);
+    let names_next = matches!(reason, Refusal::StaleId | Refusal::IdReused);
+    let next_client_id = if names_next { here.next_client_id() } else { 0 };
+    let retriable = reason.retriable();
+    let retry_after_ms = if retriable { limits::RETRY_AFTER_MS } else { 0 };
+    let Some(token) = here.conn else { return };
+    tables.counters.refused += 1;
+    tables.write(
+        token,
+        &ServerFrame::Refused(wire::Refused {
+            client_id,
+            reason,
+            retriable,
+            retry_after_ms,
+            next_client_id,
+        }),
+    );
+}
+
+/// The id is free again; later ids wait until it is sent again or given up.
+fn forget_for_retry(tables: &mut Tables, device: u32, request: &Request) {
+    let mut window = tables.users.device(device).window;
+    tables.windows.retain(&mut window, |answer| answer.client_id != request.client_id);
+    let here = tables.users.device_mut(device);
+    here.window = window;
+    here.attempt = here.attempt.wrapping_add(1);
+    if let Some(bit) = here.bit(request.client_id)
+        && here.seen & bit == 0
+    {
+        here.held |= bit;
+    }
+}
+
+/// The device a request came from, if it was not dropped meanwhile.
+#[must_use]
+pub fn sender_device(tables: &Tables, request: &Request) -> Option<u32> {
+    let user = tables.users.find(request.sender)?;
+    tables.users.device_of(user, request.device).filter(|&device| device != NONE)
+}

@@ -1,0 +1,299 @@
+//! Step 3: who is it. Login at the user's home, takeover by the same device, what the client
+//! confirms, activity, and when a silent or idle-handed session ends.
+
+use crate::clock::Now;
+use crate::limits;
+use crate::log::{Kind, Lane, Record, Refused, Stage, Ticket};
+use crate::mem::Token;
+use crate::path::{Rules, STREAM_USER};
+use crate::state::conn::{Conn, Phase};
+use crate::state::request::Login;
+use crate::state::{NONE, Tables};
+use wire::{Confirmed, Parting, ServerFrame};
+
+/// A record's mark in `body_kind` that a device was dropped.
+pub const DEVICE_DROPPED: u32 = 2;
+
+/// Largest client id and base: leaves room to count on.
+pub const CLIENT_ID_MAX: u64 = u64::MAX - 2 * limits::UNCONFIRMED_IDS_MAX;
+
+/// What a good token leads to.
+#[derive(Clone, Copy, Debug)]
+pub enum Admitted {
+    /// The device is known: attach it now.
+    Known(u32),
+    /// The device is new: attach it when its record is durable.
+    New(u32, Ticket),
+}
+
+/// Finds or makes the user and device of a login.
+///
+/// # Errors
+/// The reason to say goodbye with: no room for the user, or the log can't take a new device.
+pub fn admit(
+    tables: &mut Tables,
+    stage: &mut Stage,
+    login: &Login,
+    now: Now,
+) -> Result<Admitted, Parting> {
+    let user = tables.users.find_or_add(login.user).ok_or(Parting::Full)?;
+    match tables.users.device_of(user, login.device) {
+        Some(device) if tables.users.device(device).durable => Ok(Admitted::Known(device)),
+        Some(device) => {
+            let cursor = tables.users.device(device).cursor;
+            let ticket = stage_device(tables, stage, user, login.device, (0, cursor), now)?;
+            Ok(Admitted::New(device, ticket))
+        }
+        None => new_device(tables, stage, user, login.device, now),
+    }
+}
+
+/// Makes `token` the connection of a durable device. The device's former connection, if any, is
+/// doomed as replaced.
+pub fn attach(tables: &mut Tables, token: Token, device: u32, login: &Login, now: Now) {
+    let here = tables.users.device_mut(device);
+    let former = here.conn.replace(token);
+    let user = here.user;
+    here.durable = true;
+    here.pushed = here.cursor;
+    here.unacked = 0;
+    here.unacked_bytes = 0;
+    here.seen_s = seconds(now);
+    if let Some(old) = former.filter(|&old| old != token) {
+        if let Some(conn) = tables.conns.get_mut(old) {
+            conn.user = NONE; // its late clean-up must not touch the device
+            conn.device = NONE;
+        }
+        tables.doomed.push((old, Parting::Replaced));
+    }
+    if let Some(conn) = tables.conns.get_mut(token) {
+        conn.user = user;
+        conn.device = device;
+        conn.phase = Phase::Session;
+        conn.heard_ms = now.mono_ms;
+        conn.spent = 0;
+        conn.expires_s = u32::try_from(login.expires_s).unwrap_or(u32::MAX);
+        let source = std::mem::replace(&mut conn.source, NONE);
+        tables.sources.leave(source);
+    }
+    confirm(tables, device, login.confirmed);
+    tables.counters.logins += 1;
+}
+
+/// Writes `Welcome`, after what `resume_after` acks was taken into account.
+pub fn welcome(tables: &mut Tables, rules: &Rules, token: Token, device: u32, now: Now) {
+    let here = tables.users.device(device);
+    let frame = ServerFrame::Welcome(wire::Welcome {
+        user: tables.users.user(here.user).id,
+        device: here.id,
+        next_client_id: here.next_client_id(),
+        heartbeat_ms: u32::try_from(rules.heartbeat_ms).unwrap_or(u32::MAX),
+        limits: wire::Limits {
+            payload_bytes_max: u32::try_from(rules.payload_bytes_max).unwrap_or(u32::MAX),
+            unacked_messages_max: limits::UNACKED_MESSAGES_MAX,
+            unacked_bytes_max: limits::UNACKED_BYTES_MAX,
+            unconfirmed_ids_max: u32::try_from(limits::UNCONFIRMED_IDS_MAX).unwrap_or(u32::MAX),
+            watched_users_max: u32::try_from(limits::WATCHED_USERS_MAX).unwrap_or(u32::MAX),
+            asked_peers_max: u32::try_from(limits::ASKED_PEERS_MAX).unwrap_or(u32::MAX),
+        },
+        server_time_ms: now.wall_ms,
+        cursor: here.cursor,
+    });
+    tables.write(token, &frame);
+}
+
+fn new_device(
+    tables: &mut Tables,
+    stage: &mut Stage,
+    user: u32,
+    id: u32,
+    now: Now,
+) -> Result<Admitted, Parting> {
+    let count = tables.users.devices_of(user).count();
+    if count >= limits::DEVICES_PER_USER_MAX {
+        drop_stalest(tables, stage, user, now)?;
+    }
+    // The first device gets what was stored before anybody logged in; later ones start at the end.
+    let cursor = if count == 0 { 0 } else { tables.users.user(user).tail };
+    let ticket = stage_device(tables, stage, user, id, (0, cursor), now)?;
+    let device = tables.users.add_device(user, id, cursor);
+    tell_devices(tables, user, device, id, true);
+    Ok(Admitted::New(device, ticket))
+}
+
+/// Drops the device that was seen longest ago, connected ones last.
+fn drop_stalest(
+    tables: &mut Tables,
+    stage: &mut Stage,
+    user: u32,
+    now: Now,
+) -> Result<(), Parting> {
+    let stalest = tables.users.devices_of(user).min_by_key(|&index| {
+        let device = tables.users.device(index);
+        (device.conn.is_some(), device.seen_s)
+    });
+    let Some(stalest) = stalest else { return Ok(()) };
+    let id = tables.users.device(stalest).id;
+    stage_device(tables, stage, user, id, (DEVICE_DROPPED, 0), now)?;
+    remove_device(tables, stalest);
+    tell_devices(tables, user, NONE, id, false);
+    Ok(())
+}
+
+/// Forgets a device and everything kept for it.
+pub fn remove_device(tables: &mut Tables, device: u32) {
+    let gone = tables.users.remove_device(device);
+    let mut window = gone.window;
+    tables.windows.retain(&mut window, |_| false);
+    tables.dirty_cursors.retain(|&other| other != device);
+    if let Some(token) = gone.conn {
+        if let Some(conn) = tables.conns.get_mut(token) {
+            conn.user = NONE;
+            conn.device = NONE;
+        }
+        tables.doomed.push((token, Parting::TooManyDevices));
+    }
+}
+
+fn tell_devices(tables: &mut Tables, user: u32, except: u32, id: u32, added: bool) {
+    let frame = ServerFrame::DeviceEvent(wire::DeviceEvent { device: id, added });
+    for_each_conn(tables, user, except, |tables, token| tables.write(token, &frame));
+}
+
+/// Calls `act` for every connection of a user but that of the device `except`.
+pub fn for_each_conn(
+    tables: &mut Tables,
+    user: u32,
+    except: u32,
+    mut act: impl FnMut(&mut Tables, Token),
+) {
+    let mut at = tables.users.user(user).first_device;
+    while at != NONE {
+        let device = tables.users.device(at);
+        let (next, conn) = (device.next, device.conn);
+        if let Some(token) = conn
+            && at != except
+        {
+            act(tables, token);
+        }
+        at = next;
+    }
+}
+
+fn stage_device(
+    tables: &Tables,
+    stage: &mut Stage,
+    user: u32,
+    device: u32,
+    (body_kind, cursor): (u32, u64),
+    now: Now,
+) -> Result<Ticket, Parting> {
+    let record = Record {
+        stream_kind: STREAM_USER,
+        stream: tables.users.user(user).id,
+        device,
+        time_ms: now.wall_ms,
+        body_kind,
+        aux: cursor,
+        ..Record::blank(Kind::Device)
+    };
+    stage.append(Lane::Message, &record).map_err(|refused| match refused {
+        Refused::Failed => Parting::StoreFailed,
+        Refused::Full | Refused::Busy => Parting::Overloaded,
+    })
+}
+
+/// Takes note of the answers a device has seen: they are forgotten here.
+pub fn confirm(tables: &mut Tables, device: u32, confirmed: Confirmed) {
+    let here = tables.users.device_mut(device);
+    let base = confirmed.base.min(CLIENT_ID_MAX);
+    let map = if base < here.base {
+        u32::try_from(here.base - base).ok().and_then(|by| confirmed.map.checked_shr(by))
+    } else {
+        Some(confirmed.map)
+    };
+    let seen = map.unwrap_or(0);
+    if base <= here.base && here.seen | seen == here.seen {
+        return;
+    }
+    here.raise_base(base);
+    here.seen |= seen;
+    here.held &= !here.seen;
+    let (base, seen) = (here.base, here.seen);
+    let mut window = here.window;
+    tables
+        .windows
+        .retain(&mut window, |answer| !Confirmed { base, map: seen }.covers(answer.client_id));
+    tables.users.device_mut(device).window = window;
+}
+
+/// The user did something at this device.
+pub fn active(tables: &mut Tables, user: u32, now: Now) {
+    let here = tables.users.user_mut(user);
+    let second = seconds(now);
+    if here.active_s < second {
+        here.active_s = second;
+        let watchers = here.watchers;
+        if !std::mem::replace(&mut here.seen_dirty, true) {
+            tables.dirty_seen.push(user);
+        }
+        tables.watches.touch(watchers);
+    }
+}
+
+/// A connection goes away: its device is no longer connected.
+pub fn gone(tables: &mut Tables, token: Token) {
+    let Some(conn) = tables.conns.get_mut(token) else { return };
+    let source = std::mem::replace(&mut conn.source, NONE);
+    let index = std::mem::replace(&mut conn.device, NONE);
+    let user = std::mem::replace(&mut conn.user, NONE);
+    tables.sources.leave(source);
+    if index == NONE {
+        return;
+    }
+    let device = tables.users.device_mut(index);
+    if device.conn == Some(token) {
+        device.conn = None;
+        device.unacked = 0;
+        device.unacked_bytes = 0;
+        device.pushed = device.cursor;
+    }
+    tables.watches.touch(tables.users.user(user).watchers);
+}
+
+/// When to look at a connection again, and why to end it then.
+#[must_use]
+pub fn deadline(tables: &Tables, rules: &Rules, conn: &Conn, now: Now) -> (u64, Parting) {
+    match conn.phase {
+        Phase::Greeting | Phase::Verifying | Phase::Moving | Phase::Leaving => {
+            (conn.heard_ms + limits::HELLO_TIMEOUT_MS, Parting::HelloTimeout)
+        }
+        Phase::Session => {
+            let silence_ms = rules.heartbeat_ms * limits::SILENT_HALF_INTERVALS / 2;
+            let mut due = (conn.heard_ms + silence_ms, Parting::Silent);
+            let device = tables.users.device(conn.device);
+            if device.unacked > 0 {
+                let due_ms = device.unacked_since_ms + limits::ACK_TIMEOUT_MS;
+                due = due.min_by_time((due_ms, Parting::AckTimeout));
+            }
+            let left_s = u64::from(conn.expires_s).saturating_sub(now.wall_ms / 1000);
+            due.min_by_time((now.mono_ms + left_s * 1000, Parting::TokenExpired))
+        }
+    }
+}
+
+trait MinByTime {
+    fn min_by_time(self, other: Self) -> Self;
+}
+
+impl MinByTime for (u64, Parting) {
+    fn min_by_time(self, other: Self) -> Self {
+        if other.0 < self.0 { other } else { self }
+    }
+}
+
+/// Seconds since 1970, as the tables keep them (until 2106).
+#[must_use]
+pub fn seconds(now: Now) -> u32 {
+    u32::try_from(now.wall_ms / 1000).unwrap_or(u32::MAX)
+}

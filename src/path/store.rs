@@ -1,0 +1,271 @@
+//! Step 5: a message at its recipient's home gets its position and its place in the log.
+//!
+//! Everything that could refuse it is asked before: the user, the quotas, room in the log. After
+//! this step it is pushed and can't be refused any more (I5).
+//!
+//! **Nothing overtakes a refusal** (I3): requests of one device travel through one queue, so those
+//! behind one that was refused with "try again" are still under way. They carry the same `attempt`
+//! as it did, and [`Refusals`] remembers that attempt until its device counts on.
+
+use crate::clock::Now;
+use crate::log::{self, Kind, Lane, Record, Stage, Ticket};
+use crate::path::{Rules, STREAM_USER};
+use crate::state::inbox::Entry;
+use crate::state::request::Request;
+use crate::state::{NONE, Positions, Tables};
+use std::collections::VecDeque;
+use wire::Refusal;
+
+/// A message with a position, staged for the log.
+#[derive(Clone, Copy, Debug)]
+pub struct Stored {
+    /// Index of the user whose stream it is in.
+    pub user: u32,
+    /// Its position.
+    pub position: u64,
+    /// The stream's tail before it.
+    pub former_tail: u64,
+    /// When its record is durable.
+    pub ticket: Ticket,
+    /// What it was stamped with, milliseconds since 1970.
+    pub time_ms: u64,
+}
+
+/// Recently refused (device, attempt) of one source shard; bounded by that shard's credits, since
+/// no more requests than that can be under way.
+#[derive(Debug)]
+pub struct Refusals {
+    recent: VecDeque<(u64, u32, u8)>,
+    recent_max: usize,
+}
+
+impl Refusals {
+    /// Remembers at most `credits` refusals.
+    #[must_use]
+    pub fn new(credits: usize) -> Self {
+        Self { recent: VecDeque::new(), recent_max: credits }
+    }
+
+    /// How many are remembered.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.recent.len()
+    }
+
+    fn contains(&self, request: &Request) -> bool {
+        self.recent.contains(&(request.sender, request.device, request.attempt))
+    }
+
+    fn note(&mut self, request: &Request) {
+        if self.contains(request) {
+            return;
+        }
+        if self.recent.len() >= self.recent_max {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((request.sender, request.device, request.attempt));
+    }
+
+    /// The device counted on: what it refused before is over.
+    fn newer(&mut self, request: &Request) {
+        self.recent.retain(|&(sender, device, attempt)| {
+            (sender, device) != (request.sender, request.device) || attempt == request.attempt
+        });
+    }
+}
+
+/// Stores a message in its recipient's stream.
+///
+/// # Errors
+/// Why not; nothing was stored or given out then.
+pub fn store(
+    tables: &mut Tables,
+    rules: &Rules,
+    stage: &mut Stage,
+    positions: &mut Positions,
+    refusals: &mut Refusals,
+    request: &Request,
+    now: Now,
+) -> Result<Stored, Refusal> {
+    if !refusals.recent.is_empty() {
+        refusals.newer(request);
+        if refusals.contains(request) {
+            return Err(Refusal::Held);
+        }
+    }
+    let stored = try_store(tables, rules, stage, positions, request, now);
+    if let Err(reason) = stored
+        && reason.retriable()
+    {
+        refusals.note(request);
+    }
+    stored
+}
+
+fn try_store(
+    tables: &mut Tables,
+    rules: &Rules,
+    stage: &mut Stage,
+    positions: &mut Positions,
+    request: &Request,
+    now: Now,
+) -> Result<Stored, Refusal> {
+    let user = match tables.users.find(request.to) {
+        Some(user) => user,
+        None if rules.unknown_users_allowed => {
+            tables.users.find_or_add(request.to).ok_or(Refusal::UnknownUser)?
+        }
+        None => return Err(Refusal::UnknownUser),
+    };
+    check_quotas(tables, rules, user, request)?;
+    let position = positions.peek().ok_or(Refusal::StoreFailed)?;
+    let record = record(Kind::Message, request, request.to, position, now.wall_ms);
+    let ticket = stage.append(Lane::Message, &record).map_err(|refused| match refused {
+        log::Refused::Full => Refusal::DiskFull,
+        log::Refused::Busy => Refusal::Overloaded,
+        log::Refused::Failed => Refusal::StoreFailed,
+    })?;
+    positions.take();
+    let former_tail = append(tables, user, position, request, false);
+    tables.counters.stored += 1;
+    Ok(Stored { user, position, former_tail, ticket, time_ms: now.wall_ms })
+}
+
+/// Stores the copy of what one device sent for the sender's other devices.
+///
+/// # Errors
+/// The log has no room for it.
+pub fn store_copy(
+    tables: &mut Tables,
+    stage: &mut Stage,
+    positions: &mut Positions,
+    request: &Request,
+    outcome: (u64, u64),
+) -> Result<Stored, log::Refused> {
+    let (to_position, time_ms) = outcome;
+    let user = tables.users.find(request.sender).ok_or(log::Refused::Failed)?;
+    let position = positions.peek().ok_or(log::Refused::Failed)?;
+    let mut record = record(Kind::OwnCopy, request, request.sender, position, time_ms);
+    record.peer = request.to;
+    record.aux = to_position;
+    // Its message is stored already: the copy may use the reserve rather than be lost.
+    let ticket =
+        stage.append(Lane::Message, &record).or_else(|_| stage.append(Lane::Reserve, &record))?;
+    positions.take();
+    let former_tail = append(tables, user, position, request, true);
+    Ok(Stored { user, position, former_tail, ticket, time_ms })
+}
+
+/// Notes in the log that an id was refused for good, so that it stays refused after a restart.
+///
+/// # Errors
+/// The log has no room for it.
+pub fn store_refusal(
+    stage: &mut Stage,
+    request: &Request,
+    reason: Refusal,
+    now: Now,
+) -> Result<Ticket, log::Refused> {
+    let mut record = record(Kind::Refusal, request, request.sender, 0, now.wall_ms);
+    record.body_kind = u32::from(reason.code());
+    record.peer = request.to;
+    record.payload = &[];
+    record.relation = None;
+    stage.append(Lane::Message, &record)
+}
+
+fn record(kind: Kind, request: &Request, stream: u64, position: u64, time_ms: u64) -> Record<'_> {
+    Record {
+        kind,
+        stream_kind: STREAM_USER,
+        stream,
+        position,
+        sender: request.sender,
+        device: request.device,
+        client_id: request.client_id,
+        time_ms,
+        ttl_s: request.ttl_s,
+        request_crc: request.request_crc,
+        body_kind: request.kind,
+        peer: 0,
+        aux: 0,
+        relation: request.relation.map(|relation| log::Relation {
+            kind: relation.kind,
+            sender: relation.target.sender,
+            device: relation.target.device,
+            client_id: relation.target.client_id,
+        }),
+        payload: &request.payload,
+    }
+}
+
+fn check_quotas(
+    tables: &Tables,
+    rules: &Rules,
+    user: u32,
+    request: &Request,
+) -> Result<(), Refusal> {
+    let bytes = request.payload.len() as u64;
+    let here = tables.users.user(user);
+    if let Some(inbox) = tables.inboxes.get(here.inbox) {
+        let full = inbox.count() >= rules.inbox_messages_max as usize
+            || inbox.bytes() + bytes > rules.inbox_bytes_max;
+        if full {
+            return Err(Refusal::InboxFull);
+        }
+    }
+    if let Some(pair) = tables.pairs.find(user, request.sender) {
+        let pair = tables.pairs.get(pair);
+        let full = pair.waiting >= rules.inbox_messages_per_sender_max
+            || pair.waiting_bytes + bytes > rules.inbox_bytes_per_sender_max;
+        if full {
+            return Err(Refusal::InboxFull);
+        }
+    }
+    Ok(())
+}
+
+/// Puts a record at the end of a user's stream; returns the former tail.
+fn append(tables: &mut Tables, user: u32, position: u64, request: &Request, own_copy: bool) -> u64 {
+    let here = tables.users.user_mut(user);
+    let former_tail = std::mem::replace(&mut here.tail, position);
+    let bytes = u32::try_from(request.payload.len()).unwrap_or(u32::MAX >> 1);
+    let entry = Entry::staged(position, request.sender, request.device, bytes, own_copy);
+    tables.inboxes.of(&mut here.inbox).append(entry);
+    if !own_copy {
+        note_pair(tables, user, request.sender, position, bytes);
+    }
+    former_tail
+}
+
+/// The pair (recipient, sender) has one message more.
+pub fn note_pair(tables: &mut Tables, user: u32, sender: u64, position: u64, bytes: u32) {
+    let first = &mut tables.users.user_mut(user).first_pair;
+    if let Some(pair) = tables.pairs.find_or_add(user, sender, first) {
+        let pair = tables.pairs.get_mut(pair);
+        pair.last = position;
+        pair.waiting += 1;
+        pair.waiting_bytes += u64::from(bytes);
+    }
+}
+
+/// Removes what every device has acked from the inbox.
+pub fn release_acked(tables: &mut Tables, user: u32) {
+    let acked = tables.users.acked_by_all(user);
+    let here = tables.users.user_mut(user);
+    if here.inbox == NONE {
+        return;
+    }
+    let Some(inbox) = tables.inboxes.get_mut(here.inbox) else { return };
+    while let Some(entry) = inbox.pop_through(acked) {
+        if entry.is_own_copy() {
+            continue;
+        }
+        if let Some(pair) = tables.pairs.find(user, entry.sender) {
+            let pair = tables.pairs.get_mut(pair);
+            pair.waiting = pair.waiting.saturating_sub(1);
+            pair.waiting_bytes = pair.waiting_bytes.saturating_sub(u64::from(entry.bytes()));
+        }
+    }
+    tables.inboxes.release_empty(&mut here.inbox);
+}

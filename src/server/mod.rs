@@ -1,0 +1,279 @@
+//! The server's life: recover the log, open the doors, run the shards, drain, end.
+//!
+//! Owner: the main thread. Order matters and is visible in [`run`]: nothing listens before what
+//! recovery found is durable again, and the log outlives the shards.
+
+mod last_seen;
+mod shards;
+mod side;
+
+use crate::auth::Keys;
+use crate::clock::wall_ms;
+use crate::config::Config;
+use crate::io::socket;
+use crate::limits;
+use crate::log::{self, FileStore, Settings, Wake};
+use crate::metrics::Counters;
+use crate::path::replay::{self, ReplayError};
+use crate::ring::Doorbell;
+use crate::state::Tables;
+use crate::state::placement::Placement;
+use crate::sys;
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// Why the server did not start, or ended other than by a drain.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The data folder can't be used.
+    #[error("the data folder {0} can't be used: {1}")]
+    Data(PathBuf, String),
+    /// The log could not be recovered.
+    #[error("the log in {0} can't be recovered: {1}")]
+    Recover(PathBuf, String),
+    /// The log does not fit the settings.
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
+    /// The address can't be listened on.
+    #[error("can't listen on {0}: {1}")]
+    Listen(std::net::SocketAddr, std::io::Error),
+    /// A thread could not be started.
+    #[error("can't start a thread: {0}. Raise the limit on processes (ulimit -u)")]
+    Thread(std::io::Error),
+    /// Signals can't be caught.
+    #[error("can't catch signals: {0}")]
+    Signals(std::io::Error),
+    /// A shard ended by itself.
+    #[error("shard {0} ended: {1}. What was answered with `Sent` is safe; restart the server")]
+    ShardEnded(usize, String),
+}
+
+/// How often the main thread looks for signals and dead shards.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Serves until SIGTERM or SIGINT, then drains.
+///
+/// Prints one line of JSON on stdout when it listens, with `listen`, `driver`, `shards`, `pid`.
+///
+/// # Errors
+/// See [`ServeError`].
+pub fn run(config: &Config, keys: Keys) -> Result<(), ServeError> {
+    let stop = catch_signals().map_err(ServeError::Signals)?;
+    let sizes = Sizes::of(config);
+    let bells: Vec<Arc<LateBell>> = (0..config.shards).map(|_| Arc::default()).collect();
+    let (tables, stages, committer, epoch) = recover(config, &sizes, &bells)?;
+    let folder = config.data.clone();
+
+    let listeners = socket::bind_group(config.listen, config.shards, limits::LISTEN_BACKLOG)
+        .map_err(|error| ServeError::Listen(config.listen, error))?;
+    let listen =
+        listeners[0].local_addr().map_err(|error| ServeError::Listen(config.listen, error))?;
+
+    let log_bell = committer.bell();
+    let log_thread = spawn("log", move || log::run_committer(committer))?;
+    let keys = Arc::new(keys);
+    let side = side::Threads::start(&keys, config.shards, &folder)?;
+    let running = shards::start(shards::Start {
+        config,
+        sizes: &sizes,
+        keys,
+        listeners,
+        tables,
+        stages,
+        epoch,
+        side: &side,
+        bells: &bells,
+    })?;
+    announce(config, listen, &sizes);
+
+    let ended = watch(&running, &stop, &log_thread);
+    let counters = running.drain(config.drain_ms);
+    side.stop();
+    log_bell.stop();
+    if let Ok(Err(error)) = log_thread.join() {
+        eprintln!("myriad: the log took nothing more since: {error}");
+    }
+    report(&counters);
+    ended
+}
+
+/// How large tables are, per shard.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sizes {
+    pub(crate) sessions_max: usize,
+    pub(crate) conns_max: usize,
+    pub(crate) users_max: usize,
+    pub(crate) pairs_max: usize,
+    pub(crate) files: (u64, u64),
+}
+
+impl Sizes {
+    /// Homes are dealt by hash: a shard may get an eighth more than its share.
+    fn of(config: &Config) -> Self {
+        let share = |all: usize| all.div_ceil(config.shards) * 9 / 8 + 64;
+        let files = sys::raise_nofile().unwrap_or((0, 0));
+        let sessions_max = share(config.sessions_max);
+        let strangers_max = limits::UNKNOWN_CONNS_MAX.min(sessions_max);
+        Self {
+            sessions_max,
+            conns_max: sessions_max + strangers_max + limits::SPARE_CONNS,
+            users_max: share(config.users_max),
+            pairs_max: share(config.pairs_max),
+            files,
+        }
+    }
+}
+
+/// A shard's doorbell that exists before its driver does.
+#[derive(Debug, Default)]
+pub(crate) struct LateBell(OnceLock<Doorbell>);
+
+impl LateBell {
+    fn hang(&self, doorbell: Doorbell) {
+        let _hung_once = self.0.set(doorbell);
+    }
+
+    fn ring(&self) {
+        if let Some(doorbell) = self.0.get() {
+            doorbell.ring();
+        }
+    }
+}
+
+impl Wake for LateBell {
+    fn wake(&self) {
+        self.ring();
+    }
+}
+
+type Recovered = (Vec<Tables>, Vec<log::Stage>, log::Committer<FileStore>, u32);
+
+/// Reads the log into tables and makes everything found durable again.
+fn recover(
+    config: &Config,
+    sizes: &Sizes,
+    bells: &[Arc<LateBell>],
+) -> Result<Recovered, ServeError> {
+    let folder = config.data.clone();
+    let fail =
+        |error: &dyn std::fmt::Display| ServeError::Recover(config.data.clone(), error.to_string());
+    let store = FileStore::open(&folder)
+        .map_err(|error| ServeError::Data(config.data.clone(), error.to_string()))?;
+    let settings = Settings {
+        segment_bytes: config.segment_bytes,
+        commit_gap_us: config.commit_gap_us,
+        log_bytes_max: config.log_bytes_max,
+        ..Settings::default()
+    };
+    let placement = Placement::new(config.shards);
+    let mut tables: Vec<Tables> = (0..config.shards)
+        .map(|_| Tables::new(sizes.conns_max, sizes.users_max, sizes.pairs_max))
+        .collect();
+    let mut fits = Ok(());
+    let (recovered, found) = log::recover(store, &settings, &mut |at, record| {
+        if fits.is_ok() {
+            fits = replay::record(&mut tables, placement, at, record);
+        }
+    })
+    .map_err(|error| fail(&error))?;
+    fits?;
+    if found.records > 0 {
+        eprintln!("myriad: recovered {} records from {}", found.records, folder.display());
+    }
+    let epoch = log::next_epoch(recovered.highest_epoch, wall_ms());
+    let wakes = bells.iter().map(|bell| Arc::clone(bell) as Arc<dyn Wake>).collect();
+    let (stages, committer) = recovered.start(epoch, wakes).map_err(|error| fail(&error))?;
+    last_seen::load(&folder, |user, seconds| {
+        let home = &mut tables[placement.home(user)];
+        if let Some(index) = home.users.find(user) {
+            let here = home.users.user_mut(index);
+            here.active_s = here.active_s.max(seconds);
+        }
+    });
+    Ok((tables, stages, committer, epoch))
+}
+
+fn catch_signals() -> std::io::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+        signal_hook::flag::register(signal, Arc::clone(&stop))?;
+    }
+    Ok(stop)
+}
+
+fn announce(config: &Config, listen: std::net::SocketAddr, sizes: &Sizes) {
+    let line = serde_json::json!({
+        "listen": listen.to_string(),
+        "driver": config.driver.name(),
+        "shards": config.shards,
+        "pid": std::process::id(),
+    });
+    let mut out = std::io::stdout().lock();
+    let _closed_stdout_is_fine = writeln!(out, "{line}").and_then(|()| out.flush());
+    let files = usize::try_from(sizes.files.0).unwrap_or(usize::MAX);
+    eprintln!(
+        "myriad: up to {} sessions on {} shards; the process may open {files} files; data in {}",
+        config.sessions_max,
+        config.shards,
+        config.data.display()
+    );
+    if files < config.sessions_max.saturating_add(limits::FILES_BESIDE_SESSIONS) {
+        eprintln!(
+            "myriad: files are the limit: expect about {} sessions. Raise it with LimitNOFILE= \
+             or ulimit -n, or lower sessions_max",
+            files.saturating_sub(limits::FILES_BESIDE_SESSIONS)
+        );
+    }
+}
+
+/// Waits for a signal; an end of a shard or of the log is told at once.
+fn watch(
+    running: &shards::Running,
+    stop: &AtomicBool,
+    log_thread: &JoinHandle<Result<(), String>>,
+) -> Result<(), ServeError> {
+    let mut log_ended = false;
+    while !stop.load(Ordering::Acquire) {
+        if let Some((shard, error)) = running.ended() {
+            return Err(ServeError::ShardEnded(shard, error));
+        }
+        if log_thread.is_finished() && !log_ended {
+            log_ended = true;
+            eprintln!(
+                "myriad: the log failed and is read-only now: messages are refused with \
+                 store_failed. Check the disk, then restart"
+            );
+        }
+        thread::sleep(LOOK);
+    }
+    Ok(())
+}
+
+fn report(counters: &Counters) {
+    let map: serde_json::Map<String, serde_json::Value> =
+        counters.each().map(|(name, value)| (name.to_owned(), value.into())).collect();
+    eprintln!("myriad: drained; counters {}", serde_json::Value::Object(map));
+}
+
+fn spawn<T: Send + 'static>(
+    name: &str,
+    body: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>, ServeError> {
+    thread::Builder::new().name(name.to_owned()).spawn(body).map_err(ServeError::Thread)
+}
+
+/// Waits until `done` or the time is over.
+fn wait_until(time: Duration, mut done: impl FnMut() -> bool) -> bool {
+    let start = Instant::now();
+    while !done() {
+        if start.elapsed() > time {
+            return false;
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+    true
+}

@@ -1,0 +1,178 @@
+//! Starts a thread per shard, pins it, and ends them all together.
+
+use super::{LateBell, ServeError, Sizes, side, spawn, wait_until};
+use crate::auth::Keys;
+use crate::clock::HostClock;
+use crate::config::Config;
+use crate::io::Driver;
+use crate::io::ready::Ready;
+use crate::limits;
+use crate::log::{MapReader, Stage};
+use crate::metrics::Counters;
+use crate::path::Rules;
+use crate::ring;
+use crate::shard::{Drain, Parts, Shard};
+use crate::state::placement::Placement;
+use crate::state::{Positions, Tables};
+use crate::sys;
+use std::net::TcpListener;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// What the shards are started with.
+pub(super) struct Start<'a> {
+    pub(super) config: &'a Config,
+    pub(super) sizes: &'a Sizes,
+    pub(super) keys: Arc<Keys>,
+    pub(super) listeners: Vec<TcpListener>,
+    pub(super) tables: Vec<Tables>,
+    pub(super) stages: Vec<Stage>,
+    pub(super) epoch: u32,
+    pub(super) side: &'a side::Threads,
+    pub(super) bells: &'a [Arc<LateBell>],
+}
+
+/// The running shards.
+pub(super) struct Running {
+    threads: Vec<JoinHandle<Result<(), String>>>,
+    drains: Vec<Arc<Drain>>,
+    bells: Vec<Arc<LateBell>>,
+    counters: Arc<Mutex<Counters>>,
+    ended: Arc<Mutex<Option<(usize, String)>>>,
+}
+
+/// Starts a thread per shard.
+pub(super) fn start(start: Start<'_>) -> Result<Running, ServeError> {
+    let Start { config, sizes, keys, listeners, tables, stages, epoch, side, bells } = start;
+    let mut drivers = Vec::with_capacity(listeners.len());
+    for (listener, bell) in listeners.into_iter().zip(bells) {
+        let driver = Ready::new(listener, sizes.conns_max, limits::RECEIVE_BYTES)
+            .map_err(|error| ServeError::Listen(config.listen, error))?;
+        bell.hang(driver.doorbell());
+        drivers.push(driver);
+    }
+    let doorbells: Vec<_> = drivers.iter().map(Driver::doorbell).collect();
+    side.hang(&doorbells);
+    let mailboxes = ring::mesh(config.shards, limits::CREDITS_PER_PAIR, doorbells);
+    let rules = Arc::new(rules_of(config));
+    let cores = sys::cores().unwrap_or_default();
+    let clock = HostClock::start();
+    let mut running = Running {
+        threads: Vec::new(),
+        drains: Vec::new(),
+        bells: bells.to_vec(),
+        counters: Arc::default(),
+        ended: Arc::default(),
+    };
+    let pieces = drivers.into_iter().zip(mailboxes).zip(tables).zip(stages);
+    for (me, (((driver, mailbox), tables), stage)) in pieces.enumerate() {
+        let reader = MapReader::open(&config.data);
+        let drain = Arc::new(Drain::default());
+        running.drains.push(Arc::clone(&drain));
+        let parts = Parts {
+            me,
+            doorbell: driver.doorbell(),
+            driver,
+            reader,
+            stage,
+            mailbox,
+            tables,
+            positions: Positions::new(epoch),
+            placement: Placement::new(config.shards),
+            rules: Arc::clone(&rules),
+            keys: Arc::clone(&keys),
+            side: Some(side.of(me)),
+            drain,
+            sessions_max: sizes.sessions_max,
+            credits: limits::CREDITS_PER_PAIR,
+        };
+        let core = (cores.len() >= config.shards).then(|| cores[me]);
+        let (counters, ended) = (Arc::clone(&running.counters), Arc::clone(&running.ended));
+        running.threads.push(spawn(&format!("shard-{me}"), move || {
+            let result = body(parts, core, clock, &counters);
+            if let Err(error) = &result {
+                let mut ended = ended.lock().unwrap_or_else(PoisonError::into_inner);
+                ended.get_or_insert((me, error.clone()));
+            }
+            result
+        })?);
+    }
+    Ok(running)
+}
+
+/// The thread of one shard.
+fn body(
+    parts: Parts<Ready, MapReader>,
+    core: Option<usize>,
+    clock: HostClock,
+    counters: &Mutex<Counters>,
+) -> Result<(), String> {
+    if let Some(core) = core {
+        let _unpinned_is_only_slower = sys::pin_thread(core);
+    }
+    let mut shard = Shard::new(parts, clock.now());
+    let result = loop {
+        match shard.turn(&|| clock.now(), true) {
+            Ok(true) => {}
+            Ok(false) => break Ok(()),
+            Err(error) => break Err(error.to_string()),
+        }
+    };
+    let mut counters = counters.lock().unwrap_or_else(PoisonError::into_inner);
+    counters.add(&shard.tables().counters);
+    result
+}
+
+impl Running {
+    /// A shard that ended by itself, with its reason.
+    pub(super) fn ended(&self) -> Option<(usize, String)> {
+        let told = self.ended.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        told.or_else(|| {
+            let dead = self.threads.iter().position(JoinHandle::is_finished)?;
+            Some((dead, "its thread stopped".to_owned()))
+        })
+    }
+
+    /// Finishes what is under way, says goodbye, ends. Returns what all shards counted.
+    pub(super) fn drain(self, drain_ms: u64) -> Counters {
+        let time = Duration::from_millis(drain_ms);
+        self.signal(1);
+        let mut quiet_looks = 0;
+        wait_until(time / 2, || {
+            let quiet = self.drains.iter().all(|drain| drain.quiet.load(Ordering::Acquire));
+            quiet_looks = if quiet { quiet_looks + 1 } else { 0 };
+            quiet_looks >= 3
+        });
+        self.signal(2);
+        let ended = wait_until(time, || self.threads.iter().all(JoinHandle::is_finished));
+        if !ended {
+            eprintln!("myriad: drain_ms is over; closing what is left");
+        }
+        let counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        counters.clone()
+    }
+
+    fn signal(&self, phase: u8) {
+        for (drain, bell) in self.drains.iter().zip(&self.bells) {
+            drain.phase.store(phase, Ordering::Release);
+            bell.ring();
+        }
+    }
+}
+
+fn rules_of(config: &Config) -> Rules {
+    Rules {
+        heartbeat_ms: config.heartbeat_ms,
+        payload_bytes_max: config.payload_bytes_max,
+        inbox_messages_max: config.inbox_messages_max,
+        inbox_bytes_max: config.inbox_bytes_max,
+        inbox_messages_per_sender_max: config.inbox_messages_per_sender_max,
+        inbox_bytes_per_sender_max: config.inbox_bytes_per_sender_max,
+        unknown_users_allowed: config.unknown_users_allowed,
+        origins: config.origins.clone(),
+        unknown_conns_per_source_max: config.unknown_conns_per_source_max,
+        ..Rules::default()
+    }
+}

@@ -1,0 +1,368 @@
+//! Completions become frames, frames become steps of the path.
+//!
+//! Input is parsed where the driver left it; only what is incomplete is copied and kept with the
+//! connection. A frame that needs a credit toward another shard and finds none is kept whole, and
+//! its connection is not read until it went through: order is kept and memory is bounded.
+
+use super::{CheckJob, Core, Mover};
+use crate::auth::{Claims, TokenError};
+use crate::io::Next;
+use crate::limits;
+use crate::log::Reader;
+use crate::mem::Token;
+use crate::path::{accept, deliver, frame, presence, receipt, session};
+use crate::state::conn::{Parked, Partial, Phase};
+use crate::state::request::Login;
+use std::net::IpAddr;
+use wire::{ClientFrame, Hello, Parting, ServerFrame, Stream};
+
+/// What became of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Done with.
+    Taken,
+    /// It needs a credit that is not there: keep it.
+    Wait,
+}
+
+impl<S, R: Reader> Core<S, R> {
+    pub(super) fn on_accepted(&mut self, socket: S, source: IpAddr) {
+        let Self { tables, rules, now, .. } = self;
+        if let Some(token) = accept::accept(tables, rules, source, now.mono_ms) {
+            self.wheel.arm(token.index, self.now.mono_ms + limits::HELLO_TIMEOUT_MS);
+            self.arrivals.push((token, socket));
+        }
+    }
+
+    pub(super) fn on_sent(&mut self, token: Token, buffer: Vec<u8>) {
+        let outboxes = &mut self.tables.outboxes;
+        match self.tables.conns.get_mut(token) {
+            Some(conn) => {
+                outboxes.sent(token, conn, buffer);
+                let device = conn.device;
+                if device != crate::state::NONE {
+                    self.behind.push(device); // a full outbox may have stopped its reading
+                }
+            }
+            None => outboxes.recycle(buffer),
+        }
+    }
+
+    pub(super) fn on_data(&mut self, token: Token, bytes: &mut [u8]) -> Next {
+        let Some(conn) = self.tables.conns.get_mut(token) else {
+            self.tables.counters.stale += 1;
+            return Next::Close;
+        };
+        if conn.phase == Phase::Leaving || self.drain_phase > 0 {
+            return Next::Read; // said goodbye: what still comes is not looked at
+        }
+        if conn.phase != Phase::Session {
+            let len = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
+            conn.spent = conn.spent.saturating_add(len);
+            if usize::from(conn.spent) > limits::HELLO_BYTES_MAX {
+                self.tables.doomed.push((token, Parting::HelloExpected));
+                return Next::Pause;
+            }
+        }
+        let mut partial =
+            self.tables.partials.take(conn).unwrap_or_else(|| self.tables.partials.fresh());
+        if partial.raw.is_empty() && partial.waiting.is_empty() {
+            let Partial { assembly, raw, waiting } = &mut partial;
+            let used = self.consume(token, bytes, assembly, waiting);
+            raw.extend_from_slice(&bytes[used..]);
+        } else {
+            partial.raw.extend_from_slice(bytes);
+            self.consume_kept(token, &mut partial);
+        }
+        self.keep(token, partial)
+    }
+
+    /// Goes on with the kept input of a connection that was stopped.
+    pub(super) fn on_kept(&mut self, token: Token) {
+        let Some(conn) = self.tables.conns.get_mut(token) else { return };
+        let Some(mut partial) = self.tables.partials.take(conn) else {
+            self.resumes.push(token);
+            return;
+        };
+        self.consume_kept(token, &mut partial);
+        if self.keep(token, partial) == Next::Read {
+            self.resumes.push(token);
+        }
+    }
+
+    fn keep(&mut self, token: Token, partial: Partial) -> Next {
+        let Some(conn) = self.tables.conns.get_mut(token) else {
+            self.tables.partials.recycle(partial);
+            return Next::Close;
+        };
+        if conn.phase == Phase::Leaving {
+            self.tables.partials.recycle(partial);
+            return Next::Read;
+        }
+        self.tables.partials.put(conn, partial);
+        if conn.paused { Next::Pause } else { Next::Read }
+    }
+
+    fn consume_kept(&mut self, token: Token, partial: &mut Partial) {
+        if !partial.waiting.is_empty() {
+            let frame = std::mem::take(&mut partial.waiting);
+            let step = match ClientFrame::decode(&frame) {
+                Ok(frame) => self.on_frame(token, &frame),
+                Err(_) => Step::Taken, // it was decoded before it was kept
+            };
+            partial.waiting = frame;
+            if step == Step::Wait {
+                return;
+            }
+            partial.waiting.clear();
+            self.waits_since_ms = None; // what follows has not waited yet
+        }
+        let used =
+            self.consume(token, &mut partial.raw, &mut partial.assembly, &mut partial.waiting);
+        partial.raw.drain(..used);
+    }
+
+    /// Parses and handles what is complete; returns how many bytes were used up.
+    fn consume(
+        &mut self,
+        token: Token,
+        input: &mut [u8],
+        assembly: &mut Vec<u8>,
+        waiting: &mut Vec<u8>,
+    ) -> usize {
+        let mut used = 0;
+        loop {
+            let Some(conn) = self.tables.conns.get_mut(token) else { return used };
+            let stopped = conn.paused || !matches!(conn.phase, Phase::Greeting | Phase::Session);
+            if stopped {
+                return used;
+            }
+            let (step, unit) = frame::next(conn, &self.rules, &mut input[used..], assembly);
+            used += step;
+            match unit {
+                frame::Unit::More => return used,
+                frame::Unit::Nothing => {}
+                frame::Unit::Frame(frame) => {
+                    if self.on_frame(token, &frame) == Step::Wait {
+                        frame.encode(waiting);
+                    }
+                }
+                unit => self.on_transport(token, unit),
+            }
+        }
+    }
+
+    /// What is not a frame: the upgrade, WebSocket's own control frames, and errors.
+    fn on_transport(&mut self, token: Token, unit: frame::Unit<'_>) {
+        let Some(conn) = self.tables.conns.get_mut(token) else { return };
+        let outboxes = &mut self.tables.outboxes;
+        conn.heard_ms = self.now.mono_ms;
+        match unit {
+            frame::Unit::Upgraded(handshake) => {
+                outboxes.write(token, conn, |out| handshake.write_response(out));
+                return;
+            }
+            frame::Unit::Ping(bytes) => {
+                outboxes.write(token, conn, |out| {
+                    wire::write_control(wire::Control::Pong(bytes), None, out);
+                });
+                return;
+            }
+            frame::Unit::Close(code) => {
+                outboxes.write(token, conn, |out| {
+                    wire::write_control(wire::Control::Close { code, reason: "" }, None, out);
+                });
+            }
+            frame::Unit::NotUpgraded(response) => {
+                outboxes.write(token, conn, |out| out.extend_from_slice(response.as_bytes()));
+            }
+            frame::Unit::Bad(parting, close_code, detail) => {
+                self.say_goodbye_as(token, parting, close_code, &detail);
+                return;
+            }
+            _ => return,
+        }
+        self.leave(token);
+    }
+
+    fn on_frame(&mut self, token: Token, frame: &ClientFrame<'_>) -> Step {
+        self.tables.counters.frames += 1;
+        let Some(conn) = self.tables.conns.get_mut(token) else { return Step::Taken };
+        match (conn.phase, frame) {
+            (Phase::Greeting, ClientFrame::Hello(hello)) => self.on_hello(token, hello),
+            (Phase::Greeting, _) => self.doom(token, Parting::HelloExpected),
+            (Phase::Session, ClientFrame::Hello(_)) => self.doom(token, Parting::SecondHello),
+            (Phase::Session, _) => {
+                let second = u16::try_from(self.now.mono_ms / 1000 % 65_536).unwrap_or(0);
+                if conn.second != second {
+                    (conn.second, conn.spent) = (second, 0);
+                }
+                conn.spent += 1;
+                conn.heard_ms = self.now.mono_ms;
+                if conn.spent > limits::FRAMES_PER_SECOND_MAX {
+                    return self.doom(token, Parting::TooManyFrames);
+                }
+                self.on_session_frame(token, frame)
+            }
+            _ => Step::Taken,
+        }
+    }
+
+    fn on_session_frame(&mut self, token: Token, frame: &ClientFrame<'_>) -> Step {
+        let Some(conn) = self.tables.conns.get(token) else { return Step::Taken };
+        let (user, device) = (conn.user, conn.device);
+        let now = self.now;
+        match frame {
+            ClientFrame::Send(send) => return self.on_send(token, user, device, send),
+            ClientFrame::Ack(ack) => {
+                if deliver::ack(&mut self.tables, device, ack.up_to, now) {
+                    self.behind.push(device);
+                }
+            }
+            ClientFrame::Read(read) => {
+                if !read.automatic {
+                    session::active(&mut self.tables, user, now);
+                }
+                let peer = match read.stream {
+                    Some(Stream::User(peer)) => Some(peer),
+                    Some(Stream::Group(_)) => return Step::Taken,
+                    None => None,
+                };
+                let Self { tables, stage, .. } = self;
+                receipt::read(tables, stage, device, peer, read.up_to, now.wall_ms);
+            }
+            ClientFrame::Ping(ping) => {
+                session::confirm(&mut self.tables, device, ping.confirmed);
+                if ping.active {
+                    session::active(&mut self.tables, user, now);
+                }
+                if ping.answer {
+                    let pong = wire::Pong { server_time_ms: now.wall_ms };
+                    self.tables.write(token, &ServerFrame::Pong(pong));
+                }
+            }
+            ClientFrame::Typing(typing) => {
+                session::active(&mut self.tables, user, now);
+                if let Stream::User(to) = typing.to {
+                    self.send_typing(user, to, typing.stopped);
+                }
+            }
+            ClientFrame::WatchPresence(watch) => {
+                let Self { tables, errands, .. } = self;
+                let new = presence::watch_errands(tables, user, device, &watch.users);
+                super::traffic::add_errands(errands, new);
+            }
+            ClientFrame::AskReceipts(ask) => {
+                let Self { tables, errands, .. } = self;
+                let new = presence::receipt_errands(tables, user, &ask.peers);
+                super::traffic::add_errands(errands, new);
+            }
+            ClientFrame::Renew(renew) => self.on_renew(token, renew.token),
+            ClientFrame::Hello(_) => {}
+        }
+        Step::Taken
+    }
+
+    fn on_hello(&mut self, token: Token, hello: &Hello<'_>) -> Step {
+        if self.signatures_left == 0 {
+            self.park(token);
+            return Step::Wait;
+        }
+        self.signatures_left -= 1;
+        let login = Login {
+            user: 0,
+            device: 0,
+            expires_s: 0,
+            resume_after: hello.resume_after,
+            confirmed: hello.confirmed,
+            active: hello.active,
+        };
+        self.check(token, hello.token, Some(login))
+    }
+
+    fn on_renew(&mut self, token: Token, jwt: &str) {
+        if self.signatures_left == 0 {
+            // Too many signatures in this turn: the client keeps its old token and asks again.
+            return;
+        }
+        self.signatures_left -= 1;
+        let _taken = self.check(token, jwt, None);
+    }
+
+    /// Checks a token here, or has it checked where it may take long.
+    fn check(&mut self, conn: Token, jwt: &str, hello: Option<Login>) -> Step {
+        if let Some(side) = self.side.as_ref().filter(|_| self.keys.is_slow(jwt)) {
+            let job = CheckJob { shard: self.me, conn, jwt: jwt.to_owned(), hello };
+            if side.jobs.push(job).is_err() {
+                return self.doom(conn, Parting::Overloaded);
+            }
+            if hello.is_some()
+                && let Some(conn) = self.tables.conns.get_mut(conn)
+            {
+                conn.phase = Phase::Verifying;
+                conn.paused = true;
+            }
+            return Step::Taken;
+        }
+        let claims = self.keys.verify(jwt, self.now.wall_ms / 1000);
+        self.on_claims(conn, hello, claims);
+        Step::Taken
+    }
+
+    /// Answers of the thread that checks slow tokens.
+    pub(super) fn checked(&mut self) {
+        let Some(side) = self.side.clone() else { return };
+        while let Some(checked) = side.checked.pop() {
+            let waits = self
+                .tables
+                .conns
+                .get(checked.conn)
+                .is_some_and(|conn| conn.phase == Phase::Verifying || checked.hello.is_none());
+            if waits {
+                self.on_claims(checked.conn, checked.hello, checked.claims);
+            }
+        }
+    }
+
+    fn on_claims(
+        &mut self,
+        token: Token,
+        hello: Option<Login>,
+        claims: Result<Claims, TokenError>,
+    ) {
+        let Some(conn) = self.tables.conns.get_mut(token) else { return };
+        let claims = match claims {
+            Ok(claims) => claims,
+            Err(error) => {
+                let expired = error == TokenError::Expired;
+                let parting = if expired { Parting::TokenExpired } else { Parting::TokenInvalid };
+                self.say_goodbye(token, parting, &error.to_string());
+                return;
+            }
+        };
+        if let Some(login) = hello {
+            let (user, device, expires_s) = (claims.user, claims.device, claims.expires_s);
+            conn.phase = Phase::Moving;
+            conn.paused = true;
+            let login = Login { user, device, expires_s, ..login };
+            self.movers.push(Mover { conn: token, login, since_ms: self.now.mono_ms });
+        } else if conn.phase == Phase::Session {
+            let same = self.tables.users.user(conn.user).id == claims.user
+                && self.tables.users.device(conn.device).id == claims.device;
+            if same {
+                conn.expires_s = u32::try_from(claims.expires_s).unwrap_or(u32::MAX);
+            } else {
+                self.doom(token, Parting::TokenInvalid);
+            }
+        }
+    }
+
+    /// Stops reading a connection until there is room for its next frame.
+    pub(super) fn park(&mut self, token: Token) {
+        if let Some(conn) = self.tables.conns.get_mut(token) {
+            conn.paused = true;
+            let since_ms = self.waits_since_ms.unwrap_or(self.now.mono_ms);
+            self.parked.push_back(Parked { token, since_ms });
+        }
+    }
+}

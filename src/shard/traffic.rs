@@ -1,0 +1,440 @@
+//! Requests between the steps, the other shards and the log.
+
+use super::intake::Step;
+use super::{Core, Shard, Waiter};
+use crate::io::Driver;
+use crate::limits;
+use crate::log::{Placed, Reader};
+use crate::mem::Token;
+use crate::path::receipt::Receipt;
+use crate::path::{deliver, presence, receipt, route, session, store};
+use crate::ring::{Kind, Mailbox};
+use crate::state::Tables;
+use crate::state::conn::{Conn, Phase};
+use crate::state::placement::Placement;
+use crate::state::request::{Arrival, Envelope, Errand, Login, Request, Staged};
+use crate::state::window::Outcome;
+use std::collections::VecDeque;
+use wire::{Parting, Refusal, Send, Stream};
+
+impl<S, R: Reader> Core<S, R> {
+    /// A `Send`: route, then the recipient's home, here or elsewhere.
+    pub(super) fn on_send(
+        &mut self,
+        token: Token,
+        user: u32,
+        device: u32,
+        send: &Send<'_>,
+    ) -> Step {
+        let home = match send.to {
+            Stream::User(to) => self.placement.home(to),
+            Stream::Group(_) => self.me,
+        };
+        if home != self.me && !self.mailbox.has_credit(home) {
+            return self.wait_for_credit(token, device, home, send.client_id);
+        }
+        session::confirm(&mut self.tables, device, send.confirmed);
+        if !send.automatic {
+            session::active(&mut self.tables, user, self.now);
+        }
+        match route::route(&mut self.tables, &self.rules, device, send) {
+            route::Routed::New(request) if home == self.me => self.store(self.me, request),
+            route::Routed::New(request) => {
+                let sent = self.mailbox.ask(home, Envelope::Send(request));
+                debug_assert!(sent.is_ok(), "a credit was there a moment ago");
+            }
+            route::Routed::CopyMissing(request) => self.store_copy(request),
+            route::Routed::Answered(outcome) => {
+                let outcome = outcome.unwrap_or(Outcome::Pending);
+                route::answer(&mut self.tables, device, send.client_id, outcome);
+            }
+            route::Routed::Refused(reason) => {
+                route::refuse(&mut self.tables, device, send.client_id, reason);
+            }
+        }
+        Step::Taken
+    }
+
+    /// No credit toward the recipient's home: the connection waits a little, then hears so.
+    fn wait_for_credit(&mut self, token: Token, device: u32, home: usize, client_id: u64) -> Step {
+        let waits_since_ms = self.waits_since_ms.unwrap_or(self.now.mono_ms);
+        if self.now.mono_ms >= waits_since_ms + limits::CREDIT_WAIT_MS {
+            route::hold(&mut self.tables, device, client_id);
+            route::refuse(&mut self.tables, device, client_id, Refusal::Overloaded);
+            return Step::Taken;
+        }
+        self.mailbox.wants_credit(home);
+        self.park(token);
+        Step::Wait
+    }
+
+    /// At the recipient's home: store, deliver, wait for the commit.
+    fn store(&mut self, from: usize, mut request: Box<Request>) {
+        let Self { tables, rules, stage, positions, refusals, now, .. } = self;
+        let stored =
+            store::store(tables, rules, stage, positions, &mut refusals[from], &request, *now);
+        match stored {
+            Ok(stored) => {
+                deliver::push(tables, &stored, &request, *now);
+                let (position, time_ms) = (stored.position, stored.time_ms);
+                request.outcome = Outcome::Sent { position, time_ms };
+                let (ticket, user) = (stored.ticket, stored.user);
+                self.waiters.push_back(Waiter::Request { ticket, from, user, position, request });
+            }
+            Err(reason) => {
+                if reason.retriable() {
+                    request.retry = Some(reason);
+                } else {
+                    request.outcome = Outcome::Refused(reason);
+                }
+                self.decided(from, request);
+            }
+        }
+    }
+
+    /// The recipient's home has decided: tell the sender's.
+    fn decided(&mut self, from: usize, request: Box<Request>) {
+        if from == self.me {
+            self.finish(request);
+        } else {
+            self.mailbox.answer(from, Envelope::Send(request));
+        }
+    }
+
+    /// At the sender's home: what has to be durable before the answer, then the answer.
+    fn finish(&mut self, request: Box<Request>) {
+        match route::finish(&mut self.tables, request) {
+            route::Finish::Copy(request) => self.store_copy(request),
+            route::Finish::NoteRefusal(request) => self.note_refusal(request),
+            route::Finish::Done(request) => self.tables.requests.give(request),
+        }
+    }
+
+    /// The copy for the sender's other devices.
+    fn store_copy(&mut self, mut request: Box<Request>) {
+        let Outcome::Sent { position, time_ms } = request.outcome else {
+            return self.tables.requests.give(request);
+        };
+        let Self { tables, stage, positions, now, .. } = self;
+        match store::store_copy(tables, stage, positions, &request, (position, time_ms)) {
+            Ok(stored) => {
+                deliver::push_copy(tables, &stored, &request, position, *now);
+                request.stage = Staged::OwnCopy;
+                let (ticket, user, position) = (stored.ticket, stored.user, stored.position);
+                let from = self.me;
+                self.waiters.push_back(Waiter::Request { ticket, from, user, position, request });
+            }
+            Err(_) => {
+                // The message itself is safe; its sender hears so even though the copy is not.
+                tables.counters.own_copies_lost += 1;
+                route::settle(tables, &request, false);
+                tables.requests.give(request);
+            }
+        }
+    }
+
+    fn note_refusal(&mut self, mut request: Box<Request>) {
+        let Outcome::Refused(reason) = request.outcome else {
+            return self.tables.requests.give(request);
+        };
+        match store::store_refusal(&mut self.stage, &request, reason, self.now) {
+            Ok(ticket) => {
+                request.stage = Staged::Refusal;
+                let (from, user, position) = (self.me, crate::state::NONE, 0);
+                self.waiters.push_back(Waiter::Request { ticket, from, user, position, request });
+            }
+            Err(_) => {
+                route::settle(&mut self.tables, &request, false);
+                self.tables.requests.give(request);
+            }
+        }
+    }
+
+    /// What became durable since the last turn.
+    pub(super) fn commits(&mut self) {
+        while let Some(placed) = self.stage.committed() {
+            while self.waiters.front().is_some_and(|waiter| waiter.batch() <= placed.batch) {
+                match self.waiters.pop_front() {
+                    Some(Waiter::Request { ticket, from, user, position, request }) => {
+                        self.place(&placed, ticket, user, position);
+                        self.on_durable(from, request);
+                    }
+                    Some(Waiter::Login { conn, device, login, .. }) => {
+                        self.on_durable_device(conn, device, &login);
+                    }
+                    None => {}
+                }
+            }
+        }
+        self.read_on();
+    }
+
+    fn on_durable(&mut self, from: usize, request: Box<Request>) {
+        match request.stage {
+            Staged::Message => self.decided(from, request),
+            Staged::OwnCopy | Staged::Refusal => {
+                let copied = request.stage == Staged::OwnCopy;
+                route::settle(&mut self.tables, &request, copied);
+                self.tables.requests.give(request);
+            }
+        }
+    }
+
+    /// The record can be read from the log now.
+    fn place(&mut self, placed: &Placed, ticket: crate::log::Ticket, user: u32, position: u64) {
+        if user == crate::state::NONE {
+            return;
+        }
+        let handle = self.tables.users.user(user).inbox;
+        let entry = self.tables.inboxes.get_mut(handle).and_then(|inbox| inbox.find(position));
+        if let Some(entry) = entry {
+            entry.place(placed.at(ticket));
+            deliver::behind(&self.tables, user, &mut self.behind);
+        }
+    }
+
+    /// Devices that are behind read on from the log.
+    pub(super) fn read_on(&mut self) {
+        let mut behind = std::mem::take(&mut self.behind);
+        for device in behind.drain(..) {
+            let Self { tables, reader, now, .. } = self;
+            let Some(here) = tables.users.device_if_any(device) else { continue };
+            let conn = here.conn;
+            if let Err(parting) = deliver::pump(tables, reader, device, *now)
+                && let Some(token) = conn
+            {
+                tables.doomed.push((token, parting));
+            }
+        }
+        self.behind = behind;
+    }
+
+    /// Letters from other shards.
+    pub(super) fn letters(&mut self) {
+        for _ in 0..limits::LETTERS_PER_TURN_MAX {
+            let Some((from, kind, letter)) = self.mailbox.receive() else { return };
+            match letter {
+                Envelope::Send(request) if kind == Kind::Question => self.store(from, request),
+                Envelope::Send(request) => self.finish(request),
+                Envelope::Move(arrival) => self.on_arrival(*arrival),
+                Envelope::Receipt { sender, recipient, after, up_to, mark } => {
+                    let receipt = Receipt { sender, recipient, after, up_to, mark };
+                    receipt::push(&mut self.tables, &receipt);
+                }
+                Envelope::Errand(errand) => self.run_errand(errand),
+                Envelope::Typing { from, to, stopped } => {
+                    presence::push_typing(&mut self.tables, from, to, stopped);
+                }
+                Envelope::Presence { watcher, device, user, online, last_seen_s } => {
+                    let news = presence::News { watcher, device, user, online, last_seen_s };
+                    presence::push(&mut self.tables, &news);
+                }
+            }
+        }
+    }
+
+    pub(super) fn send_typing(&mut self, user: u32, to: u64, stopped: bool) {
+        let from = self.tables.users.user(user).id;
+        let home = self.placement.home(to);
+        if home == self.me {
+            presence::push_typing(&mut self.tables, from, to, stopped);
+        } else if self.mailbox.notify(home, Envelope::Typing { from, to, stopped }).is_err() {
+            self.tables.counters.shed += 1;
+        }
+    }
+
+    /// Carries questions about other users to their homes, as far as there are credits.
+    pub(super) fn run_errands(&mut self) {
+        for _ in 0..self.errands.len() {
+            let Some(errand) = self.errands.pop_front() else { return };
+            let home = self.placement.home(errand.target());
+            if home == self.me {
+                self.run_errand(errand);
+            } else if self.mailbox.notify(home, Envelope::Errand(errand)).is_err() {
+                self.mailbox.wants_credit(home);
+                self.errands.push_back(errand);
+            }
+        }
+    }
+
+    fn run_errand(&mut self, errand: Errand) {
+        match errand {
+            Errand::Receipts { asker, peer } => receipt::ask(&mut self.tables, asker, peer),
+            Errand::Watch { watcher, device, target } => {
+                let Self { tables, mailbox, placement, me, now, .. } = self;
+                if let Some(news) = presence::watch(tables, watcher, device, target, *now) {
+                    let _told = tell_presence(tables, mailbox, *placement, *me, news);
+                }
+            }
+        }
+    }
+
+    /// A session arrives at its user's home.
+    fn on_arrival(&mut self, arrival: Arrival<S>) {
+        let Arrival { socket, source, parser, surplus, login } = arrival;
+        let mut conn = Conn::new(self.now.mono_ms, parser);
+        conn.phase = Phase::Moving;
+        conn.paused = true;
+        let Ok(token) = self.tables.conns.insert(conn) else {
+            self.tables.counters.refused_full += 1;
+            return; // the socket closes; the table has spare places for saying why, and they are full
+        };
+        let handle = self.tables.sources.enter(source, token);
+        if let Some(conn) = self.tables.conns.get_mut(token) {
+            conn.source = handle;
+            if !surplus.is_empty() {
+                self.tables.partials.of(conn).raw.extend_from_slice(&surplus);
+            }
+        }
+        self.wheel.arm(token.index, self.now.mono_ms + limits::HELLO_TIMEOUT_MS);
+        self.arrivals.push((token, socket));
+        self.log_in(token, &login);
+    }
+
+    /// At home: find the device, wait for its record if it is new, welcome it.
+    fn log_in(&mut self, token: Token, login: &Login) {
+        if self.tables.conns.len() > self.sessions_max {
+            self.doom(token, Parting::Full);
+            return;
+        }
+        let Self { tables, stage, now, .. } = self;
+        match session::admit(tables, stage, login, *now) {
+            Ok(session::Admitted::Known(device)) => self.on_durable_device(token, device, login),
+            Ok(session::Admitted::New(device, ticket)) => {
+                let login = *login;
+                self.waiters.push_back(Waiter::Login { ticket, conn: token, device, login });
+            }
+            Err(parting) => {
+                self.doom(token, parting);
+            }
+        }
+    }
+
+    fn on_durable_device(&mut self, token: Token, device: u32, login: &Login) {
+        let waits = self.tables.conns.get(token).is_some_and(|conn| conn.phase == Phase::Moving);
+        if !waits || self.tables.users.device_if_any(device).is_none() {
+            return; // the connection or the device went away meanwhile
+        }
+        let Self { tables, rules, now, .. } = self;
+        session::attach(tables, token, device, login, *now);
+        deliver::ack(tables, device, login.resume_after, *now);
+        session::welcome(tables, rules, token, device, *now);
+        let user = tables.users.device(device).user;
+        if login.active {
+            session::active(tables, user, *now);
+        }
+        tables.watches.touch(tables.users.user(user).watchers);
+        if let Some(conn) = tables.conns.get_mut(token) {
+            conn.paused = false;
+        }
+        self.wheel.arm(token.index, self.now.mono_ms + limits::LOOK_MS_MAX);
+        self.behind.push(device);
+        self.read_on();
+        self.on_kept(token);
+    }
+}
+
+impl<D: Driver, R: Reader> Shard<D, R> {
+    /// Logged-in connections go where they belong.
+    pub(super) fn move_home(&mut self) {
+        for _ in 0..self.core.movers.len() {
+            let mover = self.core.movers.swap_remove(0);
+            let Some(conn) = self.core.tables.conns.get(mover.conn) else { continue };
+            if conn.phase != Phase::Moving {
+                continue;
+            }
+            let home = self.core.placement.home(mover.login.user);
+            if home == self.core.me {
+                self.core.log_in(mover.conn, &mover.login);
+                continue;
+            }
+            let unsent = conn.outbox != crate::state::NONE;
+            if !unsent && self.core.mailbox.has_credit(home) {
+                self.hand_over(mover.conn, home, mover.login);
+            } else if self.core.now.mono_ms > mover.since_ms + limits::HELLO_TIMEOUT_MS / 2 {
+                self.core.doom(mover.conn, Parting::Overloaded);
+            } else {
+                self.core.mailbox.wants_credit(home);
+                self.core.movers.push(mover);
+            }
+        }
+    }
+
+    fn hand_over(&mut self, token: Token, home: usize, login: Login) {
+        let core = &mut self.core;
+        let Some(socket) = self.driver.detach(token) else { return };
+        let Some(mut conn) = core.tables.conns.remove(token) else { return };
+        core.wheel.disarm(token.index);
+        let source = core.tables.sources.address(conn.source);
+        core.tables.sources.leave(conn.source);
+        let mut surplus = Vec::new();
+        if let Some(partial) = core.tables.partials.take(&mut conn) {
+            surplus.extend_from_slice(&partial.raw);
+            core.tables.partials.recycle(partial);
+        }
+        core.tables.counters.moved += 1;
+        let parser = conn.parser;
+        let arrival = Box::new(Arrival { socket, source, parser, surplus, login });
+        let sent = core.mailbox.notify(home, Envelope::Move(arrival));
+        debug_assert!(sent.is_ok(), "a credit was there a moment ago");
+    }
+
+    /// Connections that waited for a credit try again; after a while they hear that there is none.
+    pub(super) fn retry_parked(&mut self) {
+        for _ in 0..self.core.parked.len() {
+            let Some(parked) = self.core.parked.pop_front() else { return };
+            let Some(conn) = self.core.tables.conns.get_mut(parked.token) else { continue };
+            if conn.phase == Phase::Leaving {
+                continue;
+            }
+            conn.paused = false;
+            self.core.waits_since_ms = Some(parked.since_ms);
+            self.core.on_kept(parked.token);
+            self.core.waits_since_ms = None;
+        }
+    }
+}
+
+/// Adds questions about other users; what finds no room is shed.
+pub(super) fn add_errands(errands: &mut VecDeque<Errand>, new: impl Iterator<Item = Errand>) {
+    let room = limits::ERRANDS_MAX.saturating_sub(errands.len());
+    errands.extend(new.take(room));
+}
+
+/// Hands a receipt to the sender's home. False: no credit now.
+pub(super) fn tell_receipt<S>(
+    tables: &mut Tables,
+    mailbox: &mut Mailbox<Envelope<S>>,
+    me: usize,
+    home: usize,
+    receipt: Receipt,
+) -> bool {
+    if home == me {
+        receipt::push(tables, &receipt);
+        return true;
+    }
+    let Receipt { sender, recipient, after, up_to, mark } = receipt;
+    let told = mailbox.notify(home, Envelope::Receipt { sender, recipient, after, up_to, mark });
+    if told.is_err() {
+        mailbox.wants_credit(home);
+    }
+    told.is_ok()
+}
+
+/// Hands presence news to the watcher's home. False: no credit now.
+pub(super) fn tell_presence<S>(
+    tables: &mut Tables,
+    mailbox: &mut Mailbox<Envelope<S>>,
+    placement: Placement,
+    me: usize,
+    news: presence::News,
+) -> bool {
+    let home = placement.home(news.watcher);
+    if home == me {
+        presence::push(tables, &news);
+        return true;
+    }
+    let presence::News { watcher, device, user, online, last_seen_s } = news;
+    let letter = Envelope::Presence { watcher, device, user, online, last_seen_s };
+    mailbox.notify(home, letter).is_ok()
+}

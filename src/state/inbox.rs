@@ -1,0 +1,203 @@
+//! Inboxes: the records of a user's stream that some device has not acked yet.
+//!
+//! Only users with waiting mail own one; the deques are pooled. Invariant (I3): positions ascend.
+//! An entry knows where its record lies in the log once the record is durable; nothing is read
+//! before that.
+
+use crate::log::At;
+use crate::state::NONE;
+use std::collections::VecDeque;
+
+/// One waiting record. 32 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Position in the stream.
+    pub position: u64,
+    /// Where the record lies, packed; [`STAGED`] until it is durable.
+    at: u64,
+    /// Who sent it.
+    pub sender: u64,
+    /// From which of the sender's devices.
+    pub device: u32,
+    /// Bytes of its payload; the top bit marks a copy of what the user sent.
+    size: u32,
+}
+
+const STAGED: u64 = u64::MAX;
+const OWN_COPY: u32 = 1 << 31;
+
+impl Entry {
+    /// An entry whose record is staged but not durable yet.
+    #[must_use]
+    pub fn staged(position: u64, sender: u64, device: u32, bytes: u32, own_copy: bool) -> Self {
+        debug_assert!(bytes < OWN_COPY);
+        let size = bytes | if own_copy { OWN_COPY } else { 0 };
+        Self { position, at: STAGED, sender, device, size }
+    }
+
+    /// Where its record lies, once durable.
+    #[must_use]
+    pub fn at(&self) -> Option<At> {
+        let (segment, offset) = (self.at >> 32, self.at & u64::from(u32::MAX));
+        let place =
+            At { segment: u32::try_from(segment).ok()?, offset: u32::try_from(offset).ok()? };
+        (self.at != STAGED).then_some(place)
+    }
+
+    /// The record is durable at this place.
+    pub fn place(&mut self, at: At) {
+        self.at = (u64::from(at.segment) << 32) | u64::from(at.offset);
+    }
+
+    /// Payload bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u32 {
+        self.size & !OWN_COPY
+    }
+
+    /// A copy of what the user sent from another device.
+    #[must_use]
+    pub fn is_own_copy(&self) -> bool {
+        self.size & OWN_COPY != 0
+    }
+}
+
+/// The waiting records of one user.
+#[derive(Debug, Default)]
+pub struct Inbox {
+    entries: VecDeque<Entry>,
+    bytes: u64,
+}
+
+impl Inbox {
+    /// Adds a record; its position is above all others.
+    pub fn append(&mut self, entry: Entry) {
+        assert!(self.entries.back().is_none_or(|last| last.position < entry.position), "I3");
+        self.bytes += u64::from(entry.bytes());
+        self.entries.push_back(entry);
+    }
+
+    /// Takes the oldest record out if its position is at most `up_to`.
+    pub fn pop_through(&mut self, up_to: u64) -> Option<Entry> {
+        if self.entries.front().is_none_or(|first| first.position > up_to) {
+            return None;
+        }
+        let first = self.entries.pop_front()?;
+        self.bytes -= u64::from(first.bytes());
+        Some(first)
+    }
+
+    /// The entry of exactly this position.
+    pub fn find(&mut self, position: u64) -> Option<&mut Entry> {
+        let index = self.entries.partition_point(|entry| entry.position < position);
+        self.entries.get_mut(index).filter(|entry| entry.position == position)
+    }
+
+    /// Entries with a position above `after`, oldest first.
+    pub fn after(&self, after: u64) -> impl Iterator<Item = &Entry> {
+        let index = self.entries.partition_point(|entry| entry.position <= after);
+        self.entries.range(index..)
+    }
+
+    /// Number of waiting records.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Payload bytes of the waiting records.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+/// All inboxes with waiting mail.
+#[derive(Debug, Default)]
+pub struct Inboxes {
+    slots: slab::Slab<Inbox>,
+    spare: Vec<Inbox>,
+}
+
+const SPARE_INBOXES_MAX: usize = 16 * 1024;
+const SPARE_ENTRIES_MAX: usize = 128;
+
+impl Inboxes {
+    /// The inbox behind a handle, made if the handle names none.
+    pub fn of(&mut self, handle: &mut u32) -> &mut Inbox {
+        if *handle == NONE {
+            let fresh = self.spare.pop().unwrap_or_default();
+            *handle = u32::try_from(self.slots.insert(fresh)).unwrap_or(NONE);
+        }
+        &mut self.slots[*handle as usize]
+    }
+
+    /// The inbox behind a handle.
+    #[must_use]
+    pub fn get(&self, handle: u32) -> Option<&Inbox> {
+        self.slots.get(handle as usize)
+    }
+
+    /// The inbox behind a handle, to change it.
+    pub fn get_mut(&mut self, handle: u32) -> Option<&mut Inbox> {
+        self.slots.get_mut(handle as usize)
+    }
+
+    /// Recycles the inbox behind a handle if nothing waits in it.
+    pub fn release_empty(&mut self, handle: &mut u32) {
+        if self.slots.get(*handle as usize).is_none_or(|inbox| inbox.count() > 0) {
+            return;
+        }
+        let inbox = self.slots.remove(*handle as usize);
+        *handle = NONE;
+        if inbox.entries.capacity() <= SPARE_ENTRIES_MAX && self.spare.len() < SPARE_INBOXES_MAX {
+            self.spare.push(inbox);
+        }
+    }
+
+    /// Number of users with waiting mail.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.slots.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_is_readable_only_when_placed() {
+        let mut entry = Entry::staged(7, 1, 1, 150, true);
+        assert_eq!(entry.at(), None);
+        entry.place(At { segment: 3, offset: 4096 });
+        assert_eq!(entry.at(), Some(At { segment: 3, offset: 4096 }));
+        assert_eq!((entry.bytes(), entry.is_own_copy()), (150, true));
+    }
+
+    #[test]
+    fn popping_stops_at_the_mark_and_keeps_the_byte_count() {
+        let mut inbox = Inbox::default();
+        for position in 1..=5 {
+            inbox.append(Entry::staged(position * 10, 1, 1, 100, false));
+        }
+        assert_eq!(inbox.after(20).map(|entry| entry.position).collect::<Vec<_>>(), [30, 40, 50]);
+        assert_eq!(inbox.pop_through(25).map(|entry| entry.position), Some(10));
+        assert_eq!(inbox.pop_through(25).map(|entry| entry.position), Some(20));
+        assert_eq!(inbox.pop_through(25), None);
+        assert_eq!((inbox.count(), inbox.bytes()), (3, 300));
+        assert!(inbox.find(40).is_some() && inbox.find(41).is_none());
+    }
+
+    #[test]
+    fn an_empty_inbox_goes_back_to_the_pool() {
+        let mut inboxes = Inboxes::default();
+        let mut handle = NONE;
+        inboxes.of(&mut handle).append(Entry::staged(1, 1, 1, 1, false));
+        inboxes.release_empty(&mut handle);
+        assert_ne!(handle, NONE);
+        inboxes.get_mut(handle).unwrap().pop_through(1);
+        inboxes.release_empty(&mut handle);
+        assert_eq!((handle, inboxes.count()), (NONE, 0));
+    }
+}

@@ -1,0 +1,324 @@
+//! Users whose home is this shard, and their devices.
+//!
+//! A user exists after its first login (or a first message, where the operator allows that) and
+//! stays. Devices hang on their user as a short list, at most `DEVICES_PER_USER_MAX`.
+//! Invariant: `cursor <= pushed <= tail` for every connected device.
+
+use crate::limits;
+use crate::mem::Token;
+use crate::state::NONE;
+use hashbrown::HashTable;
+
+/// One user. 56 bytes (asserted below).
+#[derive(Debug)]
+pub struct User {
+    /// The id on the wire.
+    pub id: u64,
+    /// The highest position given out in this user's stream; 0 for none.
+    pub tail: u64,
+    /// The highest cursor any device ever had: tick 2 of what others sent.
+    pub has: u64,
+    /// Waiting records, [`NONE`] for none.
+    pub inbox: u32,
+    /// First device.
+    pub first_device: u32,
+    /// First of the pairs in which this user is the recipient.
+    pub first_pair: u32,
+    /// Who watches this user, [`NONE`] for nobody.
+    pub watchers: u32,
+    /// Seconds since 1970 of the user's last deed; 0 for never.
+    pub active_s: u32,
+    /// On the list of those whose last-seen time is ahead of its file.
+    pub seen_dirty: bool,
+}
+
+/// One device of a user. 104 bytes (asserted below).
+#[derive(Debug)]
+pub struct Device {
+    /// Acked by this device up to here.
+    pub cursor: u64,
+    /// Pushed on the present connection up to here.
+    pub pushed: u64,
+    /// Its connection, if it has one.
+    pub conn: Option<Token>,
+    /// Ids up to here are answered and the answers were seen.
+    pub base: u64,
+    /// Bit i: the answer of id `base + 1 + i` was seen.
+    pub seen: u64,
+    /// Bit i: id `base + 1 + i` was refused with "try again" and did not come again yet.
+    pub held: u64,
+    /// The highest client id ever used.
+    pub top: u64,
+    /// The id on the wire.
+    pub id: u32,
+    /// Its user.
+    pub user: u32,
+    /// The next device of the same user.
+    pub next: u32,
+    /// Answers not confirmed yet, [`NONE`] for none.
+    pub window: u32,
+    /// Payload bytes pushed and not acked.
+    pub unacked_bytes: u32,
+    /// Session clock, milliseconds: since when an `Ack` is due.
+    pub unacked_since_ms: u64,
+    /// Seconds since 1970 when it logged in last.
+    pub seen_s: u32,
+    /// Messages pushed and not acked.
+    pub unacked: u16,
+    /// Counts refusals with "try again"; a request carries it, see `path::store`.
+    pub attempt: u8,
+    /// The cursor is ahead of what the log says.
+    pub cursor_dirty: bool,
+    /// Its own record is durable: before that it is not welcomed, so that no message of it can
+    /// be in the log of a device the log does not know.
+    pub durable: bool,
+}
+
+const _: () = assert!(size_of::<User>() <= 56);
+const _: () = assert!(size_of::<Device>() <= 104);
+
+impl Device {
+    /// A device that has seen everything up to `cursor`.
+    #[must_use]
+    pub fn new(id: u32, user: u32, cursor: u64) -> Self {
+        Self {
+            cursor,
+            pushed: cursor,
+            conn: None,
+            base: 0,
+            seen: 0,
+            held: 0,
+            top: 0,
+            id,
+            user,
+            next: NONE,
+            window: NONE,
+            unacked_bytes: 0,
+            unacked_since_ms: 0,
+            seen_s: 0,
+            unacked: 0,
+            attempt: 0,
+            cursor_dirty: false,
+            durable: false,
+        }
+    }
+
+    /// The id a client that forgot everything goes on with.
+    #[must_use]
+    pub fn next_client_id(&self) -> u64 {
+        self.top.max(self.base).saturating_add(1)
+    }
+
+    /// Bit of `client_id` in `seen` and `held`, if it is in the window above `base`.
+    #[must_use]
+    pub fn bit(&self, client_id: u64) -> Option<u64> {
+        let distance = client_id.checked_sub(self.base)?.checked_sub(1)?;
+        (distance < limits::UNCONFIRMED_IDS_MAX).then(|| 1 << distance)
+    }
+
+    /// Raises `base`; what lay below is forgotten.
+    pub fn raise_base(&mut self, base: u64) {
+        let Some(by) = base.checked_sub(self.base).filter(|by| *by > 0) else { return };
+        let shift =
+            |map: u64| u32::try_from(by).ok().and_then(|by| map.checked_shr(by)).unwrap_or(0);
+        self.seen = shift(self.seen);
+        self.held = shift(self.held);
+        self.base = base;
+    }
+}
+
+/// The users of one shard.
+#[derive(Debug)]
+pub struct Users {
+    users: Vec<User>,
+    devices: slab::Slab<Device>,
+    index: HashTable<u32>,
+    users_max: usize,
+}
+
+impl Users {
+    /// Room for `users_max` users; tables are sized now so that no insert ever stalls on growth.
+    #[must_use]
+    pub fn with_capacity(users_max: usize) -> Self {
+        Self {
+            users: Vec::with_capacity(users_max),
+            devices: slab::Slab::with_capacity(users_max),
+            index: HashTable::with_capacity(users_max),
+            users_max,
+        }
+    }
+
+    /// Index of a user.
+    #[must_use]
+    pub fn find(&self, id: u64) -> Option<u32> {
+        self.index.find(hash(id), |&index| self.users[index as usize].id == id).copied()
+    }
+
+    /// Index of a user, made if there is room.
+    pub fn find_or_add(&mut self, id: u64) -> Option<u32> {
+        if let Some(index) = self.find(id) {
+            return Some(index);
+        }
+        if self.users.len() >= self.users_max {
+            return None;
+        }
+        let index = u32::try_from(self.users.len()).ok()?;
+        self.users.push(User {
+            id,
+            tail: 0,
+            has: 0,
+            inbox: NONE,
+            first_device: NONE,
+            first_pair: NONE,
+            watchers: NONE,
+            active_s: 0,
+            seen_dirty: false,
+        });
+        let users = &self.users;
+        self.index.insert_unique(hash(id), index, |&other| hash(users[other as usize].id));
+        Some(index)
+    }
+
+    /// A user by index; indices come from this table and stay valid.
+    #[must_use]
+    pub fn user(&self, index: u32) -> &User {
+        &self.users[index as usize]
+    }
+
+    /// A user by index, to change it.
+    pub fn user_mut(&mut self, index: u32) -> &mut User {
+        &mut self.users[index as usize]
+    }
+
+    /// A device by index; indices come from this table and stay valid until the device is dropped.
+    #[must_use]
+    pub fn device(&self, index: u32) -> &Device {
+        &self.devices[index as usize]
+    }
+
+    /// A device by index, to change it.
+    pub fn device_mut(&mut self, index: u32) -> &mut Device {
+        &mut self.devices[index as usize]
+    }
+
+    /// A device that may have been dropped since the index was noted.
+    #[must_use]
+    pub fn device_if_any(&self, index: u32) -> Option<&Device> {
+        self.devices.get(index as usize)
+    }
+
+    /// A user together with one of its devices.
+    pub fn pair_mut(&mut self, user: u32, device: u32) -> (&mut User, &mut Device) {
+        (&mut self.users[user as usize], &mut self.devices[device as usize])
+    }
+
+    /// The indices of a user's devices.
+    pub fn devices_of(&self, user: u32) -> impl Iterator<Item = u32> + '_ {
+        let first = self.users[user as usize].first_device;
+        std::iter::successors((first != NONE).then_some(first), |&index| {
+            let next = self.devices[index as usize].next;
+            (next != NONE).then_some(next)
+        })
+    }
+
+    /// The index of a user's device with this id.
+    #[must_use]
+    pub fn device_of(&self, user: u32, id: u32) -> Option<u32> {
+        self.devices_of(user).find(|&index| self.devices[index as usize].id == id)
+    }
+
+    /// Adds a device to a user.
+    pub fn add_device(&mut self, user: u32, id: u32, cursor: u64) -> u32 {
+        let mut device = Device::new(id, user, cursor);
+        device.next = self.users[user as usize].first_device;
+        let index = u32::try_from(self.devices.insert(device)).unwrap_or(NONE);
+        assert!(index != NONE, "fewer than 2^32 devices fit a process");
+        self.users[user as usize].first_device = index;
+        index
+    }
+
+    /// Takes a device away from its user.
+    pub fn remove_device(&mut self, index: u32) -> Device {
+        let device = self.devices.remove(index as usize);
+        let user = &mut self.users[device.user as usize];
+        if user.first_device == index {
+            user.first_device = device.next;
+            return device;
+        }
+        let mut at = user.first_device;
+        while self.devices[at as usize].next != index {
+            at = self.devices[at as usize].next;
+        }
+        self.devices[at as usize].next = device.next;
+        device
+    }
+
+    /// The lowest cursor of a user's devices: what lies at or below it nobody needs any more.
+    #[must_use]
+    pub fn acked_by_all(&self, user: u32) -> u64 {
+        self.devices_of(user).map(|index| self.devices[index as usize].cursor).min().unwrap_or(0)
+    }
+
+    /// Whether one of the user's devices is connected.
+    #[must_use]
+    pub fn is_connected(&self, user: u32) -> bool {
+        self.devices_of(user).any(|index| self.devices[index as usize].conn.is_some())
+    }
+
+    /// Number of users.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.users.len()
+    }
+}
+
+/// Spreads ids over the index; ids are the operator's, so a fixed mix is enough for balance and
+/// a stranger who could choose ids would already be the operator.
+fn hash(id: u64) -> u64 {
+    let mixed = (id ^ (id >> 32)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    mixed ^ (mixed >> 29)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_is_found_again_and_the_table_has_an_end() {
+        let mut users = Users::with_capacity(2);
+        let first = users.find_or_add(42).unwrap();
+        assert_eq!(users.find_or_add(42), Some(first));
+        assert!(users.find_or_add(43).is_some());
+        assert_eq!(users.find_or_add(44), None);
+        assert_eq!(users.find(44), None);
+    }
+
+    #[test]
+    fn devices_hang_on_their_user_until_removed() {
+        let mut users = Users::with_capacity(1);
+        let user = users.find_or_add(1).unwrap();
+        let devices: Vec<u32> =
+            (1..=3).map(|id| users.add_device(user, id, u64::from(id))).collect();
+        assert_eq!(users.acked_by_all(user), 1);
+        users.remove_device(devices[1]);
+        assert_eq!(users.device_of(user, 2), None);
+        assert_eq!(users.devices_of(user).count(), 2);
+        users.remove_device(devices[2]);
+        assert_eq!(users.devices_of(user).collect::<Vec<_>>(), [devices[0]]);
+    }
+
+    #[test]
+    fn raising_the_base_shifts_both_maps() {
+        let mut device = Device::new(1, 0, 0);
+        device.seen = 0b1010;
+        device.held = 0b0100;
+        device.raise_base(2);
+        assert_eq!((device.base, device.seen, device.held), (2, 0b10, 0b01));
+        assert_eq!(
+            (device.bit(2), device.bit(3), device.bit(66), device.bit(67)),
+            (None, Some(1), Some(1 << 63), None)
+        );
+        device.raise_base(1000);
+        assert_eq!((device.seen, device.held), (0, 0));
+    }
+}

@@ -1,0 +1,269 @@
+//! Which of the own messages still lack a tick, per conversation.
+//!
+//! Receipts are cumulative intervals over positions of the recipient's stream and may overtake
+//! the `Sent` that names a message's position, so the last interval of each mark is kept.
+//! Deliberately not here: messages without a `Sent` (the outbox has them).
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::event::{ClientEvent, TickMark};
+use super::{PEERS_MAX, UNTICKED_PER_PEER_MAX};
+use crate::{Mark, MessageId, Stream};
+
+/// One message of this user that was stored and not yet read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Unticked {
+    pub(super) position: u64,
+    pub(super) device: u32,
+    pub(super) client_id: u64,
+    pub(super) mark: TickMark,
+}
+
+/// Positions in `after < position <= up_to`.
+#[derive(Clone, Copy, Default, Debug)]
+struct Interval {
+    after: u64,
+    up_to: u64,
+}
+
+impl Interval {
+    fn covers(self, position: u64) -> bool {
+        self.after < position && position <= self.up_to
+    }
+
+    /// Grows by an overlapping or adjoining interval; one apart from it takes its place.
+    fn merge(&mut self, other: Self) {
+        let apart = other.after > self.up_to || self.after > other.up_to;
+        *self = if apart {
+            other
+        } else {
+            Self { after: self.after.min(other.after), up_to: self.up_to.max(other.up_to) }
+        };
+    }
+}
+
+#[derive(Clone, Default, Debug)]
+struct Peer {
+    /// Sorted by position.
+    unticked: VecDeque<Unticked>,
+    has: Interval,
+    read: Interval,
+    used: u64,
+}
+
+impl Peer {
+    /// Takes the place its position gives it (nearly always the last). When full, the oldest goes.
+    fn insert(&mut self, message: Unticked) {
+        if self.unticked.len() >= UNTICKED_PER_PEER_MAX {
+            self.unticked.pop_front();
+        }
+        let index = self.unticked.partition_point(|other| other.position <= message.position);
+        self.unticked.insert(index, message);
+    }
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub(super) struct Ticks {
+    peers: BTreeMap<(bool, u64), Peer>,
+    uses: u64,
+    until: TickMark,
+}
+
+fn key(stream: Stream) -> (bool, u64) {
+    match stream {
+        Stream::User(user) => (false, user),
+        Stream::Group(group) => (true, group),
+    }
+}
+
+fn stream(key: (bool, u64)) -> Stream {
+    if key.0 { Stream::Group(key.1) } else { Stream::User(key.1) }
+}
+
+impl Ticks {
+    /// Follows messages until they carry the mark `until`.
+    pub(super) fn new(until: TickMark) -> Self {
+        Self { peers: BTreeMap::new(), uses: 0, until }
+    }
+
+    /// A message has a position now. Marks that came ahead of it are told at once.
+    pub(super) fn add(&mut self, to: Stream, message: Unticked, events: &mut Vec<ClientEvent>) {
+        let until = self.until;
+        let peer = self.peer(to);
+        let mut message = message;
+        if peer.has.covers(message.position) || peer.read.covers(message.position) {
+            raise(&mut message, to, TickMark::Has, events);
+        }
+        if peer.read.covers(message.position) {
+            raise(&mut message, to, TickMark::Read, events);
+        }
+        if message.mark < until {
+            peer.insert(message);
+        }
+    }
+
+    /// All own messages to `to` with `after < position <= up_to` carry the mark.
+    pub(super) fn receipt(
+        &mut self,
+        to: Stream,
+        after: u64,
+        up_to: u64,
+        mark: Mark,
+        events: &mut Vec<ClientEvent>,
+    ) {
+        let interval = Interval { after, up_to };
+        let mark = if mark == Mark::Read { TickMark::Read } else { TickMark::Has };
+        let until = self.until;
+        let peer = self.peer(to);
+        if mark == TickMark::Read {
+            peer.read.merge(interval);
+        } else {
+            peer.has.merge(interval);
+        }
+        let first = peer.unticked.partition_point(|message| message.position <= after);
+        let last = peer.unticked.partition_point(|message| message.position <= up_to);
+        if first >= last {
+            return; // also an interval that ends before it begins
+        }
+        for message in peer.unticked.range_mut(first..last) {
+            raise(message, to, TickMark::Has, events);
+            if mark == TickMark::Read {
+                raise(message, to, TickMark::Read, events);
+            }
+        }
+        if mark >= until {
+            peer.unticked.drain(first..last);
+        }
+    }
+
+    /// No further tick will come for this message.
+    pub(super) fn forget(&mut self, id: MessageId) {
+        for peer in self.peers.values_mut() {
+            peer.unticked
+                .retain(|message| (message.device, message.client_id) != (id.device, id.client_id));
+        }
+    }
+
+    /// Users to whom messages without a tick went.
+    pub(super) fn unticked_users(&self) -> Vec<u64> {
+        self.peers
+            .iter()
+            .filter(|(key, peer)| !key.0 && !peer.unticked.is_empty())
+            .map(|(key, _)| key.1)
+            .collect()
+    }
+
+    /// Everything without all its ticks.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Stream, Unticked)> + '_ {
+        self.peers.iter().flat_map(|(key, peer)| {
+            peer.unticked.iter().map(move |message| (stream(*key), *message))
+        })
+    }
+
+    /// Takes back a message of an earlier life.
+    pub(super) fn restore(&mut self, to: Stream, message: Unticked) {
+        self.peer(to).insert(message);
+    }
+
+    fn peer(&mut self, to: Stream) -> &mut Peer {
+        self.uses += 1;
+        let key = key(to);
+        if self.peers.len() >= PEERS_MAX && !self.peers.contains_key(&key) {
+            let oldest = self.peers.iter().min_by_key(|(_, peer)| peer.used).map(|(key, _)| *key);
+            if let Some(oldest) = oldest {
+                self.peers.remove(&oldest);
+            }
+        }
+        let peer = self.peers.entry(key).or_default();
+        peer.used = self.uses;
+        peer
+    }
+}
+
+fn raise(message: &mut Unticked, to: Stream, mark: TickMark, events: &mut Vec<ClientEvent>) {
+    if message.mark >= mark {
+        return;
+    }
+    message.mark = mark;
+    events.push(ClientEvent::Tick {
+        client_id: message.client_id,
+        device: message.device,
+        to,
+        mark,
+        position: message.position,
+        time_ms: 0,
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PEER: Stream = Stream::User(9);
+
+    fn message(position: u64) -> Unticked {
+        Unticked { position, device: 1, client_id: position, mark: TickMark::Sent }
+    }
+
+    fn marks(events: &[ClientEvent]) -> Vec<(u64, TickMark)> {
+        let mut marks = Vec::new();
+        for event in events {
+            if let ClientEvent::Tick { client_id, mark, .. } = event {
+                marks.push((*client_id, *mark));
+            }
+        }
+        marks
+    }
+
+    #[test]
+    fn each_mark_is_told_once_and_in_rising_order() {
+        let (mut ticks, mut events) = (Ticks::new(TickMark::Read), Vec::new());
+        ticks.add(PEER, message(5), &mut events);
+        ticks.add(PEER, message(6), &mut events);
+        ticks.receipt(PEER, 0, 5, Mark::Has, &mut events);
+        ticks.receipt(PEER, 0, 5, Mark::Has, &mut events);
+        ticks.receipt(PEER, 0, 6, Mark::Read, &mut events);
+        let expected =
+            [(5, TickMark::Has), (5, TickMark::Read), (6, TickMark::Has), (6, TickMark::Read)];
+        assert_eq!(marks(&events), expected);
+        assert!(ticks.unticked_users().is_empty());
+    }
+
+    #[test]
+    fn receipt_ahead_of_sent_is_not_lost() {
+        let (mut ticks, mut events) = (Ticks::new(TickMark::Read), Vec::new());
+        ticks.receipt(PEER, 4, 7, Mark::Has, &mut events);
+        ticks.add(PEER, message(7), &mut events);
+        ticks.add(PEER, message(8), &mut events);
+        ticks.add(PEER, message(3), &mut events);
+        assert_eq!(marks(&events), [(7, TickMark::Has)]);
+    }
+
+    #[test]
+    fn positions_outside_the_interval_stay_unticked() {
+        let (mut ticks, mut events) = (Ticks::new(TickMark::Read), Vec::new());
+        for position in 1..=4 {
+            ticks.add(PEER, message(position), &mut events);
+        }
+        ticks.receipt(PEER, 1, 2, Mark::Read, &mut events);
+        ticks.receipt(PEER, 3, 4, Mark::Read, &mut events);
+        let left: Vec<u64> = ticks.iter().map(|(_, message)| message.position).collect();
+        assert_eq!(left, [1, 3]);
+        assert_eq!(ticks.unticked_users(), [9]);
+    }
+
+    #[test]
+    fn peers_and_messages_are_bounded() {
+        let (mut ticks, mut events) = (Ticks::new(TickMark::Read), Vec::new());
+        for position in 1..=(UNTICKED_PER_PEER_MAX as u64 + 5) {
+            ticks.add(PEER, message(position), &mut events);
+        }
+        assert_eq!(ticks.iter().count(), UNTICKED_PER_PEER_MAX);
+        for user in 100..(100 + PEERS_MAX as u64) {
+            ticks.add(Stream::User(user), message(1), &mut events);
+        }
+        assert_eq!(ticks.peers.len(), PEERS_MAX);
+        assert!(!ticks.unticked_users().contains(&9), "the one used longest ago is gone");
+    }
+}

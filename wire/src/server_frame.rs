@@ -1,0 +1,358 @@
+//! What the server says: one struct per frame, encoded without a copy in between.
+//!
+//! Meanings and when each is sent: `docs/protocol.md`, "Frames from the server". Encoding counts
+//! first and writes once; the only allocation is the growth of the buffer written to. A client
+//! decodes with the same code; a reason of a newer server is `OutOfRange`.
+
+mod read;
+
+use crate::reasons::{Parting, Refusal};
+use crate::schema::{
+    DecodeError, Sink, frame_length, read_envelope, write_frame, write_id, write_mark,
+    write_relation, write_stream,
+};
+use crate::types::{Mark, MessageId, Relation, Stream};
+use crate::websocket::HeaderBytes;
+
+/// A frame from the server. Borrows payload and detail.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ServerFrame<'a> {
+    /// The login succeeded.
+    Welcome(Welcome),
+    /// A `Send` is durable.
+    Sent(Sent),
+    /// A `Send` was refused.
+    Refused(Refused),
+    /// A message.
+    Deliver(Deliver<'a>),
+    /// Own messages reached or were read by their recipient.
+    Receipt(Receipt),
+    /// An own message ended before every device of the recipient had it.
+    Expired(Expired),
+    /// The answer to a `Ping` that asked for one.
+    Pong(Pong),
+    /// The server closes.
+    Goodbye(Goodbye<'a>),
+    /// A peer types, or stopped.
+    Typing(TypingFrom),
+    /// A watched user came, went or was seen.
+    Presence(Presence),
+    /// Another device of the user read.
+    ReadSync(ReadSync),
+    /// A device of the user was added or dropped.
+    DeviceEvent(DeviceEvent),
+}
+
+/// What this server allows; see the fields.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Limits {
+    /// Bytes of one payload.
+    pub payload_bytes_max: u32,
+    /// Messages delivered and not acked, per device and stream.
+    pub unacked_messages_max: u32,
+    /// Their payload bytes.
+    pub unacked_bytes_max: u32,
+    /// Ids above `Confirmed.base` that may be in use.
+    pub unconfirmed_ids_max: u32,
+    /// Users in one `WatchPresence`.
+    pub watched_users_max: u32,
+    /// Peers in one `AskReceipts`.
+    pub asked_peers_max: u32,
+}
+
+/// The login succeeded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Welcome {
+    /// Who the token says this is.
+    pub user: u64,
+    /// Which device.
+    pub device: u32,
+    /// The smallest `client_id` free for a new message.
+    pub next_client_id: u64,
+    /// Send some frame at least this often.
+    pub heartbeat_ms: u32,
+    /// What this server allows.
+    pub limits: Limits,
+    /// Milliseconds since 1970.
+    pub server_time_ms: u64,
+    /// The own inbox is acked by this device up to here.
+    pub cursor: u64,
+}
+
+/// A `Send` is durable.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sent {
+    /// The `Send`'s id.
+    pub client_id: u64,
+    /// Its position in the recipient's stream; `Receipt`s speak of it.
+    pub position: u64,
+    /// When the server took it, milliseconds since 1970.
+    pub time_ms: u64,
+}
+
+/// A `Send` was refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Refused {
+    /// The `Send`'s id.
+    pub client_id: u64,
+    /// Why.
+    pub reason: Refusal,
+    /// Whether the same id may be sent again.
+    pub retriable: bool,
+    /// How long to wait before that; 0: no advice.
+    pub retry_after_ms: u32,
+    /// With `stale_id` and `id_reused`: where to go on; else 0.
+    pub next_client_id: u64,
+}
+
+/// A message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Deliver<'a> {
+    /// `None`: the own inbox.
+    pub stream: Option<Stream>,
+    /// Its place in that stream; ack it.
+    pub position: u64,
+    /// Which message it is, however often it comes.
+    pub id: MessageId,
+    /// When the server took it, milliseconds since 1970.
+    pub time_ms: u64,
+    /// The sender's application's own.
+    pub kind: u32,
+    /// Opaque.
+    pub payload: &'a [u8],
+    /// The earlier message it speaks of.
+    pub relation: Option<Relation>,
+    /// Only on copies of what another device of this user sent: the recipient.
+    pub to: Option<Stream>,
+    /// With `to`: its position in the recipient's stream, which `Receipt`s speak of; else 0.
+    pub to_position: u64,
+}
+
+/// Own messages with `after < position <= up_to` carry the mark.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Receipt {
+    /// The recipient or group they were sent to; required on the wire.
+    pub stream: Option<Stream>,
+    /// Exclusive lower end.
+    pub after: u64,
+    /// Inclusive upper end.
+    pub up_to: u64,
+    /// Tick 2 or 3.
+    pub mark: Mark,
+}
+
+/// An own message ended before every device of the recipient had it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Expired {
+    /// Which.
+    pub id: MessageId,
+}
+
+/// The answer to a `Ping` that asked for one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Pong {
+    /// Milliseconds since 1970.
+    pub server_time_ms: u64,
+}
+
+/// The server closes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Goodbye<'a> {
+    /// Why.
+    pub reason: Parting,
+    /// How long to stay away; 0: no advice.
+    pub retry_after_ms: u32,
+    /// For people reading logs.
+    pub detail: &'a str,
+}
+
+/// A peer types, or stopped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TypingFrom {
+    /// Who.
+    pub user: u64,
+    /// No longer.
+    pub stopped: bool,
+}
+
+/// A watched user came, went or was seen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Presence {
+    /// Who.
+    pub user: u64,
+    /// Here now.
+    pub online: bool,
+    /// Milliseconds since 1970; 0: never, or not known.
+    pub last_seen_ms: u64,
+}
+
+/// Another device of the user read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ReadSync {
+    /// As in `Read`.
+    pub stream: Option<Stream>,
+    /// As in `Read`.
+    pub up_to: u64,
+}
+
+/// A device of the user was added or dropped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DeviceEvent {
+    /// Which.
+    pub device: u32,
+    /// Added; else dropped.
+    pub added: bool,
+}
+
+impl<'a> ServerFrame<'a> {
+    /// Decodes one frame.
+    ///
+    /// # Errors
+    /// Every way in which `bytes` are no such frame; see [`DecodeError`].
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        let (number, body) = read_envelope(bytes, 12)?;
+        match number {
+            1 => read::welcome(body).map(Self::Welcome),
+            2 => read::sent(body).map(Self::Sent),
+            3 => read::refused(body).map(Self::Refused),
+            4 => read::deliver(body).map(Self::Deliver),
+            5 => read::receipt(body).map(Self::Receipt),
+            6 => read::expired(body).map(Self::Expired),
+            7 => read::pong(body).map(Self::Pong),
+            8 => read::goodbye(body).map(Self::Goodbye),
+            9 => read::typing(body).map(Self::Typing),
+            10 => read::presence(body).map(Self::Presence),
+            11 => read::read_sync(body).map(Self::ReadSync),
+            12 => read::device_event(body).map(Self::DeviceEvent),
+            _ => Err(DecodeError::UnknownFrame),
+        }
+    }
+
+    /// Appends the frame's bytes to `out`, without any framing.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        self.write(out, |_| HeaderBytes::default());
+    }
+
+    /// How many bytes [`encode`](Self::encode) appends.
+    pub fn encoded_len(&self) -> usize {
+        frame_length(self.number(), |sink| self.describe(sink))
+    }
+
+    /// Appends what goes before a frame of such a length and the frame; returns where it begins.
+    pub(crate) fn write(
+        &self,
+        out: &mut Vec<u8>,
+        prefix_of: impl Fn(usize) -> HeaderBytes,
+    ) -> usize {
+        let variable_bytes = self.variable_bytes();
+        write_frame(out, self.number(), variable_bytes, prefix_of, |sink| self.describe(sink))
+    }
+
+    /// The most that payload, text or list contribute to the length.
+    fn variable_bytes(&self) -> usize {
+        match self {
+            Self::Deliver(deliver) => deliver.payload.len(),
+            Self::Goodbye(goodbye) => goodbye.detail.len(),
+            _ => 0,
+        }
+    }
+
+    fn number(&self) -> u32 {
+        match self {
+            Self::Welcome(_) => 1,
+            Self::Sent(_) => 2,
+            Self::Refused(_) => 3,
+            Self::Deliver(_) => 4,
+            Self::Receipt(_) => 5,
+            Self::Expired(_) => 6,
+            Self::Pong(_) => 7,
+            Self::Goodbye(_) => 8,
+            Self::Typing(_) => 9,
+            Self::Presence(_) => 10,
+            Self::ReadSync(_) => 11,
+            Self::DeviceEvent(_) => 12,
+        }
+    }
+
+    fn describe(&self, sink: &mut impl Sink) {
+        match self {
+            Self::Welcome(welcome) => describe_welcome(sink, welcome),
+            Self::Sent(sent) => {
+                sink.uint64(1, sent.client_id);
+                sink.fixed64(2, sent.position);
+                sink.uint64(3, sent.time_ms);
+            }
+            Self::Refused(refused) => {
+                sink.uint64(1, refused.client_id);
+                sink.uint64(2, u64::from(refused.reason.code()));
+                sink.boolean(3, refused.retriable);
+                sink.uint64(4, u64::from(refused.retry_after_ms));
+                sink.uint64(5, refused.next_client_id);
+            }
+            Self::Deliver(deliver) => describe_deliver(sink, deliver),
+            Self::Receipt(receipt) => {
+                write_stream(sink, 1, receipt.stream);
+                sink.fixed64(2, receipt.after);
+                sink.fixed64(3, receipt.up_to);
+                write_mark(sink, 4, receipt.mark);
+            }
+            Self::Expired(expired) => write_id(sink, 1, expired.id),
+            Self::Pong(pong) => sink.uint64(1, pong.server_time_ms),
+            Self::Goodbye(goodbye) => {
+                sink.uint64(1, u64::from(goodbye.reason.code()));
+                sink.uint64(2, u64::from(goodbye.retry_after_ms));
+                sink.bytes(3, goodbye.detail.as_bytes());
+            }
+            Self::Typing(typing) => {
+                sink.uint64(1, typing.user);
+                sink.boolean(2, typing.stopped);
+            }
+            Self::Presence(presence) => {
+                sink.uint64(1, presence.user);
+                sink.boolean(2, presence.online);
+                sink.uint64(3, presence.last_seen_ms);
+            }
+            Self::ReadSync(sync) => {
+                write_stream(sink, 1, sync.stream);
+                sink.fixed64(2, sync.up_to);
+            }
+            Self::DeviceEvent(event) => {
+                sink.uint64(1, u64::from(event.device));
+                sink.boolean(2, event.added);
+            }
+        }
+    }
+}
+
+fn describe_welcome(sink: &mut impl Sink, welcome: &Welcome) {
+    sink.uint64(1, welcome.user);
+    sink.uint64(2, u64::from(welcome.device));
+    sink.uint64(3, welcome.next_client_id);
+    sink.uint64(4, u64::from(welcome.heartbeat_ms));
+    let limits = welcome.limits;
+    sink.message(5, |sink| describe_limits(sink, limits));
+    sink.uint64(6, welcome.server_time_ms);
+    sink.fixed64(7, welcome.cursor);
+}
+
+fn describe_limits(sink: &mut impl Sink, limits: Limits) {
+    sink.uint64(1, u64::from(limits.payload_bytes_max));
+    sink.uint64(2, u64::from(limits.unacked_messages_max));
+    sink.uint64(3, u64::from(limits.unacked_bytes_max));
+    sink.uint64(4, u64::from(limits.unconfirmed_ids_max));
+    sink.uint64(5, u64::from(limits.watched_users_max));
+    sink.uint64(6, u64::from(limits.asked_peers_max));
+}
+
+#[inline]
+fn describe_deliver(sink: &mut impl Sink, deliver: &Deliver<'_>) {
+    write_stream(sink, 1, deliver.stream);
+    sink.fixed64(2, deliver.position);
+    write_id(sink, 3, deliver.id);
+    sink.uint64(4, deliver.time_ms);
+    sink.uint64(5, u64::from(deliver.kind));
+    sink.bytes(6, deliver.payload);
+    write_relation(sink, 7, deliver.relation);
+    write_stream(sink, 8, deliver.to);
+    sink.fixed64(9, deliver.to_position);
+}
