@@ -2,6 +2,8 @@
 //!
 //! Only what ends by itself; a running server is tested in the end-to-end tests.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may stop at a surprise")]
+
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -178,4 +180,13 @@ fn a_chat_without_a_usable_identity_is_refused() {
     let (code, _, err) = run(&["chat", "--auth-secret-file", "secret"]);
     assert_eq!(code, 2);
     assert!(err.contains("--user"), "{err}");
+}
+
+#[test]
+fn a_folder_without_a_log_is_refused() {
+    for command in ["inspect", "verify"] {
+        let (code, out, err) = run(&["log", command, "no-such-folder"]);
+        assert_eq!((code, out.as_str()), (2, ""), "{err}");
+        assert!(err.contains("no-such-folder"), "{err}");
+    }
 }

@@ -93,7 +93,7 @@ struct CrashArguments {
     #[arg(long, default_value_t = 10)]
     rounds: u32,
     /// Users; an even number, at least 4
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_parser = even_sessions)]
     sessions: usize,
     /// Longest life of the server in one round
     #[arg(long, default_value_t = 1.0)]
@@ -132,8 +132,8 @@ struct BenchArguments {
     /// Process id of the server
     #[arg(long)]
     server_pid: u32,
-    /// Sessions; an even number
-    #[arg(long, default_value_t = 1_000)]
+    /// Sessions; an even number, at least 4
+    #[arg(long, default_value_t = 1_000, value_parser = even_sessions)]
     sessions: usize,
     /// Messages under way per sender
     #[arg(long, default_value_t = 1)]
@@ -149,6 +149,14 @@ struct BenchArguments {
     /// Writes the report here too
     #[arg(long)]
     json: Option<PathBuf>,
+}
+
+/// Sessions that talk in pairs.
+fn even_sessions(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count) if count >= 4 && count % 2 == 0 => Ok(count),
+        _ => Err("an even number, at least 4: sessions talk in pairs".to_owned()),
+    }
 }
 
 /// What went wrong, in words.

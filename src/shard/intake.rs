@@ -49,6 +49,7 @@ impl<S, R: Reader> Core<S, R> {
     }
 
     pub(super) fn on_data(&mut self, token: Token, bytes: &mut [u8]) -> Next {
+        self.tables.counters.receives += 1;
         let Some(conn) = self.tables.conns.get_mut(token) else {
             self.tables.counters.stale += 1;
             return Next::Close;
@@ -98,6 +99,10 @@ impl<S, R: Reader> Core<S, R> {
         if conn.phase == Phase::Leaving {
             self.tables.partials.recycle(partial);
             return Next::Read;
+        }
+        let waits = matches!(conn.phase, Phase::Verifying | Phase::Moving);
+        if waits && partial.raw.len() > limits::SURPLUS_BYTES_MAX {
+            self.tables.doomed.push((token, Parting::HelloExpected));
         }
         self.tables.partials.put(conn, partial);
         if conn.paused { Next::Pause } else { Next::Read }
@@ -249,8 +254,10 @@ impl<S, R: Reader> Core<S, R> {
             }
             ClientFrame::WatchPresence(watch) => {
                 let Self { tables, errands, .. } = self;
-                let new = presence::watch_errands(tables, user, device, &watch.users);
-                super::traffic::add_errands(errands, new);
+                if presence::may_watch(tables, device, watch.users.len(), now) {
+                    let new = presence::watch_errands(tables, user, device, &watch.users);
+                    super::traffic::add_errands(errands, new);
+                }
             }
             ClientFrame::AskReceipts(ask) => {
                 let Self { tables, errands, .. } = self;

@@ -135,6 +135,23 @@ struct Mover {
     since_ms: u64,
 }
 
+/// How much a shard has under way: for the simulator's check that everything is bounded (I6).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Requests and logins that wait for a commit.
+    pub waiters: usize,
+    /// Connections that wait for a credit with a frame.
+    pub parked: usize,
+    /// Sessions that wait to move home.
+    pub movers: usize,
+    /// Questions about other users that wait for a credit.
+    pub errands: usize,
+    /// Refusals remembered for one other shard, the most there are.
+    pub refusals: usize,
+    /// Something is staged for the log or under way to it.
+    pub is_staged: bool,
+}
+
 /// One shard.
 #[derive(Debug)]
 pub struct Shard<D: Driver, R: Reader> {
@@ -235,6 +252,19 @@ impl<D: Driver, R: Reader> Shard<D, R> {
     /// What it remembers: for tests, reports and the simulator's checkers.
     pub fn tables(&self) -> &Tables {
         &self.core.tables
+    }
+
+    /// What it has under way: for the simulator's checkers.
+    pub fn load(&self) -> Load {
+        let core = &self.core;
+        Load {
+            waiters: core.waiters.len(),
+            parked: core.parked.len(),
+            movers: core.movers.len(),
+            errands: core.errands.len(),
+            refusals: core.refusals.iter().map(Refusals::count).max().unwrap_or(0),
+            is_staged: !core.stage.is_idle(),
+        }
     }
 
     /// Its driver: for the simulator.
