@@ -60,6 +60,9 @@ enum Command {
         server_pid: u32,
         #[arg(long, default_value_t = 15_000)]
         sessions: usize,
+        /// Sessions that log in before memory is first read
+        #[arg(long, default_value_t = 500)]
+        warm_up: usize,
         /// Writes the report here too
         #[arg(long)]
         json: Option<PathBuf>,
@@ -190,8 +193,8 @@ fn run(command: Command) -> Result<bool, Failure> {
         }
         Command::Crash(arguments) => run_crash(arguments),
         Command::Bench(arguments) => run_bench(arguments),
-        Command::Idle { url, auth_secret_file, server_pid, sessions, json } => {
-            let options = idle::Options { url, auth_secret_file, server_pid, sessions };
+        Command::Idle { url, auth_secret_file, server_pid, sessions, warm_up, json } => {
+            let options = idle::Options { url, auth_secret_file, server_pid, sessions, warm_up };
             print_report(&idle::run(&options)?, json.as_deref())?;
             Ok(true)
         }

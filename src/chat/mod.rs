@@ -292,7 +292,8 @@ impl Chat {
             let Schedule { attempt, retry_after_ms, .. } = self.schedule;
             let wait_ms = backoff_ms(attempt, retry_after_ms, client::random_bits());
             self.schedule.next = Some(Instant::now() + Duration::from_millis(wait_ms));
-            self.screen.note(&format!("not connected; next attempt in {wait_ms} ms"))?;
+            let wait_s = Duration::from_millis(wait_ms).as_secs_f64();
+            self.screen.note(&format!("not connected; next attempt in {wait_s:.1} s"))?;
             return Ok(());
         };
         if Instant::now() < next {
