@@ -1,13 +1,15 @@
 //! A shard: one pinned thread, one loop, and everything it owns.
 //!
 //! `turn.rs` is the loop; `intake.rs` turns completions into frames and frames into steps of the
-//! path; `traffic.rs` carries requests between steps, shards and the log; `closing.rs` ends
-//! connections. All control flow of the message path is in this room; the rules are in `path`.
+//! path; `traffic.rs` carries requests between steps, shards and the log; `moving.rs` takes
+//! sessions home; `closing.rs` ends connections. All control flow of the message path is in this
+//! room; the rules are in `path`.
 //!
 //! Invariant: nothing here blocks except `Driver::poll`, and only while there is nothing to do.
 
 mod closing;
 mod intake;
+mod moving;
 mod traffic;
 mod turn;
 

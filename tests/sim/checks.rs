@@ -133,7 +133,8 @@ impl Checks {
             let got = (welcome.user, welcome.device);
             self.violated(format!("login: {name:?} was welcomed as {got:?}"));
         }
-        let boot = self.boots.iter().rev().find(|(start_ms, _)| *start_ms <= welcome.server_time_ms);
+        let boot =
+            self.boots.iter().rev().find(|(start_ms, _)| *start_ms <= welcome.server_time_ms);
         let view = self.views.entry(name).or_default();
         view.epoch = boot.map_or(0, |(_, epoch)| u64::from(*epoch));
         view.last_position = 0;
@@ -211,11 +212,7 @@ impl Checks {
     }
 
     /// I5, on the way: what was pushed is not refused; a phone that obeys hears no reproach.
-    fn checks_i5_no_silent_loss_on_refusal(
-        &mut self,
-        name: Name,
-        refused: &Refused,
-    ) {
+    fn checks_i5_no_silent_loss_on_refusal(&mut self, name: Name, refused: &Refused) {
         let id = id_of(name, refused.client_id);
         let reason = refused.reason;
         *self.refusals.entry(reason.name()).or_default() += 1;
@@ -264,11 +261,8 @@ impl Checks {
             Kind::OwnCopy => true,
             _ => return,
         };
-        let id = MessageId {
-            sender: record.sender,
-            device: record.device,
-            client_id: record.client_id,
-        };
+        let id =
+            MessageId { sender: record.sender, device: record.device, client_id: record.client_id };
         let place = (record.stream, record.position);
         self.checks_i4_positions_are_never_reused(place.0, place.1, id, copy);
         // I2: one record per message id, and one copy.

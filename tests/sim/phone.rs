@@ -94,8 +94,7 @@ impl Phone {
 
     /// Connects to the listener of `shard`.
     pub fn connect(&mut self, net: &SimNet, shard: usize, random: &mut Random, now_ms: u64) {
-        let transport =
-            if random.per_mille(300) { Transport::WebSocket } else { Transport::Tcp };
+        let transport = if random.per_mille(300) { Transport::WebSocket } else { Transport::Tcp };
         let mut nonce = [0; 16];
         nonce[..8].copy_from_slice(&random.next().to_le_bytes());
         let mut output = Vec::new();

@@ -25,9 +25,17 @@ pub enum Got {
     Welcome(wire::Welcome),
     Sent(wire::Sent),
     Refused(wire::Refused),
-    Deliver { position: u64, id: MessageId, payload: Vec<u8>, to: Option<Stream> },
+    Deliver {
+        position: u64,
+        id: MessageId,
+        payload: Vec<u8>,
+        to: Option<Stream>,
+    },
     Receipt(wire::Receipt),
-    Goodbye { reason: Parting, detail: String },
+    Goodbye {
+        reason: Parting,
+        detail: String,
+    },
     Pong,
     /// A pong of WebSocket itself.
     SocketPong,
@@ -312,7 +320,9 @@ impl Raw {
             used += count;
             match event {
                 Event::More { .. } => break,
-                Event::Frame(bytes) => self.got.push_back(got(&ServerFrame::decode(bytes).unwrap())),
+                Event::Frame(bytes) => {
+                    self.got.push_back(got(&ServerFrame::decode(bytes).unwrap()))
+                }
                 Event::Pong => self.got.push_back(Got::SocketPong),
                 Event::Close { code } => self.close_code = Some(code),
                 _ => {}
