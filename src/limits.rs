@@ -124,8 +124,13 @@ pub const ERRANDS_MAX: usize = 64 * 1024;
 
 // ---- between shards ------------------------------------------------------------------------
 
-/// Requests one shard may have under way to another.
-pub const CREDITS_PER_PAIR: usize = 4_096;
+/// Requests one shard may have under way to all others together.
+pub const CREDITS_PER_SHARD: usize = 16 * 1024;
+/// Requests one shard may have under way to another, at the most and at the least: the queues of
+/// a process take shards x shards x 2 x credits x 64 bytes.
+pub const CREDITS_PER_PAIR_MAX: usize = 4_096;
+/// See [`CREDITS_PER_PAIR_MAX`].
+pub const CREDITS_PER_PAIR_MIN: usize = 64;
 /// Events one turn handles at the most.
 pub const EVENTS_PER_TURN_MAX: usize = 4_096;
 /// The receive area a shard shares among its connections.

@@ -11,6 +11,7 @@ use crate::limits;
 use crate::log::Reader;
 use crate::mem::Token;
 use crate::path::{accept, deliver, frame, presence, receipt, session};
+use crate::state::NONE;
 use crate::state::conn::{Parked, Partial, Phase};
 use crate::state::request::Login;
 use std::net::IpAddr;
@@ -40,7 +41,7 @@ impl<S, R: Reader> Core<S, R> {
             Some(conn) => {
                 outboxes.sent(token, conn, buffer);
                 let device = conn.device;
-                if device != crate::state::NONE {
+                if device != NONE && deliver::is_behind(&self.tables, device) {
                     self.behind.push(device); // a full outbox may have stopped its reading
                 }
             }
@@ -216,10 +217,17 @@ impl<S, R: Reader> Core<S, R> {
     fn on_session_frame(&mut self, token: Token, frame: &ClientFrame<'_>) -> Step {
         let Some(conn) = self.tables.conns.get(token) else { return Step::Taken };
         let (user, device) = (conn.user, conn.device);
+        if device == NONE {
+            return Step::Taken; // replaced in this very turn: its goodbye is on the way
+        }
         let now = self.now;
         match frame {
             ClientFrame::Send(send) => return self.on_send(token, user, device, send),
             ClientFrame::Ack(ack) => {
+                let own = Stream::User(self.tables.users.user(user).id);
+                if ack.stream.is_some_and(|stream| stream != own) {
+                    return Step::Taken; // groups come later; other inboxes are not its own
+                }
                 if deliver::ack(&mut self.tables, device, ack.up_to, now) {
                     self.behind.push(device);
                 }
@@ -264,18 +272,13 @@ impl<S, R: Reader> Core<S, R> {
                 let new = presence::receipt_errands(tables, user, &ask.peers);
                 super::traffic::add_errands(errands, new);
             }
-            ClientFrame::Renew(renew) => self.on_renew(token, renew.token),
+            ClientFrame::Renew(renew) => return self.on_token(token, renew.token, None),
             ClientFrame::Hello(_) => {}
         }
         Step::Taken
     }
 
     fn on_hello(&mut self, token: Token, hello: &Hello<'_>) -> Step {
-        if self.signatures_left == 0 {
-            self.park(token);
-            return Step::Wait;
-        }
-        self.signatures_left -= 1;
         let login = Login {
             user: 0,
             device: 0,
@@ -284,16 +287,17 @@ impl<S, R: Reader> Core<S, R> {
             confirmed: hello.confirmed,
             active: hello.active,
         };
-        self.check(token, hello.token, Some(login))
+        self.on_token(token, hello.token, Some(login))
     }
 
-    fn on_renew(&mut self, token: Token, jwt: &str) {
+    /// A token to check, of a `Hello` or a `Renew`; in the next turn if this one checked enough.
+    fn on_token(&mut self, token: Token, jwt: &str, hello: Option<Login>) -> Step {
         if self.signatures_left == 0 {
-            // Too many signatures in this turn: the client keeps its old token and asks again.
-            return;
+            self.park(token);
+            return Step::Wait;
         }
         self.signatures_left -= 1;
-        let _taken = self.check(token, jwt, None);
+        self.check(token, jwt, hello)
     }
 
     /// Checks a token here, or has it checked where it may take long.
@@ -353,7 +357,7 @@ impl<S, R: Reader> Core<S, R> {
             conn.paused = true;
             let login = Login { user, device, expires_s, ..login };
             self.movers.push(Mover { conn: token, login, since_ms: self.now.mono_ms });
-        } else if conn.phase == Phase::Session {
+        } else if conn.phase == Phase::Session && conn.device != NONE {
             let same = self.tables.users.user(conn.user).id == claims.user
                 && self.tables.users.device(conn.device).id == claims.device;
             if same {

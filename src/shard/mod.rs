@@ -28,7 +28,7 @@ use crate::state::request::{Envelope, Errand, Login, Request};
 use crate::state::{Positions, Tables};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32};
 
 /// A token to be checked off the shard.
 #[derive(Debug)]
@@ -96,6 +96,8 @@ pub struct Parts<D: Driver, R: Reader> {
     pub tables: Tables,
     /// Positions of this boot's epoch.
     pub positions: Positions,
+    /// The last epoch given out, shared by all shards.
+    pub epochs: Arc<AtomicU32>,
     /// Who lives where.
     pub placement: Placement,
     /// The rules in force.
@@ -119,12 +121,16 @@ enum Waiter {
     Request { ticket: Ticket, from: usize, user: u32, position: u64, request: Box<Request> },
     /// A login whose device is new.
     Login { ticket: Ticket, conn: Token, device: u32, login: Login },
+    /// The next epoch of this shard's positions.
+    Epoch { ticket: Ticket, epoch: u32 },
 }
 
 impl Waiter {
     fn batch(&self) -> u64 {
         match self {
-            Self::Request { ticket, .. } | Self::Login { ticket, .. } => ticket.batch,
+            Self::Request { ticket, .. }
+            | Self::Login { ticket, .. }
+            | Self::Epoch { ticket, .. } => ticket.batch,
         }
     }
 }
@@ -177,6 +183,8 @@ struct Core<S, R> {
     stage: Stage,
     reader: R,
     positions: Positions,
+    epochs: Arc<AtomicU32>,
+    epoch_under_way: bool,
     mailbox: Mailbox<Envelope<S>>,
     refusals: Vec<Refusals>,
     waiters: VecDeque<Waiter>,
@@ -224,6 +232,8 @@ impl<D: Driver, R: Reader> Shard<D, R> {
             stage: parts.stage,
             reader: parts.reader,
             positions: parts.positions,
+            epochs: parts.epochs,
+            epoch_under_way: false,
             mailbox: parts.mailbox,
             refusals: (0..shards).map(|_| Refusals::new(parts.credits)).collect(),
             waiters: VecDeque::new(),

@@ -40,7 +40,12 @@ impl<S, R: Reader> Core<S, R> {
 
     /// At home: find the device, wait for its record if it is new, welcome it.
     fn log_in(&mut self, token: Token, login: &Login) {
-        if self.tables.conns.len() > self.sessions_max {
+        if self.drain_phase > 0 {
+            self.doom(token, Parting::Shutdown);
+            return;
+        }
+        let sessions = self.tables.conns.len().saturating_sub(self.tables.sources.greeting());
+        if sessions >= self.sessions_max {
             self.doom(token, Parting::Full);
             return;
         }
@@ -59,8 +64,16 @@ impl<S, R: Reader> Core<S, R> {
 
     pub(super) fn on_durable_device(&mut self, token: Token, device: u32, login: &Login) {
         let waits = self.tables.conns.get(token).is_some_and(|conn| conn.phase == Phase::Moving);
-        if !waits || self.tables.users.device_if_any(device).is_none() {
-            return; // the connection or the device went away meanwhile
+        if !waits {
+            return; // the connection went away meanwhile
+        }
+        let same = self.tables.users.device_if_any(device).is_some_and(|here| {
+            here.id == login.device && self.tables.users.user(here.user).id == login.user
+        });
+        if !same {
+            // The device was dropped for a newer one meanwhile, and its place may be another's.
+            self.doom(token, Parting::TooManyDevices);
+            return;
         }
         let Self { tables, rules, now, .. } = self;
         session::attach(tables, token, device, login, *now);

@@ -3,7 +3,7 @@
 use super::intake::Step;
 use super::{Core, Waiter};
 use crate::limits;
-use crate::log::{Placed, Reader};
+use crate::log::{self, Placed, Reader, Record};
 use crate::mem::Token;
 use crate::path::receipt::Receipt;
 use crate::path::{deliver, presence, receipt, route, session, store};
@@ -13,6 +13,7 @@ use crate::state::placement::Placement;
 use crate::state::request::{Envelope, Errand, Request, Staged};
 use crate::state::window::Outcome;
 use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
 use wire::{Refusal, Send, Stream};
 
 impl<S, R: Reader> Core<S, R> {
@@ -160,11 +161,30 @@ impl<S, R: Reader> Core<S, R> {
                     Some(Waiter::Login { conn, device, login, .. }) => {
                         self.on_durable_device(conn, device, &login);
                     }
+                    Some(Waiter::Epoch { epoch, .. }) => {
+                        self.positions.roll(epoch);
+                        self.epoch_under_way = false;
+                    }
                     None => {}
                 }
             }
         }
+        self.next_epoch();
         self.read_on();
+    }
+
+    /// A shard that has used half of its epoch makes the next one durable before it needs it
+    /// (4.29 thousand million positions last five days at 10,000 messages a second).
+    fn next_epoch(&mut self) {
+        if !self.positions.is_low() || self.epoch_under_way {
+            return;
+        }
+        let epoch = self.epochs.fetch_add(1, Ordering::Relaxed) + 1;
+        let record = Record { aux: u64::from(epoch), ..Record::blank(log::Kind::Epoch) };
+        if let Ok(ticket) = self.stage.append_urgent(log::Lane::Reserve, &record) {
+            self.waiters.push_back(Waiter::Epoch { ticket, epoch });
+            self.epoch_under_way = true;
+        }
     }
 
     fn on_durable(&mut self, from: usize, request: Box<Request>) {
@@ -179,7 +199,7 @@ impl<S, R: Reader> Core<S, R> {
     }
 
     /// The record can be read from the log now.
-    fn place(&mut self, placed: &Placed, ticket: crate::log::Ticket, user: u32, position: u64) {
+    fn place(&mut self, placed: &Placed, ticket: log::Ticket, user: u32, position: u64) {
         if user == crate::state::NONE {
             return;
         }
