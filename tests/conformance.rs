@@ -985,7 +985,7 @@ fn child_without_descriptors() {
     assert_eq!(waiting.len(), 20);
 }
 
-// ---- what only the simulation has -----------------------------------------------------------------
+// ---- what only the simulation has -------------------------------------------------------------
 
 /// What happens with this seed, as text.
 fn trace(seed: u64) -> Vec<String> {
