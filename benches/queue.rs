@@ -2,9 +2,9 @@
 //!
 //! `cargo bench --bench queue` prints nanoseconds. For instructions, which a busy machine does not
 //! change, run the program itself under `perf stat -e instructions:u`, or where there are no
-//! counters under `valgrind --tool=callgrind`, with a word that chooses:
-//! `batch1`, `batch16`, `batch256`, `threads`, `doorbell`, `inlet`. One thread measures the work itself (both ends' work on one
-//! core, nothing waits); two threads measure what the caches make of it.
+//! counters under `valgrind --tool=callgrind`, with a word that chooses: `batch1`, `batch16`,
+//! `batch256`, `threads`, `doorbell`, `inlet`. One thread measures the work itself (both ends' work
+//! on one core, nothing waits); two threads measure what the caches make of it.
 
 #![allow(clippy::expect_used, reason = "a benchmark may fail by panicking")]
 
