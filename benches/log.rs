@@ -113,18 +113,25 @@ fn append(count: u64, per_batch: u64) -> Result<(), String> {
 }
 
 fn disk(seconds: u64, dir: &Path) -> Result<(), String> {
-    for gap_us in [100, 10] {
+    let all = Settings::default();
+    let one = Settings { log_bytes_max: Some(all.segment_bytes), ..all };
+    let time = Duration::from_secs(seconds);
+    for (name, gap_us, settings) in
+        [("no segment made", 100, one), ("segments made", 100, all), ("segments made", 10, all)]
+    {
+        let _ = std::fs::remove_dir_all(dir.join("log"));
         let store = FileStore::open(dir).map_err(|error| error.to_string())?;
-        let (mut stage, committer) = start(store, &Settings::default())?;
+        let (mut stage, committer) = start(store, &settings)?;
         let bell = committer.bell();
         let running = thread::spawn(move || run_committer(committer));
-        let mut waits = stream(&mut stage, Duration::from_secs(seconds), gap_us)?;
+        let (mut waits, refused) = stream(&mut stage, time, gap_us);
         bell.stop();
         running.join().map_err(|_| "the committer died")??;
         waits.sort_unstable();
         let at = |share: usize| waits[(waits.len() - 1) * share / 10_000];
         println!(
-            "each {gap_us} us, {} messages: durable after us p50 {} p99 {} p99.9 {} max {}",
+            "{name}, one each {gap_us} us: {} messages, {refused} refused; durable after us \
+             p50 {} p99 {} p99.9 {} max {}",
             waits.len(),
             at(5_000),
             at(9_900),
@@ -135,28 +142,32 @@ fn disk(seconds: u64, dir: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Sends at a steady pace whatever the log does; returns how long each message took, in us.
-fn stream(stage: &mut Stage, time: Duration, gap_us: u64) -> Result<Vec<u64>, String> {
+/// Sends at a steady pace whatever the log does; returns how long each message took, in us, and
+/// how many were refused.
+fn stream(stage: &mut Stage, time: Duration, gap_us: u64) -> (Vec<u64>, u64) {
     let payload = [3_u8; 700];
-    let (mut waits, mut waiting) = (Vec::new(), VecDeque::new());
+    let (mut waits, mut waiting, mut refused) = (Vec::new(), VecDeque::new(), 0);
     let begin = Instant::now();
     let mut due = Duration::ZERO;
     while due < time || !waiting.is_empty() {
         let now = begin.elapsed();
         while due <= now && due < time {
-            let ticket = stage.append(Lane::Message, &message(&payload));
-            waiting.push_back((ticket.map_err(|error| error.to_string())?, due));
+            match stage.append(Lane::Message, &message(&payload)) {
+                Ok(ticket) => waiting.push_back((ticket, due)),
+                Err(_) => refused += 1,
+            }
             due += Duration::from_micros(gap_us);
         }
         stage.flush();
         while let Some(placed) = stage.committed() {
             let now = begin.elapsed();
-            while waiting.front().is_some_and(|(ticket, _)| ticket.batch <= placed.batch) {
-                let (_, since) = waiting.pop_front().ok_or("nothing waits")?;
+            while let Some((_, since)) =
+                waiting.pop_front_if(|(ticket, _)| ticket.batch <= placed.batch)
+            {
                 waits.push(u64::try_from((now - since).as_micros()).unwrap_or(u64::MAX));
             }
         }
         thread::park_timeout(Duration::from_micros(gap_us.max(50)));
     }
-    Ok(waits)
+    (waits, refused)
 }

@@ -1,8 +1,7 @@
 //! The log against a disk that loses power, fails, fills up, and a process that dies: what was
 //! announced is kept, in order, once; nothing is made up; a granted append never fails.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
-#![allow(missing_docs, reason = "a test")]
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "a test")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -57,7 +56,7 @@ fn coin(state: &mut u64) -> bool {
 }
 
 fn payload(id: u64, bytes: usize) -> Vec<u8> {
-    (0..bytes).map(|n| (id as usize * 31 + n) as u8).collect()
+    (0..bytes as u64).map(|n| (id * 31 + n).to_le_bytes()[0]).collect()
 }
 
 /// A log, and what must be true of it.

@@ -1,7 +1,6 @@
 //! The log on real files: the lock, the thread, the maps, the tools, and the golden segment.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
-#![allow(missing_docs, reason = "a test")]
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "a test")]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -234,7 +233,8 @@ fn damage_on_disk_is_named_by_file_place_and_user() {
         let ticket = stages[0].append(Lane::Message, &message(id, b"hello")).unwrap();
         stages[0].flush();
         assert!(matches!(committer.step(id * 10_000), Step::Committed { .. }));
-        first = first.or(stages[0].committed().map(|placed| placed.at(ticket)));
+        let placed = stages[0].committed().unwrap();
+        first.get_or_insert(placed.at(ticket));
     }
     drop(committer);
     let at = first.unwrap();
