@@ -58,14 +58,14 @@ impl<S, R: Reader> Core<S, R> {
         if conn.phase == Phase::Leaving || self.drain_phase > 0 {
             return Next::Read; // said goodbye: what still comes is not looked at
         }
+        let mut taken = bytes.len();
         if conn.phase != Phase::Session {
-            let len = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
-            conn.spent = conn.spent.saturating_add(len);
-            if usize::from(conn.spent) > limits::HELLO_BYTES_MAX {
-                self.tables.doomed.push((token, Parting::HelloExpected));
-                return Next::Pause;
-            }
+            let room = limits::HELLO_BYTES_MAX.saturating_sub(usize::from(conn.spent));
+            taken = taken.min(room);
+            conn.spent = conn.spent.saturating_add(u16::try_from(taken).unwrap_or(u16::MAX));
         }
+        let too_much = taken < bytes.len();
+        let bytes = &mut bytes[..taken]; // what is beyond is never looked at
         let mut partial =
             self.tables.partials.take(conn).unwrap_or_else(|| self.tables.partials.fresh());
         if partial.raw.is_empty() && partial.waiting.is_empty() {
@@ -76,7 +76,18 @@ impl<S, R: Reader> Core<S, R> {
             partial.raw.extend_from_slice(bytes);
             self.consume_kept(token, &mut partial);
         }
-        self.keep(token, partial)
+        let next = self.keep(token, partial);
+        if too_much { self.stop_stranger(token, next) } else { next }
+    }
+
+    /// Too many bytes before a login. A head that never ends was answered in HTTP already.
+    fn stop_stranger(&mut self, token: Token, next: Next) -> Next {
+        let Some(conn) = self.tables.conns.get(token) else { return next };
+        if conn.phase != Phase::Leaving {
+            // Now, not at the end of the turn: without the bytes beyond it must not move home.
+            self.say_goodbye(token, Parting::HelloExpected, "");
+        }
+        next
     }
 
     /// Goes on with the kept input of a connection that was stopped.
@@ -162,7 +173,9 @@ impl<S, R: Reader> Core<S, R> {
     fn on_transport(&mut self, token: Token, unit: frame::Unit<'_>) {
         let Some(conn) = self.tables.conns.get_mut(token) else { return };
         let outboxes = &mut self.tables.outboxes;
-        conn.heard_ms = self.now.mono_ms;
+        if conn.phase == Phase::Session {
+            conn.heard_ms = self.now.mono_ms; // before login nothing buys time but a Hello
+        }
         match unit {
             frame::Unit::Upgraded(handshake) => {
                 outboxes.write(token, conn, |out| handshake.write_response(out));

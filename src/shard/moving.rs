@@ -87,7 +87,7 @@ impl<S, R: Reader> Core<S, R> {
         if let Some(conn) = tables.conns.get_mut(token) {
             conn.paused = false;
         }
-        self.wheel.arm(token.index, self.now.mono_ms + limits::LOOK_MS_MAX);
+        self.doom_tardy(token); // arms the wheel for the first deadline
         self.behind.push(device);
         self.read_on();
         self.on_kept(token);

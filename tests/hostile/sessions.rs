@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use wire::{AskReceipts, ClientFrame, Confirmed, Parting, Renew, Stream, Typing, WatchPresence};
 
-use crate::support::raw::{Got, Raw, hello};
+use crate::support::raw::{Got, Raw, hello, message};
 use crate::support::{Pair, QUIET, Server, TRANSPORTS, WAIT, now_s, token_signed};
 
 /// Frames more than one session may send in a second.
@@ -60,12 +60,12 @@ fn the_newer_session_of_a_device_wins_and_the_older_is_told() {
         let mut older = server.raw(first, 1, 1);
         let mut newer = server.raw(second, 1, 1);
         older.ends_with(Parting::Replaced);
-        assert!(newer.ask(crate::support::raw::message(1, 2, b"still here")).is_ok());
+        assert!(newer.ask(message(1, 2, b"still here")).is_ok());
         // Two programs with one token take over from each other; neither makes the other stuck.
         let mut last = newer;
         for id in 2..12 {
             let mut next = server.raw(first, 1, 1);
-            assert!(next.ask(crate::support::raw::message(id, 2, b"and again")).is_ok());
+            assert!(next.ask(message(id, 2, b"and again")).is_ok());
             last.ends_with(Parting::Replaced);
             last = next;
         }
@@ -180,7 +180,7 @@ fn what_comes_before_welcome_is_taken_after_it() {
             let token = server.token(user, 2);
             let mut bytes = raw.framed(&ClientFrame::Hello(hello(&token)));
             for id in 1..=3 {
-                let send = crate::support::raw::message(id, 2, b"impatient");
+                let send = message(id, 2, b"impatient");
                 bytes.extend(raw.framed(&ClientFrame::Send(send)));
             }
             raw.write(&bytes);

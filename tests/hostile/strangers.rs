@@ -156,7 +156,7 @@ fn strangers_with_half_frames_cost_little_and_harm_nobody() {
     assert!(grown < RESIDENT_BYTES_MAX, "{grown} bytes for strangers");
     // Whoever waited longest made room.
     held[0].ends_with(Parting::Evicted);
-    let evicted = held.iter_mut().skip(1).take(500).filter(|raw| raw.ends_now()).count();
+    let evicted = held.iter_mut().skip(1).take(500).map(Raw::ends_now).filter(|it| *it).count();
     assert!(evicted >= 450, "{evicted}");
     drop(held);
     // Cut off in the middle of everything, at every length.

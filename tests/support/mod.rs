@@ -13,7 +13,7 @@
     reason = "a test may fail by panicking, and each test binary uses its own part of this"
 )]
 
-pub mod raw;
+pub(crate) mod raw;
 
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -28,11 +28,11 @@ use loadgen::{ClientEvent, Peer, PeerError, TickMark, usage};
 use raw::Raw;
 
 /// Longest wait for something that must happen.
-pub const WAIT: Duration = Duration::from_secs(20);
+pub(crate) const WAIT: Duration = Duration::from_secs(20);
 /// Wait for something that must not happen.
-pub const QUIET: Duration = Duration::from_millis(400);
+pub(crate) const QUIET: Duration = Duration::from_millis(400);
 /// Both ways to carry frames.
-pub const TRANSPORTS: [&str; 2] = ["tcp", "ws"];
+pub(crate) const TRANSPORTS: [&str; 2] = ["tcp", "ws"];
 
 /// Small tables and segments: dozens of servers start within a minute.
 const SMALL: [&str; 8] = [
@@ -48,28 +48,28 @@ const SMALL: [&str; 8] = [
 
 /// A running server with its folder.
 #[derive(Debug)]
-pub struct Server {
+pub(crate) struct Server {
     /// Its folder and secret.
-    pub home: Home,
+    pub(crate) home: Home,
     serve: ServeOptions,
     process: Option<ServerProcess>,
 }
 
 impl Server {
     /// Starts one on a free port in a fresh folder.
-    pub fn start(shards: usize, arguments: &[&str]) -> Self {
+    pub(crate) fn start(shards: usize, arguments: &[&str]) -> Self {
         Self::start_in(Home::new().unwrap(), shards, arguments)
     }
 
     /// Starts one in a folder somebody prepared.
-    pub fn start_in(home: Home, shards: usize, arguments: &[&str]) -> Self {
+    pub(crate) fn start_in(home: Home, shards: usize, arguments: &[&str]) -> Self {
         let serve = options(shards, arguments);
         let process = Some(ServerProcess::start(&serve, &home).unwrap());
         Self { home, serve, process }
     }
 
     /// A second process with the same settings on the same folder.
-    pub fn start_another(&self) -> Result<ServerProcess, ProcessError> {
+    pub(crate) fn start_another(&self) -> Result<ServerProcess, ProcessError> {
         ServerProcess::start(&self.serve, &self.home)
     }
 
@@ -78,84 +78,84 @@ impl Server {
     }
 
     /// Kills it on the spot and starts it again.
-    pub fn kill_and_restart(&mut self) {
+    pub(crate) fn kill_and_restart(&mut self) {
         self.process.take().expect("the server runs").kill().unwrap();
         self.process = Some(ServerProcess::start(&self.serve, &self.home).unwrap());
     }
 
     /// Ends it in order and starts it again.
-    pub fn drain_and_restart(&mut self) {
+    pub(crate) fn drain_and_restart(&mut self) {
         let status = self.stop();
         assert!(status.success(), "{status} after SIGTERM: {}", self.home.log_tail());
         self.process = Some(ServerProcess::start(&self.serve, &self.home).unwrap());
     }
 
     /// SIGTERM, without waiting.
-    pub fn terminate(&self) {
+    pub(crate) fn terminate(&self) {
         self.process().terminate().unwrap();
     }
 
     /// SIGTERM, and its end.
-    pub fn stop(&mut self) -> ExitStatus {
+    pub(crate) fn stop(&mut self) -> ExitStatus {
         self.terminate();
         self.ended()
     }
 
     /// Waits for its end after [`Server::terminate`].
-    pub fn ended(&mut self) -> ExitStatus {
+    pub(crate) fn ended(&mut self) -> ExitStatus {
         self.process.take().expect("the server runs").wait(WAIT, &self.home).unwrap()
     }
 
     /// Whether it still runs.
-    pub fn lives(&mut self) -> bool {
+    pub(crate) fn lives(&mut self) -> bool {
         self.process.as_mut().is_some_and(|process| process.ended().unwrap().is_none())
     }
 
     /// Where it listens.
-    pub fn listen(&self) -> String {
+    pub(crate) fn listen(&self) -> String {
         self.process().listen().to_owned()
     }
 
     /// The address of a transport.
-    pub fn url(&self, transport: &str) -> String {
+    pub(crate) fn url(&self, transport: &str) -> String {
         self.process().url(transport)
     }
 
     /// A token that is good for an hour.
-    pub fn token(&self, user: u64, device: u32) -> String {
+    pub(crate) fn token(&self, user: u64, device: u32) -> String {
         self.token_until(user, device, now_s() + 3600)
     }
 
     /// A token that ends at this second since 1970.
-    pub fn token_until(&self, user: u64, device: u32, exp: u64) -> String {
+    pub(crate) fn token_until(&self, user: u64, device: u32, exp: u64) -> String {
         token_signed(self.home.secret(), user, device, exp)
     }
 
     /// A logged-in client that keeps the rules.
-    pub fn peer(&self, transport: &str, user: u64, device: u32) -> Peer {
+    pub(crate) fn peer(&self, transport: &str, user: u64, device: u32) -> Peer {
         Peer::login(&self.url(transport), &self.token(user, device)).unwrap()
     }
 
     /// A logged-in client that does only what it is told.
-    pub fn raw(&self, transport: &str, user: u64, device: u32) -> Raw {
+    pub(crate) fn raw(&self, transport: &str, user: u64, device: u32) -> Raw {
         Raw::login(&self.listen(), transport, &self.token(user, device))
     }
 
     /// Makes users known: each logs in once and goes away.
-    pub fn provision(&self, users: impl IntoIterator<Item = u64>) {
+    pub(crate) fn provision(&self, users: impl IntoIterator<Item = u64>) {
         for user in users {
             self.raw("tcp", user, 1);
         }
     }
 
     /// Resident memory, in bytes.
-    pub fn resident_bytes(&self) -> u64 {
+    pub(crate) fn resident_bytes(&self) -> u64 {
         usage::memory(self.process().pid()).unwrap().resident_bytes
     }
 }
 
 /// How this repository's binary is started.
-pub fn options(shards: usize, arguments: &[&str]) -> ServeOptions {
+pub(crate) fn options(shards: usize, arguments: &[&str]) -> ServeOptions {
     let mut serve = ServeOptions::new(env!("CARGO_BIN_EXE_myriad"));
     serve.shards = shards;
     serve.arguments = SMALL.iter().chain(arguments).map(|&argument| argument.to_owned()).collect();
@@ -163,20 +163,20 @@ pub fn options(shards: usize, arguments: &[&str]) -> ServeOptions {
 }
 
 /// Seconds since 1970.
-pub fn now_s() -> u64 {
+pub(crate) fn now_s() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.unwrap().as_secs()
 }
 
 /// A token signed with any HS256 secret.
-pub fn token_signed(secret: &[u8], user: u64, device: u32, exp: u64) -> String {
+pub(crate) fn token_signed(secret: &[u8], user: u64, device: u32, exp: u64) -> String {
     let claims = serde_json::json!({ "sub": user.to_string(), "device": device, "exp": exp });
     let key = EncodingKey::from_secret(secret);
     jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key).unwrap()
 }
 
 /// The next message for a peer: its payload and position.
-pub fn next_message(peer: &mut Peer) -> (Vec<u8>, u64) {
+pub(crate) fn next_message(peer: &mut Peer) -> (Vec<u8>, u64) {
     let is_message = |event: &ClientEvent| matches!(event, ClientEvent::Message { .. });
     match peer.wait_for(is_message, WAIT).unwrap() {
         ClientEvent::Message { payload, position, .. } => (payload, position),
@@ -185,7 +185,7 @@ pub fn next_message(peer: &mut Peer) -> (Vec<u8>, u64) {
 }
 
 /// Waits until a message of this peer carries a mark; says where it stands.
-pub fn ticked(peer: &mut Peer, client_id: u64, mark: TickMark) -> u64 {
+pub(crate) fn ticked(peer: &mut Peer, client_id: u64, mark: TickMark) -> u64 {
     let is_it = |event: &ClientEvent| {
         matches!(event, ClientEvent::Tick { client_id: id, mark: m, .. }
             if *id == client_id && *m == mark)
@@ -198,14 +198,14 @@ pub fn ticked(peer: &mut Peer, client_id: u64, mark: TickMark) -> u64 {
 
 /// Two people who chat all the time, on a thread of their own.
 #[derive(Debug)]
-pub struct Pair {
+pub(crate) struct Pair {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<(u32, Duration)>,
 }
 
 impl Pair {
     /// Both log in and begin. They are users `first` and `first + 1`.
-    pub fn start(server: &Server, first: u64) -> Self {
+    pub(crate) fn start(server: &Server, first: u64) -> Self {
         let mut ann = server.peer("ws", first, 1);
         let mut bob = server.peer("tcp", first + 1, 1);
         let stop = Arc::new(AtomicBool::new(false));
@@ -225,7 +225,7 @@ impl Pair {
     }
 
     /// They end. Panics if anything of theirs was lost, refused, or took longer than [`WAIT`].
-    pub fn finish(self) {
+    pub(crate) fn finish(self) {
         self.stop.store(true, Ordering::Release);
         let (count, slowest) = self.thread.join().expect("the well-behaved pair was harmed");
         println!("meanwhile a pair exchanged {count} messages, the slowest in {slowest:?}");

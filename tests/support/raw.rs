@@ -21,7 +21,7 @@ const MASK: [u8; 4] = [0x5a, 0xc3, 0x01, 0xfe];
 
 /// Something the server said.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Got {
+pub(crate) enum Got {
     Welcome(wire::Welcome),
     Sent(wire::Sent),
     Refused(wire::Refused),
@@ -45,20 +45,20 @@ pub enum Got {
 
 /// How a connection ended.
 #[derive(Debug)]
-pub struct Ending {
+pub(crate) struct Ending {
     /// The reason of the `Goodbye`, if one came.
-    pub reason: Option<Parting>,
+    pub(crate) reason: Option<Parting>,
     /// The code of the WebSocket close frame, if one came.
-    pub close_code: Option<u16>,
+    pub(crate) close_code: Option<u16>,
     /// The connection was reset instead of closed.
-    pub reset: bool,
+    pub(crate) reset: bool,
     /// What came before the goodbye.
-    pub before: Vec<Got>,
+    pub(crate) before: Vec<Got>,
 }
 
 /// See the module.
 #[derive(Debug)]
-pub struct Raw {
+pub(crate) struct Raw {
     stream: TcpStream,
     transport: Transport,
     parser: Parser,
@@ -72,7 +72,7 @@ pub struct Raw {
 
 impl Raw {
     /// Connects and does nothing else.
-    pub fn bare(listen: &str) -> Self {
+    pub(crate) fn bare(listen: &str) -> Self {
         let stream = TcpStream::connect(listen).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_write_timeout(Some(WAIT)).unwrap();
@@ -90,7 +90,7 @@ impl Raw {
     }
 
     /// Connects and opens the transport; says no `Hello`.
-    pub fn open(listen: &str, transport: &str) -> Self {
+    pub(crate) fn open(listen: &str, transport: &str) -> Self {
         let mut raw = Self::bare(listen);
         if transport == "tcp" {
             raw.write(&wire::TCP_PREAMBLE);
@@ -112,12 +112,16 @@ impl Raw {
     }
 
     /// Connects, logs in, waits for `Welcome`.
-    pub fn login(listen: &str, transport: &str, token: &str) -> Self {
+    pub(crate) fn login(listen: &str, transport: &str, token: &str) -> Self {
         Self::login_with(listen, transport, &hello(token)).0
     }
 
     /// The same with any `Hello`; gives the `Welcome`, too.
-    pub fn login_with(listen: &str, transport: &str, hello: &Hello<'_>) -> (Self, wire::Welcome) {
+    pub(crate) fn login_with(
+        listen: &str,
+        transport: &str,
+        hello: &Hello<'_>,
+    ) -> (Self, wire::Welcome) {
         let mut raw = Self::open(listen, transport);
         raw.send(&ClientFrame::Hello(*hello));
         match raw.expect("a Welcome", |got| matches!(got, Got::Welcome(_))) {
@@ -127,19 +131,19 @@ impl Raw {
     }
 
     /// Writes bytes as they are. A connection that is gone is noticed when it is read.
-    pub fn write(&mut self, bytes: &[u8]) -> bool {
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> bool {
         self.stream.write_all(bytes).is_ok()
     }
 
     /// The bytes of a frame on this transport.
-    pub fn framed(&self, frame: &ClientFrame<'_>) -> Vec<u8> {
+    pub(crate) fn framed(&self, frame: &ClientFrame<'_>) -> Vec<u8> {
         let mut bytes = Vec::new();
         wire::write_client_frame(self.transport, MASK, frame, &mut bytes);
         bytes
     }
 
     /// The bytes of whatever is to pass for a frame on this transport.
-    pub fn framed_bytes(&self, content: &[u8]) -> Vec<u8> {
+    pub(crate) fn framed_bytes(&self, content: &[u8]) -> Vec<u8> {
         let length = u32::try_from(content.len()).unwrap();
         if self.transport != Transport::WebSocket {
             return [&length.to_le_bytes(), content].concat();
@@ -157,24 +161,24 @@ impl Raw {
     }
 
     /// Writes a frame.
-    pub fn send(&mut self, frame: &ClientFrame<'_>) -> bool {
+    pub(crate) fn send(&mut self, frame: &ClientFrame<'_>) -> bool {
         let bytes = self.framed(frame);
         self.write(&bytes)
     }
 
     /// Writes a `Send` that confirms nothing.
-    pub fn say(&mut self, client_id: u64, to: u64, payload: &[u8]) {
+    pub(crate) fn say(&mut self, client_id: u64, to: u64, payload: &[u8]) {
         self.send(&ClientFrame::Send(message(client_id, to, payload)));
     }
 
     /// Writes a `Send` and waits for its answer: where it stands, or why not.
-    pub fn ask(&mut self, frame: Send<'_>) -> Result<u64, wire::Refused> {
+    pub(crate) fn ask(&mut self, frame: Send<'_>) -> Result<u64, wire::Refused> {
         self.send(&ClientFrame::Send(frame));
         self.answer(frame.client_id)
     }
 
     /// Waits for the answer to an id.
-    pub fn answer(&mut self, client_id: u64) -> Result<u64, wire::Refused> {
+    pub(crate) fn answer(&mut self, client_id: u64) -> Result<u64, wire::Refused> {
         let is_it = |got: &Got| match got {
             Got::Sent(sent) => sent.client_id == client_id,
             Got::Refused(refused) => refused.client_id == client_id,
@@ -188,28 +192,28 @@ impl Raw {
     }
 
     /// Waits for the answer and wants it to be this refusal.
-    pub fn refused(&mut self, frame: Send<'_>) -> Refusal {
+    pub(crate) fn refused(&mut self, frame: Send<'_>) -> Refusal {
         self.ask(frame).expect_err("this was to be refused").reason
     }
 
     /// Acks the own inbox.
-    pub fn ack(&mut self, up_to: u64) {
+    pub(crate) fn ack(&mut self, up_to: u64) {
         self.send(&ClientFrame::Ack(Ack { stream: None, up_to }));
     }
 
     /// Says what a heartbeat says.
-    pub fn ping(&mut self, confirmed: Confirmed, answer: bool) {
+    pub(crate) fn ping(&mut self, confirmed: Confirmed, answer: bool) {
         self.send(&ClientFrame::Ping(Ping { active: true, confirmed, answer }));
     }
 
     /// A round trip: everything written before was handled.
-    pub fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         self.ping(Confirmed::default(), true);
         self.expect("a Pong", |got| matches!(got, Got::Pong));
     }
 
     /// Takes the first thing of this kind; what came before it stays.
-    pub fn expect(&mut self, what: &str, wanted: impl Fn(&Got) -> bool) -> Got {
+    pub(crate) fn expect(&mut self, what: &str, wanted: impl Fn(&Got) -> bool) -> Got {
         let found = self.wait(WAIT, wanted);
         found.unwrap_or_else(|| {
             let last: Vec<_> = self.got.iter().rev().take(4).collect();
@@ -218,7 +222,7 @@ impl Raw {
     }
 
     /// The same with a time; `None` if it did not come.
-    pub fn wait(&mut self, timeout: Duration, wanted: impl Fn(&Got) -> bool) -> Option<Got> {
+    pub(crate) fn wait(&mut self, timeout: Duration, wanted: impl Fn(&Got) -> bool) -> Option<Got> {
         let deadline = Instant::now() + timeout;
         let mut looked_at = 0;
         loop {
@@ -234,7 +238,7 @@ impl Raw {
     }
 
     /// The next delivery: position and payload.
-    pub fn delivered(&mut self) -> (u64, Vec<u8>) {
+    pub(crate) fn delivered(&mut self) -> (u64, Vec<u8>) {
         match self.expect("a delivery", |got| matches!(got, Got::Deliver { .. })) {
             Got::Deliver { position, payload, .. } => (position, payload),
             other => unreachable!("{other:?}"),
@@ -242,13 +246,13 @@ impl Raw {
     }
 
     /// Reads for a while and takes everything that came.
-    pub fn collect(&mut self, time: Duration) -> Vec<Got> {
+    pub(crate) fn collect(&mut self, time: Duration) -> Vec<Got> {
         self.wait(time, |_| false);
         self.got.drain(..).collect()
     }
 
     /// Waits for the end of the connection.
-    pub fn ending(&mut self, timeout: Duration) -> Ending {
+    pub(crate) fn ending(&mut self, timeout: Duration) -> Ending {
         self.wait(timeout, |_| false);
         assert!(self.closed, "not closed within {timeout:?}; came: {:?}", self.got);
         let mut before: Vec<Got> = self.got.drain(..).collect();
@@ -261,19 +265,19 @@ impl Raw {
     }
 
     /// Waits for the end and wants it to be this, with the close code that goes with it.
-    pub fn ends_with(&mut self, reason: Parting) {
+    pub(crate) fn ends_with(&mut self, reason: Parting) {
         self.ends_with_code(reason, reason.close_code());
     }
 
     /// The same with another close code.
-    pub fn ends_with_code(&mut self, reason: Parting, close_code: u16) {
+    pub(crate) fn ends_with_code(&mut self, reason: Parting, close_code: u16) {
         let ending = self.ending(WAIT);
         let code = (self.transport == Transport::WebSocket).then_some(close_code);
         assert_eq!((ending.reason, ending.close_code), (Some(reason), code), "{ending:?}");
     }
 
     /// Everything the server writes until it closes, as text: for answers in HTTP.
-    pub fn http_answer(&mut self) -> String {
+    pub(crate) fn http_answer(&mut self) -> String {
         self.transport = Transport::Undecided; // keeps the bytes as they are
         self.wait(WAIT, |_| false);
         assert!(self.closed, "not closed after an HTTP answer");
@@ -281,7 +285,7 @@ impl Raw {
     }
 
     /// Whether the server has ended the connection, as far as was read.
-    pub fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.closed
     }
 
@@ -333,12 +337,12 @@ impl Raw {
 }
 
 /// A `Hello` that remembers nothing.
-pub fn hello(token: &str) -> Hello<'_> {
+pub(crate) fn hello(token: &str) -> Hello<'_> {
     Hello { token, resume_after: 0, confirmed: Confirmed::default(), active: true }
 }
 
 /// A plain message that confirms nothing.
-pub fn message(client_id: u64, to: u64, payload: &[u8]) -> Send<'_> {
+pub(crate) fn message(client_id: u64, to: u64, payload: &[u8]) -> Send<'_> {
     Send {
         client_id,
         confirmed: Confirmed::default(),
