@@ -1,8 +1,10 @@
 //! What a message costs between shards, and a wake-up.
 //!
-//! `cargo bench --bench queue` prints nanoseconds; for instructions run it under
-//! `perf stat -e instructions:u`. One thread measures the work itself (both ends' work on one
-//! core, nothing waits); two threads measure what the caches make of it.
+//! `cargo bench --bench queue` prints nanoseconds. For instructions, which a busy machine does not
+//! change, run the program itself under `perf stat -e instructions:u`, or where there are no
+//! counters under `valgrind --tool=callgrind`, with a word that chooses: `batch1`, `batch16`,
+//! `batch256`, `threads`, `doorbell`, `inlet`. One thread measures the work itself (both ends' work
+//! on one core, nothing waits); two threads measure what the caches make of it.
 
 #![allow(clippy::expect_used, reason = "a benchmark may fail by panicking")]
 
@@ -17,14 +19,24 @@ const CREDITS: usize = 4096;
 const ROUNDS: usize = 2_000_000;
 
 fn main() {
+    let chosen: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    let wanted = |name: &str| chosen.is_empty() || chosen.iter().any(|word| word == name);
     for batch in [1, 16, 256] {
-        one_thread(batch);
+        if wanted(&format!("batch{batch}")) {
+            one_thread(batch);
+        }
     }
     for in_flight in [1, 64, 1024] {
-        two_threads(in_flight);
+        if wanted("threads") {
+            two_threads(in_flight);
+        }
     }
-    doorbell();
-    inlet();
+    if wanted("doorbell") {
+        doorbell();
+    }
+    if wanted("inlet") {
+        inlet();
+    }
 }
 
 fn report(what: &str, rounds: usize, start: Instant) {

@@ -969,7 +969,7 @@ fn child_without_descriptors() {
     assert_eq!(shard.accepted.len(), 4);
     assert_eq!(shard.story(token).data, b"established", "those who are in go on");
     let counts = world.driver(0).counts();
-    assert!((2..=7).contains(&counts.accept_pauses), "{counts:?}");
+    assert!((1..=7).contains(&counts.accept_pauses), "{counts:?}");
     assert!(polls < 250, "{polls} polls of 5 ms in 550 ms: it spins");
 
     shard.accepted.clear();
@@ -985,7 +985,7 @@ fn child_without_descriptors() {
     assert_eq!(waiting.len(), 20);
 }
 
-// ---- what only the simulation has -----------------------------------------------------------------
+// ---- what only the simulation has -------------------------------------------------------------
 
 /// What happens with this seed, as text.
 fn trace(seed: u64) -> Vec<String> {

@@ -8,11 +8,11 @@
 //! Options, set on the listener, from which the kernels copy them to accepted sockets (so a new
 //! connection costs no system call for them):
 //!
-//! | option | value | why |
-//! | --- | --- | --- |
-//! | `TCP_NODELAY` | on | one send per connection and turn already holds all there is to send |
-//! | `SO_KEEPALIVE` | off | heartbeats of the protocol notice dead peers sooner, and for 10 M idle sessions the kernel's timers and probes are not free |
-//! | `TCP_USER_TIMEOUT` | [`USER_TIMEOUT_MS`](crate::limits::USER_TIMEOUT_MS), Linux only | bytes un-acknowledged for so long end the connection, even if the session's rules are busy waiting |
+//! - `TCP_NODELAY` on: one send per connection and turn already holds all there is to send.
+//! - `SO_KEEPALIVE` stays off: heartbeats of the protocol notice dead peers sooner, and for ten
+//!   million idle sessions the kernel's timers and probes are not free.
+//! - `TCP_USER_TIMEOUT` (Linux) is [`USER_TIMEOUT_MS`](crate::limits::USER_TIMEOUT_MS): bytes
+//!   un-acknowledged for so long end the connection, even if no rule of the session does.
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::io;

@@ -214,6 +214,13 @@ pub fn has_moved(tables: &mut Tables, user: u32, device: u32) {
     }
 }
 
+/// Whether a device has not been pushed everything there is.
+#[must_use]
+pub fn is_behind(tables: &Tables, device: u32) -> bool {
+    let here = tables.users.device(device);
+    here.pushed < tables.users.user(here.user).tail
+}
+
 /// Devices of a user that are connected and behind: to be pumped.
 pub fn behind(tables: &Tables, user: u32, out: &mut Vec<u32>) {
     let tail = tables.users.user(user).tail;

@@ -46,6 +46,12 @@ impl Refusals {
         Self { recent: VecDeque::new(), recent_max: credits }
     }
 
+    /// How many are remembered.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.recent.len()
+    }
+
     fn contains(&self, request: &Request) -> bool {
         self.recent.contains(&(request.sender, request.device, request.attempt))
     }

@@ -177,7 +177,8 @@ impl<S, R: Reader> Core<S, R> {
 
     /// Nothing waits in any queue of this shard.
     fn may_sleep(&self) -> bool {
-        self.mailbox.may_sleep()
+        self.behind.is_empty()
+            && self.mailbox.may_sleep()
             && !self.stage.has_committed()
             && self.side.as_ref().is_none_or(|side| side.checked.is_empty())
     }

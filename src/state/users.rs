@@ -63,6 +63,10 @@ pub struct Device {
     pub unacked_since_ms: u64,
     /// Seconds since 1970 when it logged in last.
     pub seen_s: u32,
+    /// The minute `watched` counts, wrapping.
+    pub watch_minute: u16,
+    /// Users it asked to watch in this minute.
+    pub watched: u16,
     /// Messages pushed and not acked.
     pub unacked: u16,
     /// Counts refusals with "try again"; a request carries it, see `path::store`.
@@ -96,6 +100,8 @@ impl Device {
             unacked_bytes: 0,
             unacked_since_ms: 0,
             seen_s: 0,
+            watch_minute: 0,
+            watched: 0,
             unacked: 0,
             attempt: 0,
             cursor_dirty: false,
@@ -143,7 +149,7 @@ impl Users {
         Self {
             users: Vec::with_capacity(users_max),
             devices: slab::Slab::with_capacity(users_max),
-            index: HashTable::with_capacity(users_max),
+            index: touched_index(users_max),
             users_max,
         }
     }
@@ -270,6 +276,21 @@ impl Users {
     pub fn count(&self) -> usize {
         self.users.len()
     }
+}
+
+/// An index for `users_max` users whose pages are all there.
+///
+/// Users fall on random places of it: left to itself, each of the first thousands of logins would
+/// take a page fault and 4 KiB, and the memory of a session would seem three times what it is.
+fn touched_index(users_max: usize) -> HashTable<u32> {
+    const BUCKETS_PER_TOUCH: u64 = 512; // 2 KiB of u32: at least one touch per page
+    let mut index = HashTable::with_capacity(users_max);
+    let touches = index.capacity() as u64 / BUCKETS_PER_TOUCH * 8 / 7 + 1;
+    for place in 0..touches.min(index.capacity() as u64) {
+        index.insert_unique(place * BUCKETS_PER_TOUCH, 0, |_| 0);
+    }
+    index.clear();
+    index
 }
 
 /// Spreads ids over the index; ids are the operator's, so a fixed mix is enough for balance and

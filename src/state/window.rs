@@ -75,6 +75,12 @@ impl Windows {
         }
     }
 
+    /// Answers remembered in one window.
+    #[must_use]
+    pub fn answers(&self, window: u32) -> usize {
+        self.slots.get(window as usize).map_or(0, Vec::len)
+    }
+
     /// Number of devices with unconfirmed answers.
     #[must_use]
     pub fn count(&self) -> usize {

@@ -1,4 +1,5 @@
-//! One direction of a simulated connection: bytes in order, each piece with the step of its arrival.
+//! One direction of a simulated connection: bytes in order, each piece with the step at which it
+//! arrives.
 //!
 //! Owner: the network, which decides when things arrive and how much fits.
 
