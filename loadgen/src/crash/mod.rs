@@ -213,6 +213,7 @@ impl<'o> Runner<'o> {
         self.connects += 1;
         let (user, device) = self.play.who(index);
         self.play.oracle.connected(user, device);
+        self.play.connected(index);
         self.swarm.connect(index, address, None).map_err(CrashError::Connect)
     }
 
@@ -221,7 +222,6 @@ impl<'o> Runner<'o> {
         while let Some(index) = self.play.dropped.pop() {
             self.swarm.disconnect(index);
             self.connect(index, address)?;
-            self.play.connected_again(index);
         }
         Ok(())
     }
