@@ -30,6 +30,7 @@ fn who_comes_goes_and_was_seen_is_told_to_who_watches() {
         let (online, seen) = presence_of(&mut ann, 2);
         assert!(!online, "bob went away");
         assert!((began..=now_s()).contains(&seen), "seen at {seen}, between {began} and now");
+        drop(ann);
         // Kept over an orderly end exactly, over a kill to within 30 s.
         server.drain_and_restart();
         let mut ann = server.peer(transport, 1, 1);
@@ -51,15 +52,16 @@ fn slow_who_only_keeps_the_app_open_is_not_online_for_long() {
     ann.watch(&[2]).unwrap();
     assert!(presence_of(&mut ann, 2).0);
     bob.client.session.set_active(false);
-    let idle = std::thread::spawn(move || {
-        bob.quiet(Duration::from_secs(15)).unwrap();
+    let bob = std::thread::spawn(move || {
+        bob.quiet(Duration::from_secs(9)).unwrap();
+        bob.typing(1, false).unwrap();
+        bob.quiet(QUIET).unwrap();
         bob
     });
     // 5 s and one and a half intervals after the last deed.
     assert!(!presence_of(&mut ann, 2).0);
-    let mut bob = idle.join().unwrap();
-    bob.typing(1, false).unwrap();
     assert!(presence_of(&mut ann, 2).0, "a deed");
+    bob.join().unwrap();
 }
 
 #[test]

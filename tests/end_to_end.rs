@@ -11,9 +11,11 @@
     reason = "a test may fail by panicking"
 )]
 
-#[path = "../support/mod.rs"]
 mod support;
 
+#[path = "end_to_end/lifecycle.rs"]
 mod lifecycle;
+#[path = "end_to_end/messages.rs"]
 mod messages;
+#[path = "end_to_end/presence.rs"]
 mod presence;

@@ -11,10 +11,13 @@
     reason = "a test may fail by panicking"
 )]
 
-#[path = "../support/mod.rs"]
 mod support;
 
+#[path = "hostile/patience.rs"]
 mod patience;
+#[path = "hostile/sends.rs"]
 mod sends;
+#[path = "hostile/sessions.rs"]
 mod sessions;
+#[path = "hostile/strangers.rs"]
 mod strangers;
