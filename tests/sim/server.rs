@@ -3,7 +3,7 @@
 //! Owner: the world. A server is one boot; a crash drops it, and what the disk kept makes the next.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use myriad::auth::Keys;
 use myriad::clock::Now;
@@ -20,6 +20,9 @@ use myriad::state::{Positions, Tables};
 const CONNS_MAX: usize = 512;
 /// Receive area of a driver: less than the largest frame, so that frames come in parts.
 const RECEIVE_BYTES: usize = 16 * 1024;
+
+/// Positions per epoch.
+const EPOCH_POSITIONS: u32 = u32::MAX;
 
 /// A shard as it is simulated.
 pub type SimShard = Shard<Sim, StoreReader<SharedMemory>>;
@@ -88,6 +91,7 @@ impl Server {
         let doorbells = drivers.iter().map(Sim::doorbell).collect();
         let mailboxes = ring::mesh(setup.shards, setup.credits, doorbells);
         let pieces = drivers.into_iter().zip(mailboxes).zip(tables).zip(stages);
+        let epochs = Arc::new(AtomicU32::new(epoch));
         let shards = pieces.enumerate().map(|(me, (((driver, mailbox), tables), stage))| {
             let parts = Parts {
                 me,
@@ -97,7 +101,9 @@ impl Server {
                 stage,
                 mailbox,
                 tables,
-                positions: Positions::new(epoch),
+                // Short epochs: shards roll over many times in one run.
+                positions: Positions::with_limit(epoch, EPOCH_POSITIONS),
+                epochs: Arc::clone(&epochs),
                 placement,
                 rules: Arc::clone(&rules),
                 keys: Arc::clone(keys),
