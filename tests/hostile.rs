@@ -8,7 +8,8 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a test may fail by panicking"
+    clippy::cast_possible_truncation,
+    reason = "a test may fail by panicking, and its numbers are small"
 )]
 
 mod support;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use loadgen::client::Outgoing;
 use loadgen::{ClientEvent, Peer, SessionOptions, TickMark};
-use wire::{Confirmed, MessageId, Relation, Stream};
+use wire::{ClientFrame, Confirmed, MessageId, Relation, Stream};
 
 use crate::support::raw::{Got, Raw, hello, message};
 use crate::support::{QUIET, Server, WAIT, next_message, ticked};
@@ -58,8 +58,8 @@ fn eight_devices_get_everything_and_a_ninth_drops_the_stalest() {
         let mut devices: Vec<Peer> = (1..=8).map(|id| server.peer(transport, 1, id)).collect();
         // Each was told of those that came after it.
         for added in 2..=8 {
-            let is_it = |event: &ClientEvent| matches!(event, ClientEvent::Device { device, added: true } if *device == added);
-            devices[0].wait_for(is_it, WAIT).unwrap();
+            let event = ClientEvent::Device { device: added, added: true };
+            devices[0].wait_for(|it| *it == event, WAIT).unwrap();
         }
         let client_id = bob.send(1, b"to all of you").unwrap();
         for device in &mut devices {
@@ -81,6 +81,8 @@ fn eight_devices_get_everything_and_a_ninth_drops_the_stalest() {
         }
         // All but the fifth go on being connected; it is the one to go.
         devices[4].client.close();
+        let client_id = devices[0].send(1, b"the server saw it go").unwrap();
+        ticked(&mut devices[0], client_id, TickMark::Sent);
         let ninth = server.peer(transport, 1, 9);
         for index in [0, 7] {
             let dropped = |event: &ClientEvent| {
@@ -99,6 +101,35 @@ fn eight_devices_get_everything_and_a_ninth_drops_the_stalest() {
         let _tenth = server.raw(transport, 1, 10);
         let told = all.iter_mut().map(dropped).filter(|it| *it).count();
         assert_eq!(told, 1, "one makes room, and hears why");
+    }
+}
+
+#[test]
+fn many_new_devices_at_once_are_each_themselves_or_told_why() {
+    for (shards, transport) in [(1, "tcp"), (2, "ws")] {
+        let server = Server::start(shards, &["--commit-gap-us", "50000"]);
+        let tokens: Vec<String> = (1..=30).map(|device| server.token(1, device)).collect();
+        let mut raws: Vec<Raw> =
+            tokens.iter().map(|_| Raw::open(&server.listen(), transport)).collect();
+        for (raw, token) in raws.iter_mut().zip(&tokens) {
+            raw.send(&ClientFrame::Hello(hello(token)));
+        }
+        let mut stayed = 0;
+        for (device, raw) in (1..).zip(&mut raws) {
+            let is_answer = |got: &Got| matches!(got, Got::Welcome(_) | Got::Goodbye { .. });
+            match raw.expect("an answer", is_answer) {
+                Got::Welcome(welcome) => {
+                    assert_eq!((welcome.user, welcome.device), (1, device));
+                    stayed += u32::from(!dropped(raw));
+                }
+                Got::Goodbye { reason, .. } => {
+                    assert_eq!(reason, wire::Parting::TooManyDevices);
+                }
+                other => unreachable!("{other:?}"),
+            }
+        }
+        assert_eq!(stayed, 8);
+        server.raw(transport, 1, 1).settle();
     }
 }
 

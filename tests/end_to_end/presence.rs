@@ -8,7 +8,10 @@ use crate::support::{QUIET, Server, WAIT, now_s};
 
 /// What the server says next about this user: online, and last seen in seconds since 1970.
 fn presence_of(peer: &mut Peer, user: u64) -> (bool, u64) {
-    let is_it = |event: &ClientEvent| matches!(event, ClientEvent::Presence { user: about, .. } if *about == user);
+    let is_it = |event: &ClientEvent| match event {
+        ClientEvent::Presence { user: about, .. } => *about == user,
+        _ => false,
+    };
     match peer.wait_for(is_it, WAIT).unwrap() {
         ClientEvent::Presence { online, last_seen_ms, .. } => (online, last_seen_ms / 1000),
         other => unreachable!("{other:?}"),
@@ -72,8 +75,8 @@ fn typing_is_shown_at_once_and_never_stored() {
         let mut ann = server.peer(transport, 1, 1);
         for stopped in [false, true] {
             ann.typing(2, stopped).unwrap();
-            let is_it = |event: &ClientEvent| matches!(event, ClientEvent::Typing { user: 1, stopped: is } if *is == stopped);
-            bob.wait_for(is_it, WAIT).unwrap();
+            let event = ClientEvent::Typing { user: 1, stopped };
+            bob.wait_for(|it| *it == event, WAIT).unwrap();
         }
         bob.client.close();
         ann.typing(2, false).unwrap();
