@@ -106,8 +106,8 @@ pub const PAIRS_MAX: usize = 4_000_000;
 pub const ONLINE_THRESHOLD_MS: u64 = 5_000;
 /// A watch is a lease of this length.
 pub const WATCH_LEASE_MS: u64 = 60_000;
-/// Distinct new targets a user may watch per minute.
-pub const WATCH_TARGETS_PER_MINUTE_MAX: u32 = 600;
+/// Users a device may ask to watch in a minute, renewals included; what is above is dropped.
+pub const WATCH_TARGETS_PER_MINUTE_MAX: u16 = 1_200;
 /// Watchers per user; further ones are not told of changes.
 pub const WATCHERS_PER_USER_MAX: usize = 4_096;
 /// Watches a shard keeps in all.
@@ -124,8 +124,13 @@ pub const ERRANDS_MAX: usize = 64 * 1024;
 
 // ---- between shards ------------------------------------------------------------------------
 
-/// Requests one shard may have under way to another.
-pub const CREDITS_PER_PAIR: usize = 4_096;
+/// Requests one shard may have under way to all others together.
+pub const CREDITS_PER_SHARD: usize = 16 * 1024;
+/// Requests one shard may have under way to another, at the most and at the least: the queues of
+/// a process take shards x shards x 2 x credits x 64 bytes.
+pub const CREDITS_PER_PAIR_MAX: usize = 4_096;
+/// See [`CREDITS_PER_PAIR_MAX`].
+pub const CREDITS_PER_PAIR_MIN: usize = 64;
 /// Events one turn handles at the most.
 pub const EVENTS_PER_TURN_MAX: usize = 4_096;
 /// The receive area a shard shares among its connections.
@@ -138,6 +143,21 @@ pub const LATE_MS_MAX: u64 = 100;
 pub const LETTERS_PER_TURN_MAX: usize = 4_096;
 /// Connections one turn looks at because a deadline may have come.
 pub const EXPIRIES_PER_TURN_MAX: usize = 4_096;
+
+// ---- the drivers ---------------------------------------------------------------------------
+
+/// Connections accepted in one turn at the most, so that a connection storm leaves time for those
+/// who are already in.
+pub const ACCEPTS_PER_TURN_MAX: usize = 512;
+/// How long accepting rests when the system has no descriptor or memory for another connection.
+pub const ACCEPT_PAUSE_MS: u64 = 100;
+/// Full receive areas of input that an orderly close throws away at the most, so that what the
+/// peer sent unasked does not turn the end of the stream into a reset.
+pub const CLOSE_READS_MAX: usize = 4;
+/// Sent bytes that the peer's host leaves un-acknowledged for so long end the connection (Linux;
+/// elsewhere the system's own limit does, some minutes). Above [`ACK_TIMEOUT_MS`], which is the
+/// rule for clients that live but do not answer.
+pub const USER_TIMEOUT_MS: u64 = 60_000;
 
 // ---- the log -------------------------------------------------------------------------------
 
@@ -165,10 +185,6 @@ pub const ROOM_LEASE_BYTES: u64 = 64 * 1024;
 pub const SEGMENT_RETRY_MS: u64 = 1_000;
 /// Segments a shard keeps mapped; beyond that the one with the lowest number goes.
 pub const MAPPED_SEGMENTS_MAX: usize = 1_024;
-/// Retention of a message that is not acked.
-pub const RETENTION_S: u64 = 30 * 24 * 3600;
-/// Durable-but-unwritten things (cursors, marks) of users are staged at most this often.
-pub const DRAIN_MS_MAX: u64 = 10_000;
 
 // ---- tokens --------------------------------------------------------------------------------
 
@@ -230,4 +246,5 @@ const _: () = assert!(SEGMENT_BYTES > 8 * BATCH_BYTES_MAX as u64);
 const _: () = assert!(COMMIT_BYTES_MAX > BATCH_BYTES_MAX as u64);
 const _: () = assert!(ROOM_LEASE_BYTES.is_multiple_of(COMMIT_ALIGN_BYTES as u64));
 const _: () = assert!(UNCONFIRMED_IDS_MAX == u64::BITS as u64);
+const _: () = assert!(USER_TIMEOUT_MS > ACK_TIMEOUT_MS);
 const _: () = assert!(SURPLUS_BYTES_MAX <= HELLO_BYTES_MAX);

@@ -35,6 +35,8 @@ counters! {
     moved,
     /// Frames understood.
     frames,
+    /// Pieces of input the driver handed out.
+    receives,
     /// Buffers handed to the driver to send.
     sends,
     /// Messages stored.

@@ -1,10 +1,15 @@
 //! The command line as others see it: exit codes, what is printed where, what is refused.
 //!
-//! Only what ends by itself; a running server is tested in the end-to-end tests.
+//! A running server appears only as far as its start and its end; what it does in between is for
+//! the end-to-end tests.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may stop at a surprise")]
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use myriad::auth::Keys;
 
@@ -178,4 +183,87 @@ fn a_chat_without_a_usable_identity_is_refused() {
     let (code, _, err) = run(&["chat", "--auth-secret-file", "secret"]);
     assert_eq!(code, 2);
     assert!(err.contains("--user"), "{err}");
+}
+
+#[test]
+fn a_folder_without_a_log_is_refused() {
+    for command in ["inspect", "verify"] {
+        let (code, out, err) = run(&["log", command, "no-such-folder"]);
+        assert_eq!((code, out.as_str()), (2, ""), "{err}");
+        assert!(err.contains("no-such-folder"), "{err}");
+    }
+}
+
+/// A server that is not left running, whatever the test does.
+struct Server(Child);
+
+impl Server {
+    /// Starts it and returns what its first line says.
+    fn start(arguments: &[&str]) -> (Self, serde_json::Value) {
+        let mut command = myriad();
+        command.arg("serve").args(arguments).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let mut line = String::new();
+        let out = child.stdout.as_mut().unwrap();
+        BufReader::new(out).read_line(&mut line).unwrap();
+        (Self(child), serde_json::from_str(&line).unwrap())
+    }
+
+    /// Asks it to stop and returns its exit code.
+    fn stop(mut self) -> i32 {
+        let pid = self.0.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        self.0.wait().unwrap().code().unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_dev_server_says_where_it_is_keeps_its_secret_and_ends_when_told() {
+    let folder = Folder::new("dev");
+    let data = folder.0.join("data");
+    let dev = ["--dev", "--listen", "127.0.0.1:0", "--shards", "1", "--data"];
+    let dev = [&dev[..], &[data.to_str().unwrap()]].concat();
+    let (server, first_line) = Server::start(&dev);
+    assert_eq!(first_line["driver"], "ready");
+    assert_eq!(first_line["shards"], 1);
+    assert_eq!(first_line["pid"], server.0.id());
+    let listen: std::net::SocketAddr = first_line["listen"].as_str().unwrap().parse().unwrap();
+    assert!(listen.port() > 0 && std::net::TcpStream::connect(listen).is_ok());
+
+    let secret = data.join("dev-secret");
+    assert_eq!(fs::metadata(&secret).unwrap().permissions().mode() & 0o777, 0o600);
+    let first_secret = fs::read(&secret).unwrap();
+    let second = myriad().arg("serve").args(&dev).output().unwrap();
+    let (code, out, err) = outcome(&second);
+    assert_eq!((code, out.as_str()), (2, ""));
+    assert!(err.contains("in use by a running server"), "{err}");
+    assert_eq!(fs::read(&secret).unwrap(), first_secret);
+
+    assert_eq!(server.stop(), 0);
+    let (code, out, err) = run(&["log", "verify", data.to_str().unwrap()]);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    let (server, _) = Server::start(&dev);
+    assert_ne!(fs::read(&secret).unwrap(), first_secret);
+    assert_eq!(server.stop(), 0);
+}
+
+#[test]
+fn an_address_in_use_is_a_failure_not_a_refusal() {
+    let folder = Folder::new("in-use");
+    let secret = folder.file("secret", SECRET);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = taken.local_addr().unwrap().to_string();
+    let data = folder.0.join("data");
+    let arguments = ["--auth-secret-file", &secret, "--data", data.to_str().unwrap()];
+    let server = myriad().args(["serve", "--listen", &listen]).args(arguments).output().unwrap();
+    let (code, out, err) = outcome(&server);
+    assert_eq!((code, out.as_str()), (1, ""), "{err}");
+    assert!(err.contains(&listen), "{err}");
 }

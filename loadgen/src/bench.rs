@@ -3,7 +3,7 @@
 //! A message counts when its sender saw both `Sent` (durable) and the receipt that a device of
 //! the recipient has it. The server's CPU is read from the kernel, so this works against any
 //! server process on the same host. Closed loop on purpose: it asks for cost, not for latency
-//! under a given load. Deliberately not here: judging the numbers (`scripts/bench-check`).
+//! under a given load. Deliberately not here: judging the numbers.
 
 use std::collections::HashMap;
 use std::path::PathBuf;

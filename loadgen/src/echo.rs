@@ -2,7 +2,7 @@
 //!
 //! What a chat server costs is only comparable between machines next to what the same machine
 //! takes for the least a server can do: read 150 bytes, write them back, one thread, no protocol.
-//! Deliberately not here: judging the ratio (`scripts/bench-check`).
+//! Deliberately not here: judging the ratio.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;

@@ -37,24 +37,31 @@ pub struct Options {
     pub server_pid: u32,
     /// Sessions.
     pub sessions: usize,
+    /// Sessions that log in before anything is counted: buffers and paths used for the first
+    /// time are paid then.
+    pub warm_up: usize,
 }
 
 /// What was measured.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Report {
-    /// Sessions logged in at the end.
+    /// Sessions logged in at the end, those of the warm-up included.
     pub sessions: usize,
     /// How long logging in took.
     pub seconds: f64,
     /// Resident bytes of the server before the first login.
+    pub resident_bytes_fresh: u64,
+    /// After the warm-up.
     pub resident_bytes_before: u64,
     /// With half of the sessions.
     pub resident_bytes_half: u64,
     /// With all of them.
     pub resident_bytes_after: u64,
-    /// Growth over all sessions, per session.
+    /// Growth since the warm-up, per session.
     pub bytes_per_session: f64,
-    /// Growth over the second half, per session: without what is paid once.
+    /// Growth since the start, warm-up and all, per session.
+    pub bytes_per_session_from_fresh: f64,
+    /// Growth over the second half, per session.
     pub bytes_per_session_second_half: f64,
     /// Connections that ended.
     pub closed: u64,
@@ -133,12 +140,16 @@ pub fn run(options: &Options) -> Result<Report, IdleError> {
     let address = Address::parse(&options.url)?;
     let mut swarm = Swarm::new()?;
     let mut watch = Watch::default();
-    let before: Memory = read()?;
+    let fresh: Memory = read()?;
+    let warm = options.warm_up;
+    let half = warm + options.sessions / 2;
+    let all = warm + options.sessions;
+    log_in(&mut swarm, &mut watch, &mint, &address, 0..warm)?;
+    let before = read()?;
     let started = Instant::now();
-    let half = options.sessions / 2;
-    log_in(&mut swarm, &mut watch, &mint, &address, 0..half)?;
+    log_in(&mut swarm, &mut watch, &mint, &address, warm..half)?;
     let at_half = read()?;
-    log_in(&mut swarm, &mut watch, &mint, &address, half..options.sessions)?;
+    log_in(&mut swarm, &mut watch, &mint, &address, half..all)?;
     let seconds = started.elapsed().as_secs_f64();
     let after = read()?;
     let growth = |from: Memory, sessions: usize| {
@@ -147,11 +158,13 @@ pub fn run(options: &Options) -> Result<Report, IdleError> {
     Ok(Report {
         sessions: swarm.live_count(),
         seconds,
+        resident_bytes_fresh: fresh.resident_bytes,
         resident_bytes_before: before.resident_bytes,
         resident_bytes_half: at_half.resident_bytes,
         resident_bytes_after: after.resident_bytes,
         bytes_per_session: growth(before, options.sessions),
-        bytes_per_session_second_half: growth(at_half, options.sessions - half),
+        bytes_per_session_from_fresh: growth(fresh, all),
+        bytes_per_session_second_half: growth(at_half, all - half),
         closed: watch.closed,
     })
 }

@@ -60,6 +60,9 @@ enum Command {
         server_pid: u32,
         #[arg(long, default_value_t = 15_000)]
         sessions: usize,
+        /// Sessions that log in before memory is first read
+        #[arg(long, default_value_t = 500)]
+        warm_up: usize,
         /// Writes the report here too
         #[arg(long)]
         json: Option<PathBuf>,
@@ -93,7 +96,7 @@ struct CrashArguments {
     #[arg(long, default_value_t = 10)]
     rounds: u32,
     /// Users; an even number, at least 4
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_parser = even_sessions)]
     sessions: usize,
     /// Longest life of the server in one round
     #[arg(long, default_value_t = 1.0)]
@@ -132,8 +135,8 @@ struct BenchArguments {
     /// Process id of the server
     #[arg(long)]
     server_pid: u32,
-    /// Sessions; an even number
-    #[arg(long, default_value_t = 1_000)]
+    /// Sessions; an even number, at least 4
+    #[arg(long, default_value_t = 1_000, value_parser = even_sessions)]
     sessions: usize,
     /// Messages under way per sender
     #[arg(long, default_value_t = 1)]
@@ -149,6 +152,14 @@ struct BenchArguments {
     /// Writes the report here too
     #[arg(long)]
     json: Option<PathBuf>,
+}
+
+/// Sessions that talk in pairs.
+fn even_sessions(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count) if count >= 4 && count % 2 == 0 => Ok(count),
+        _ => Err("an even number, at least 4: sessions talk in pairs".to_owned()),
+    }
 }
 
 /// What went wrong, in words.
@@ -182,8 +193,8 @@ fn run(command: Command) -> Result<bool, Failure> {
         }
         Command::Crash(arguments) => run_crash(arguments),
         Command::Bench(arguments) => run_bench(arguments),
-        Command::Idle { url, auth_secret_file, server_pid, sessions, json } => {
-            let options = idle::Options { url, auth_secret_file, server_pid, sessions };
+        Command::Idle { url, auth_secret_file, server_pid, sessions, warm_up, json } => {
+            let options = idle::Options { url, auth_secret_file, server_pid, sessions, warm_up };
             print_report(&idle::run(&options)?, json.as_deref())?;
             Ok(true)
         }

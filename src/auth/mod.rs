@@ -3,7 +3,7 @@
 //! A token is a JWT that names a user and a device, signed by Myriad's own accounts or by the
 //! operator's existing system. [`Keys`] is read once at start, immutable and shared by all
 //! shards; [`Keys::verify`] is pure and gets the time handed in. HS256 costs some microseconds
-//! and runs on the shard; an `EdDSA` check costs fifty times that, so [`Keys::is_slow`] tells
+//! and runs on the shard; an `EdDSA` check costs over twenty times that, so [`Keys::is_slow`] tells
 //! the shard to hand it to a side thread.
 //!
 //! Invariants: a key is used with one algorithm only, whatever a token asks for; no claim is

@@ -13,7 +13,7 @@ pub(super) fn run(flags: &ServeFlags) -> Result<(), Failure> {
     // Held until the server has stopped: nobody else may replace the secret meanwhile.
     let _secret = if config.dev { Some(make_dev_secret(&config)?) } else { None };
     let keys = Keys::load(&config).map_err(Failure::refused)?;
-    server::run(config, keys).map_err(Failure::failed)
+    server::run(&config, keys).map_err(Failure::failed)
 }
 
 /// Makes the secret of `--dev` and tells whoever started the server.

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
@@ -47,11 +48,11 @@ pub struct Settings {
     pub auth_keys: Option<Vec<KeyFile>>,
     /// For trying things out: loopback only, fresh random secret in DIR/dev-secret
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
-          default_missing_value = "true", hide_possible_values = true)]
+          default_missing_value = "true", value_parser = BoolishValueParser::new())]
     pub dev: Option<bool>,
     /// Listen off loopback without TLS (somebody else encrypts, or nobody does)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
-          default_missing_value = "true", hide_possible_values = true)]
+          default_missing_value = "true", value_parser = BoolishValueParser::new())]
     pub allow_plaintext: Option<bool>,
     /// Browser origins that may connect, like https://chat.example.org; "*" allows all
     #[arg(long, value_name = "ORIGIN", value_delimiter = ',')]
@@ -70,7 +71,7 @@ pub struct Settings {
     pub pairs_max: Option<usize>,
     /// Let messages wait for users that never logged in (default: they are refused)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
-          default_missing_value = "true", hide_possible_values = true)]
+          default_missing_value = "true", value_parser = BoolishValueParser::new())]
     pub unknown_users_allowed: Option<bool>,
     /// Connections without a login from one source address at once (count, per shard)
     #[arg(long, value_name = "COUNT")]

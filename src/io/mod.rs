@@ -34,10 +34,10 @@
 //! 7. **Fairness.** In one `poll` no connection gets a second `Data` before every other one that
 //!    is ready had its first; a greedy peer costs others at most one receive buffer per turn.
 //! 8. **Bounds.** At most `events_max` connections are served per `poll` and at most
-//!    [`ACCEPTS_PER_POLL_MAX`] accepted; the rest keeps its place and the next `poll` does not
+//!    [`ACCEPTS_PER_TURN_MAX`] accepted; the rest keeps its place and the next `poll` does not
 //!    sleep.
 //! 9. **Exhaustion.** When the system has no descriptors or memory for a new connection, accepting
-//!    stops for [`ACCEPT_PAUSE`]; established connections go on. It is counted, never a spin.
+//!    stops for [`ACCEPT_PAUSE_MS`]; established connections go on. It is counted, never a spin.
 //! 10. **Time.** `poll` sleeps at most `timeout` (`None`: until something happens); a rung
 //!     doorbell ends it. It may return early with nothing.
 //!
@@ -45,6 +45,9 @@
 //! is still to come stays taken after `close`, and promise 2 holds by the generation check. `send`
 //! may always answer `None`. `detach` may cost a cancellation, which is why it is only legal while
 //! nothing is being sent and is done once in a connection's life, when it moves home.
+//!
+//! [`ACCEPTS_PER_TURN_MAX`]: crate::limits::ACCEPTS_PER_TURN_MAX
+//! [`ACCEPT_PAUSE_MS`]: crate::limits::ACCEPT_PAUSE_MS
 
 pub mod ready;
 pub mod sim;
@@ -55,13 +58,6 @@ use crate::ring::Doorbell;
 use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
-
-/// Connections accepted in one `poll` at the most, so that a connection storm leaves time for
-/// those who are already in.
-pub const ACCEPTS_PER_POLL_MAX: usize = 512;
-
-/// How long accepting rests when the system has no room for another connection.
-pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Something that has happened.
 #[derive(Debug)]

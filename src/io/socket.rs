@@ -8,20 +8,17 @@
 //! Options, set on the listener, from which the kernels copy them to accepted sockets (so a new
 //! connection costs no system call for them):
 //!
-//! | option | value | why |
-//! | --- | --- | --- |
-//! | `TCP_NODELAY` | on | one send per connection and turn already holds all there is to send |
-//! | `SO_KEEPALIVE` | off | heartbeats of the protocol notice dead peers sooner, and for 10 M idle sessions the kernel's timers and probes are not free |
-//! | `TCP_USER_TIMEOUT` | [`USER_TIMEOUT`], Linux only | bytes un-acknowledged for so long end the connection, even if the session's rules are busy waiting |
+//! - `TCP_NODELAY` on: one send per connection and turn already holds all there is to send.
+//! - `SO_KEEPALIVE` stays off: heartbeats of the protocol notice dead peers sooner, and for ten
+//!   million idle sessions the kernel's timers and probes are not free.
+//! - `TCP_USER_TIMEOUT` (Linux) is [`USER_TIMEOUT_MS`](crate::limits::USER_TIMEOUT_MS): bytes
+//!   un-acknowledged for so long end the connection, even if no rule of the session does.
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+#[cfg(target_os = "linux")]
 use std::time::Duration;
-
-/// Sent bytes un-acknowledged for so long end a connection (Linux; elsewhere the system's own
-/// retransmission limit does, some minutes).
-pub const USER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Opens `n` non-blocking listeners on one address. With port 0 the first picks a free port and
 /// the others share it. `backlog`: connections that may wait in each, capped by the system
@@ -56,7 +53,7 @@ pub fn prepare_listener(listener: &TcpListener) -> io::Result<()> {
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
     #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+    socket.set_tcp_user_timeout(Some(Duration::from_millis(crate::limits::USER_TIMEOUT_MS)))?;
     Ok(())
 }
 

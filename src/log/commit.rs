@@ -68,9 +68,8 @@ pub struct Committer<S> {
     pending_since_us: u64,
     buffer: Vec<u8>,
     pub(super) now_us: u64,
-    /// When the last commit ended; `None`: never, or it is to be noted at the next step.
+    /// When the last commit ended; `None`: never.
     ended_us: Option<u64>,
-    just_committed: bool,
     /// Batches were left over for want of space in the last commit.
     behind: bool,
     /// Commit at once, whatever the pace.
@@ -101,7 +100,7 @@ impl<S: Store> Committer<S> {
         let shared = Arc::new(Shared::new(settings, wakes.len()));
         let (stages, ends): (Vec<_>, Vec<_>) =
             wakes.iter().map(|_| Stage::new(settings, Arc::clone(&shared))).unzip();
-        let committer = Self {
+        let mut committer = Self {
             store,
             settings: *settings,
             shared,
@@ -115,7 +114,6 @@ impl<S: Store> Committer<S> {
             buffer: Vec::new(),
             now_us: 0,
             ended_us: None,
-            just_committed: false,
             behind: false,
             hurry: false,
             maker: None,
@@ -128,6 +126,10 @@ impl<S: Store> Committer<S> {
         for spare in &committer.log.spares {
             committer.shared.add(committer.usable(spare));
         }
+        if committer.shared.room() < settings.reserve_bytes() + settings.batch_cost_max() {
+            // Too little for the first message: the next segment cannot wait.
+            committer.preallocate();
+        }
         (stages, committer)
     }
 
@@ -137,16 +139,15 @@ impl<S: Store> Committer<S> {
         if let Some(error) = &self.error {
             return Step::Failed(error.clone());
         }
-        if self.just_committed {
-            self.just_committed = false;
-            self.ended_us = Some(now_us);
-        }
         self.gather();
         self.preallocate();
         match self.rest() {
             Some((until_us, _)) => Step::Idle { until_us },
             None => match self.commit() {
-                Ok(step) => step,
+                Ok(step) => {
+                    self.preallocate();
+                    step
+                }
                 Err(error) => self.fail(error),
             },
         }
@@ -194,7 +195,14 @@ impl<S: Store> Committer<S> {
     pub(super) fn has_news(&self) -> bool {
         self.ends.iter().any(|ends| !ends.full.is_empty())
             || self.shared.urgent.load(Ordering::Acquire)
+            || self.shared.short.load(Ordering::Acquire)
             || self.maker.as_ref().is_some_and(Maker::has_made)
+    }
+
+    /// Says when the commit of the last step ended, so that the gap counts from there; else it
+    /// counts from the time given to that step.
+    pub fn note_end(&mut self, now_us: u64) {
+        self.ended_us = Some(now_us);
     }
 
     /// Whether everything gathered is durable.
@@ -213,7 +221,7 @@ impl<S: Store> Committer<S> {
     }
 
     fn retry_at(&self) -> Option<u64> {
-        let waits = self.log.spares.is_empty() && self.retry_us > self.now_us;
+        let waits = self.retry_us > self.now_us && self.wants_segment();
         waits.then_some(self.retry_us)
     }
 
@@ -316,7 +324,7 @@ impl<S: Store> Committer<S> {
         self.shared.add(granted - bytes);
         self.behind = !self.pending.is_empty();
         self.pending_urgent = self.behind;
-        self.just_committed = true;
+        self.ended_us = Some(self.now_us);
         for (shard, woken) in self.woken.iter_mut().enumerate() {
             if std::mem::take(woken) {
                 self.wakes[shard].wake();

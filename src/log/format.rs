@@ -200,3 +200,140 @@ pub fn next_epoch(highest_seen: u32, wall_ms: u64) -> u32 {
     let seconds = u32::try_from(seconds).unwrap_or(1 << 31);
     highest_seen.saturating_add(1).max(seconds)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::record::*;
+    use super::*;
+
+    const DOCUMENT: &str = include_str!("../../docs/log-format.md");
+
+    /// The rows of a table of the document, each as its cells.
+    fn table(name: &str) -> Vec<Vec<String>> {
+        let marker = format!("<!-- table: {name} -->\n");
+        let (_, rest) = DOCUMENT.split_once(&marker).expect("a table of this name");
+        rest.lines()
+            .take_while(|line| line.starts_with('|'))
+            .skip(2)
+            .map(|line| line.trim_matches('|').split('|').map(|c| c.trim().to_owned()).collect())
+            .collect()
+    }
+
+    /// Offsets in the document are those of the code, gap-free, and add up to `total`.
+    fn check_table(name: &str, fields: &[(&str, usize)], total: usize) {
+        let rows = table(name);
+        let mut next = 0;
+        for (row, (field, offset)) in rows.iter().zip(fields) {
+            assert_eq!((row[0].parse(), row[2].as_str()), (Ok(*offset), *field), "{name}");
+            assert_eq!(*offset, next, "{name}: {field} starts where the one before ends");
+            next += row[1].parse::<usize>().expect("bytes");
+        }
+        assert_eq!((rows.len(), next), (fields.len(), total), "{name}");
+    }
+
+    #[test]
+    fn document_and_code_agree_on_every_offset() {
+        let fields = [
+            ("magic", MAGIC_AT),
+            ("version", VERSION),
+            ("crc", HEAD_CRC),
+            ("segment", SEGMENT),
+            ("epoch", EPOCH),
+            ("generation", GENERATION),
+            ("size", SEGMENT_SIZE),
+            ("time", HEAD_TIME_MS),
+            ("spare", HEAD_SPARE),
+            ("spare", SEGMENT_HEAD_BYTES),
+        ];
+        check_table("segment head", &fields, FIRST_COMMIT as usize);
+        let fields = [
+            ("crc", CRC),
+            ("length", BYTES),
+            ("kind", COMMIT_KIND),
+            ("count", COUNT),
+            ("sequence", SEQUENCE),
+            ("previous", PREVIOUS),
+            ("body", BODY_BYTES),
+            ("epoch", COMMIT_EPOCH),
+            ("spare", COMMIT_SPARE),
+        ];
+        check_table("commit head", &fields, COMMIT_HEAD_BYTES);
+        let fields = [
+            ("crc", CRC),
+            ("length", BYTES),
+            ("kind", KIND),
+            ("stream kind", STREAM_KIND),
+            ("flags", FLAGS),
+            ("spare", SPARE_BYTE),
+            ("body kind", BODY_KIND),
+            ("stream", STREAM),
+            ("position", POSITION),
+            ("sender", SENDER),
+            ("client id", CLIENT_ID),
+            ("time", TIME_MS),
+            ("peer", PEER),
+            ("aux", AUX),
+            ("device", DEVICE),
+            ("ttl", TTL_S),
+            ("request crc", REQUEST_CRC),
+            ("spare", SPARE),
+        ];
+        check_table("record", &fields, RECORD_HEADER_BYTES);
+        let fields = [
+            ("kind", RELATION_KIND),
+            ("device", RELATION_DEVICE),
+            ("sender", RELATION_SENDER),
+            ("client id", RELATION_CLIENT_ID),
+        ];
+        check_table("relation", &fields, RELATION_BYTES);
+        assert!(DOCUMENT.contains(&format!("format version {FORMAT_VERSION}")));
+    }
+
+    #[test]
+    fn document_and_code_agree_on_every_kind() {
+        let rows = table("kinds");
+        for row in &rows {
+            let kind = Kind::from_number(row[0].parse().expect("number")).expect("a kind");
+            assert_eq!((kind as u8).to_string(), row[0]);
+            assert_eq!(kind.name(), row[1]);
+        }
+        assert_eq!((1..=255).filter(|n| Kind::from_number(*n).is_some()).count(), rows.len());
+    }
+
+    #[test]
+    fn heads_survive_the_round_trip_and_no_changed_bit() {
+        let head =
+            SegmentHead { segment: 7, epoch: 8, generation: 9 << 40, bytes: 1 << 20, time_ms: 11 };
+        let bytes = head.encode();
+        assert_eq!(SegmentHead::decode(&bytes), Ok(head));
+        let commit = CommitHead {
+            sequence: 1 << 50,
+            previous: At { segment: 3, offset: 8192 },
+            epoch: 8,
+            count: 2,
+            body_bytes: 176,
+        };
+        let mut encoded = [0_u8; COMMIT_HEAD_BYTES];
+        commit.encode(5, 4096, &mut encoded);
+        assert_eq!(CommitHead::decode(5, 4096, &encoded), Ok(commit));
+        assert!(CommitHead::decode(6, 4096, &encoded).is_err(), "another generation");
+        assert!(CommitHead::decode(5, 8192, &encoded).is_err(), "another place");
+        for bit in 0..SEGMENT_HEAD_BYTES * 8 {
+            let mut head = bytes.clone();
+            head[bit / 8] ^= 1 << (bit % 8);
+            assert!(SegmentHead::decode(&head).is_err(), "bit {bit}");
+            let mut head = encoded;
+            head[bit / 8] ^= 1 << (bit % 8);
+            assert!(CommitHead::decode(5, 4096, &head).is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn epochs_rise_whatever_the_clock_says() {
+        assert_eq!(next_epoch(0, 0), 1);
+        assert_eq!(next_epoch(41, 0), 42);
+        assert_eq!(next_epoch(0, 1_735_689_700_000), 100);
+        assert_eq!(next_epoch(500, 1_735_689_700_000), 501);
+        assert_eq!(next_epoch(0, u64::MAX), 1 << 31);
+    }
+}

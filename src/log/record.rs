@@ -377,3 +377,91 @@ pub(super) fn take_u64(bytes: &[u8], offset: usize) -> u64 {
     number.copy_from_slice(&bytes[offset..offset + 8]);
     u64::from_le_bytes(number)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::option;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    prop_compose! {
+        fn any_relation()(kind: u32, sender: u64, device: u32, client_id: u64) -> Relation {
+            Relation { kind, sender, device, client_id }
+        }
+    }
+
+    prop_compose! {
+        fn any_record()(
+            (kind, stream_kind) in (2_u8..=9, 0_u8..=2),
+            numbers: [u64; 7],
+            small: [u32; 4],
+            relation in option::of(any_relation()),
+        ) -> Record<'static> {
+            Record {
+                kind: Kind::from_number(kind).expect("a kind"),
+                stream_kind,
+                stream: numbers[0],
+                position: numbers[1],
+                sender: numbers[2],
+                client_id: numbers[3],
+                time_ms: numbers[4],
+                peer: numbers[5],
+                aux: numbers[6],
+                device: small[0],
+                ttl_s: small[1],
+                request_crc: small[2],
+                body_kind: small[3],
+                relation,
+                payload: &[],
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn records_survive_the_round_trip(
+            record in any_record(), payload in vec(any::<u8>(), 0..200), seed: u32, offset: u32,
+        ) {
+            let record = Record { payload: &payload, ..record };
+            let mut bytes = Vec::new();
+            encode(&record, &mut bytes);
+            prop_assert_eq!(bytes.len(), encoded_bytes(&record));
+            prop_assert_eq!(seal(seed, offset, &mut bytes), Ok(bytes.len()));
+            prop_assert_eq!(decode(seed, offset, &bytes), Ok((record, bytes.len())));
+            prop_assert!(decode(seed.wrapping_add(1), offset, &bytes).is_err());
+            prop_assert!(decode(seed, offset ^ 8, &bytes).is_err());
+            for cut in 0..bytes.len() - 7 {
+                prop_assert!(decode(seed, offset, &bytes[..cut]).is_err());
+            }
+        }
+
+        #[test]
+        fn a_changed_bit_is_noticed(
+            record in any_record(), payload in vec(any::<u8>(), 0..40), bit: prop::sample::Index,
+        ) {
+            let record = Record { payload: &payload, ..record };
+            let mut bytes = Vec::new();
+            encode(&record, &mut bytes);
+            prop_assert!(seal(1, 4096, &mut bytes).is_ok());
+            let bit = bit.index(unpadded_bytes(&record) * 8);
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            prop_assert!(decode(1, 4096, &bytes).is_err());
+        }
+
+        #[test]
+        fn no_bytes_upset_the_decoder(bytes in vec(any::<u8>(), 0..300), seed: u32, offset: u32) {
+            let _ = decode(seed, offset, &bytes);
+            let _ = parse(&bytes);
+        }
+
+        #[test]
+        fn places_pack_in_order(one: (u32, u32), other: (u32, u32)) {
+            let one = At { segment: one.0, offset: one.1 };
+            let other = At { segment: other.0, offset: other.1 };
+            prop_assert_eq!(At::from_u64(one.to_u64()), one);
+            prop_assert_eq!(one.cmp(&other), one.to_u64().cmp(&other.to_u64()));
+        }
+    }
+}

@@ -44,6 +44,8 @@ pub(super) struct Shared {
     failed: AtomicBool,
     /// A stage holds something back that somebody waits for.
     pub(super) urgent: AtomicBool,
+    /// A stage was refused for want of room although more may be had.
+    pub(super) short: AtomicBool,
     /// Wakes the committer.
     pub(super) bell: Arc<Bell>,
 }
@@ -59,6 +61,7 @@ impl Shared {
             blocked: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             urgent: AtomicBool::new(false),
+            short: AtomicBool::new(false),
             bell: Arc::new(Bell::default()),
         }
     }
@@ -84,6 +87,14 @@ impl Shared {
                 Ok(_) => return Some(wanted),
                 Err(changed) => room = changed,
             }
+        }
+    }
+
+    /// Asks the committer for a further segment.
+    pub(super) fn ask(&self) {
+        // Release: pairs with the Acquire in `preallocate` and `has_news`.
+        if !self.short.swap(true, Ordering::Release) {
+            self.bell.ring(true);
         }
     }
 

@@ -74,7 +74,7 @@ pub(super) fn scan<S: Store>(
         read_segment(store, &mut scan, *index, until, &mut spare, visit)?;
     }
     if started.is_empty() {
-        look_beyond(store, &mut scan, None)?;
+        look_beyond(store, &mut scan, 1)?;
     }
     Ok(scan)
 }
@@ -170,7 +170,7 @@ fn read_segment<S: Store>(
         };
         if let Some(flaw) = flaw {
             scan.end = Some((index, offset));
-            return stop(store, scan, until, due, flaw, spare);
+            return stop(store, scan, until, due, flaw);
         }
         offset += length_u32(length_usize(spare.head.padded_bytes()));
         scan.end = Some((index, offset));
@@ -206,67 +206,66 @@ fn stop<S: Store>(
     until: Option<u64>,
     due: u64,
     flaw: Flaw,
-    read: &Commit,
 ) -> Result<(), RecoverError> {
-    let (index, offset) = scan.end.unwrap_or((0, FIRST_COMMIT));
-    let segment = scan.found[index].head.segment;
     if until.is_none() {
-        return look_beyond(store, scan, Some((due, flaw, users_in(read))));
+        return look_beyond(store, scan, due);
     }
-    let mut at = At { segment, offset };
-    let mut users = users_in(read);
-    let mut what = "it does not verify";
-    if flaw == Flaw::Nothing {
-        what = "it is missing";
-        // A segment between that does not count is where it must have been.
-        if let Some(between) = scan.found.get(index + 1).filter(|next| next.first.is_none()) {
-            at = At { segment: between.head.segment, offset: FIRST_COMMIT };
-            let mut commit = Commit::default();
-            let _ = read_commit(store, between, FIRST_COMMIT, &mut commit)?;
-            users = users_in(&commit);
-        }
+    let (index, offset) = scan.end.unwrap_or((0, FIRST_COMMIT));
+    // If nothing is here, a segment in between that does not count is where it must have been.
+    let between = scan.found.get(index + 1).filter(|next| next.first.is_none());
+    match between {
+        Some(between) if flaw == Flaw::Nothing => Err(damaged(store, between, FIRST_COMMIT, due)?),
+        _ => Err(damaged(store, &scan.found[index], offset, due)?),
     }
-    Err(RecoverError::Corrupt(Corrupt { at, commit: due, what, users }))
 }
 
-/// Looks at everything after the end of the log for proof that something is missing from it.
-fn look_beyond<S: Store>(
-    store: &S,
-    scan: &mut Scan,
-    stopped: Option<(u64, Flaw, Vec<u64>)>,
-) -> Result<(), RecoverError> {
-    let (due, flaw, users) = stopped.unwrap_or((1, Flaw::Nothing, Vec::new()));
+/// Looks at everything after the end of the log for proof that commit `due` was durable.
+fn look_beyond<S: Store>(store: &S, scan: &mut Scan, due: u64) -> Result<(), RecoverError> {
     let (start, mut offset) = scan.end.unwrap_or((0, FIRST_COMMIT));
-    let mut torn = None;
+    let mut torn: Option<(&Found, u32)> = None;
     for found in &scan.found[start.min(scan.found.len())..] {
-        let segment = found.head.segment;
         let seen = look(store, found, offset, due)?;
         if seen.trace {
-            torn = torn.or(Some(At { segment, offset }));
-            scan.soiled.push(segment);
+            torn = torn.or(Some((found, offset)));
+            scan.soiled.push(found.head.segment);
         }
-        if let Some(commit) = seen.beyond {
-            debug_assert!(commit > due);
-            let at = torn.unwrap_or(At { segment, offset });
-            let what = if flaw == Flaw::Nothing { "it is missing" } else { "it does not verify" };
-            return Err(RecoverError::Corrupt(Corrupt { at, commit: due, what, users }));
+        if seen.beyond {
+            let (found, offset) = torn.unwrap_or((found, offset));
+            return Err(damaged(store, found, offset, due)?);
         }
         offset = FIRST_COMMIT;
     }
-    scan.report.torn = torn;
+    scan.report.torn = torn.map(|(found, offset)| At { segment: found.head.segment, offset });
     Ok(())
+}
+
+/// Says what is known of the damaged commit `due`, which starts or should start at `offset`.
+fn damaged<S: Store>(
+    store: &S,
+    found: &Found,
+    offset: u32,
+    due: u64,
+) -> Result<RecoverError, RecoverError> {
+    let mut commit = Commit::default();
+    let what = match read_commit(store, found, offset, &mut commit)? {
+        Ok(()) => "another one is in its place",
+        Err(Flaw::Nothing) => "it is missing",
+        Err(_) => "it does not verify",
+    };
+    let at = At { segment: found.head.segment, offset };
+    Ok(RecoverError::Corrupt(Corrupt { at, commit: due, what, users: users_in(&commit) }))
 }
 
 /// What lies in a segment from some offset on.
 struct Seen {
     /// There is anything but zeros.
     trace: bool,
-    /// Number of a commit beyond the one that is due, with a whole head.
-    beyond: Option<u64>,
+    /// There is a whole head of a commit beyond the one that is due.
+    beyond: bool,
 }
 
 fn look<S: Store>(store: &S, found: &Found, from: u32, due: u64) -> Result<Seen, RecoverError> {
-    let mut seen = Seen { trace: false, beyond: None };
+    let mut seen = Seen { trace: false, beyond: false };
     let mut buffer = vec![0_u8; LOOK_BYTES.min(length_usize(found.head.bytes))];
     let mut start = u64::from(from);
     while start < found.head.bytes {
@@ -280,7 +279,7 @@ fn look<S: Store>(store: &S, found: &Found, from: u32, due: u64) -> Result<Seen,
             if let Ok(head) = CommitHead::decode(found.seed, offset, page)
                 && head.sequence > due
             {
-                seen.beyond = Some(head.sequence);
+                seen.beyond = true;
                 return Ok(seen);
             }
         }

@@ -92,8 +92,9 @@ impl Settings {
         (self.segment_bytes * limits::RESERVE_PERCENT / 100).next_multiple_of(FIRST_COMMIT.into())
     }
 
-    /// Largest commit in bytes.
+    /// Largest commit in bytes. Recovery must be able to copy it and still write an epoch.
     pub(super) fn commit_bytes_max(&self) -> u64 {
-        limits::COMMIT_BYTES_MAX.max(self.batch_cost_max()).min(self.capacity())
+        let most = self.capacity().saturating_sub(self.batch_cost_max());
+        limits::COMMIT_BYTES_MAX.max(self.batch_cost_max()).min(most)
     }
 }

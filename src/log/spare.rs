@@ -5,6 +5,7 @@
 //! every second.
 
 use std::io;
+use std::sync::atomic::Ordering;
 
 use super::commit::Committer;
 use super::file::segment_file_name;
@@ -15,10 +16,14 @@ use super::thread::Maker;
 use crate::limits;
 
 impl<S: Store> Committer<S> {
-    /// Makes the next segment ready if there is none. `step` calls it; in the committer thread the
+    /// Makes the next segment ready if it is time. `step` calls it; in the committer thread the
     /// slow part runs on a thread beside it. Without room it tries again a second later.
     pub fn preallocate(&mut self) {
-        if !self.log.spares.is_empty() || self.error.is_some() {
+        // Acquire: pairs with the Release in `Shared::ask`.
+        if self.shared.short.load(Ordering::Acquire) {
+            self.shared.short.store(false, Ordering::Relaxed);
+        }
+        if !self.wants_segment() || self.error.is_some() {
             return;
         }
         if let Some(maker) = &mut self.maker
@@ -45,6 +50,13 @@ impl<S: Store> Committer<S> {
             let result = self.store.create(segment, self.settings.segment_bytes);
             self.adopt(segment, result);
         }
+    }
+
+    /// Whether a further segment should be made: there is none after the current one, or what is
+    /// granted and not yet written has used up most of it in advance.
+    pub(super) fn wants_segment(&self) -> bool {
+        let ahead = self.settings.batch_cost_max().max(self.settings.capacity() / 4);
+        self.log.spares.is_empty() || self.shared.room() < self.settings.reserve_bytes() + ahead
     }
 
     fn adopt(&mut self, segment: u32, result: io::Result<()>) {

@@ -302,7 +302,10 @@ fn grant(shared: &Shared, lease: &mut u64, lane: Lane, bytes: u64) -> Result<(),
             Some(leased) => *lease += leased,
             None if shared.has_failed() => return Err(Refused::Failed),
             None if shared.is_blocked() => return Err(Refused::Full),
-            None => return Err(Refused::Busy),
+            None => {
+                shared.ask();
+                return Err(Refused::Busy);
+            }
         }
     }
     *lease -= bytes;

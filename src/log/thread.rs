@@ -38,7 +38,7 @@ pub fn run_committer<S: Store>(mut committer: Committer<S>) -> Result<(), String
         }
         let now_us = micros(start.elapsed());
         match committer.step(now_us) {
-            Step::Committed { .. } => {}
+            Step::Committed { .. } => committer.note_end(micros(start.elapsed())),
             Step::Failed(error) => return Err(error),
             Step::Idle { .. } if stopping && committer.is_drained() => return Ok(()),
             Step::Idle { until_us } => {

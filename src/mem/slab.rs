@@ -141,7 +141,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn behaves_like_a_map_from_tokens_that_never_return(steps in steps(), capacity in 0..20usize) {
+        fn behaves_like_a_map_from_tokens_that_never_return(
+            steps in steps(),
+            capacity in 0..20usize,
+        ) {
             let mut slab = Slab::with_capacity(capacity);
             let mut model: BTreeMap<u64, u16> = BTreeMap::new();
             let mut given: Vec<Token> = Vec::new();
@@ -175,7 +178,8 @@ mod tests {
                 for token in &given {
                     prop_assert_eq!(slab.get(*token), model.get(&token.to_u64()));
                 }
-                let mut walked: Vec<_> = slab.iter().map(|(token, value)| (token.to_u64(), *value)).collect();
+                let mut walked: Vec<_> =
+                    slab.iter().map(|(token, value)| (token.to_u64(), *value)).collect();
                 walked.sort_unstable();
                 prop_assert_eq!(walked, model.iter().map(|(k, v)| (*k, *v)).collect::<Vec<_>>());
             }

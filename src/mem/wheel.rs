@@ -256,7 +256,9 @@ mod tests {
                         let at_ms = now_ms.saturating_add_signed(in_ms);
                         wheel.arm(index, at_ms);
                         model.insert(index, at_ms);
-                        let clamp = |from_ms: u64| at_ms.min(from_ms / SLOT_MS * SLOT_MS + HORIZON_MS);
+                        let clamp = |from_ms: u64| {
+                            at_ms.min(from_ms / SLOT_MS * SLOT_MS + HORIZON_MS)
+                        };
                         bounds.insert(index, (clamp(stands_ms), clamp(now_ms)));
                     }
                     Step::Disarm(index) => {
@@ -270,7 +272,7 @@ mod tests {
                         wheel.expire(now_ms, &mut out, max);
                         prop_assert!(out.len() <= max);
                         for index in &out {
-                            prop_assert!(model.remove(index).is_some(), "came out unarmed or twice");
+                            prop_assert!(model.remove(index).is_some(), "unarmed or twice");
                             let (earliest_ms, _) = bounds.remove(index).unwrap();
                             prop_assert!(earliest_ms <= now_ms, "early");
                         }

@@ -29,13 +29,7 @@ pub fn push_copy(
     push_live(tables, stored, request, Some(to_position), now);
 }
 
-fn push_live(
-    tables: &mut Tables,
-    stored: &Stored,
-    request: &Request,
-    copy: Option<u64>,
-    now: Now,
-) {
+fn push_live(tables: &mut Tables, stored: &Stored, request: &Request, copy: Option<u64>, now: Now) {
     let frame = ServerFrame::Deliver(wire::Deliver {
         stream: None,
         position: stored.position,
@@ -96,7 +90,8 @@ pub fn pump<R: Reader>(
             continue;
         }
         let Some(at) = entry.at() else { break };
-        if !has_room(here, entry.bytes()) || outboxes.waiting_bytes(conn) > limits::OUTBOX_BYTES_HIGH
+        if !has_room(here, entry.bytes())
+            || outboxes.waiting_bytes(conn) > limits::OUTBOX_BYTES_HIGH
         {
             break;
         }
@@ -114,11 +109,7 @@ fn deliver_frame<'a>(record: &Record<'a>) -> ServerFrame<'a> {
     ServerFrame::Deliver(wire::Deliver {
         stream: None,
         position: record.position,
-        id: MessageId {
-            sender: record.sender,
-            device: record.device,
-            client_id: record.client_id,
-        },
+        id: MessageId { sender: record.sender, device: record.device, client_id: record.client_id },
         time_ms: record.time_ms,
         kind: record.body_kind,
         payload: record.payload,
@@ -221,6 +212,13 @@ pub fn has_moved(tables: &mut Tables, user: u32, device: u32) {
             tables.pairs.mark_dirty(pair);
         }
     }
+}
+
+/// Whether a device has not been pushed everything there is.
+#[must_use]
+pub fn is_behind(tables: &Tables, device: u32) -> bool {
+    let here = tables.users.device(device);
+    here.pushed < tables.users.user(here.user).tail
 }
 
 /// Devices of a user that are connected and behind: to be pumped.

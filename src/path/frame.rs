@@ -34,8 +34,7 @@ pub fn next<'a>(
     assembly: &'a mut Vec<u8>,
 ) -> (usize, Unit<'a>) {
     let greeting = conn.phase == Phase::Greeting;
-    let frame_bytes_max =
-        if greeting { limits::HELLO_BYTES_MAX } else { limits::FRAME_BYTES_MAX };
+    let frame_bytes_max = if greeting { limits::HELLO_BYTES_MAX } else { limits::FRAME_BYTES_MAX };
     let policy = Policy { frame_bytes_max, origins: &rules.origins };
     match conn.parser.next(input, assembly, &policy) {
         Ok((used, event)) => (used, unit(event)),

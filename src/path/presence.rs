@@ -124,6 +124,22 @@ pub fn push_typing(tables: &mut Tables, from: u64, to: u64, stopped: bool) {
     });
 }
 
+/// Whether a device may ask for so many users more in this minute.
+pub fn may_watch(tables: &mut Tables, device: u32, count: usize, now: Now) -> bool {
+    let here = tables.users.device_mut(device);
+    let minute = u16::try_from(now.mono_ms / 60_000 % 65_536).unwrap_or(0);
+    if here.watch_minute != minute {
+        (here.watch_minute, here.watched) = (minute, 0);
+    }
+    let count = u16::try_from(count).unwrap_or(u16::MAX);
+    here.watched = here.watched.saturating_add(count);
+    let may = here.watched <= limits::WATCH_TARGETS_PER_MINUTE_MAX;
+    if !may {
+        tables.counters.shed += 1;
+    }
+    may
+}
+
 /// The errands of a `WatchPresence`.
 pub fn watch_errands(
     tables: &Tables,
@@ -138,11 +154,7 @@ pub fn watch_errands(
 }
 
 /// The errands of an `AskReceipts`.
-pub fn receipt_errands(
-    tables: &Tables,
-    user: u32,
-    peers: &[u64],
-) -> impl Iterator<Item = Errand> {
+pub fn receipt_errands(tables: &Tables, user: u32, peers: &[u64]) -> impl Iterator<Item = Errand> {
     let asker = tables.users.user(user).id;
     peers.iter().take(limits::ASKED_PEERS_MAX).map(move |&peer| Errand::Receipts { asker, peer })
 }

@@ -60,8 +60,7 @@ fn tell_pair(
     let (told_has, told_read, last) = (pair.told_has, pair.told_read, pair.last);
     let home = placement.home(sender);
     if has > told_has && last > told_has {
-        let receipt =
-            Receipt { sender, recipient, after: told_has, up_to: has, mark: Mark::Has };
+        let receipt = Receipt { sender, recipient, after: told_has, up_to: has, mark: Mark::Has };
         if !tell(tables, home, receipt) {
             return false;
         }
@@ -145,13 +144,7 @@ pub fn read(
 
 /// Moves one conversation's mark. The record is lazy: a mark lost in a crash is set again by the
 /// reader, and tick 3 was true when it was told.
-fn read_pair(
-    tables: &mut Tables,
-    stage: &mut Stage,
-    index: u32,
-    up_to: u64,
-    wall_ms: u64,
-) -> bool {
+fn read_pair(tables: &mut Tables, stage: &mut Stage, index: u32, up_to: u64, wall_ms: u64) -> bool {
     let pair = tables.pairs.get_mut(index);
     if up_to <= pair.read || pair.read >= pair.last {
         return false;

@@ -7,10 +7,10 @@ use crate::limits;
 use crate::log::{At, Kind, Record};
 use crate::path::session::{DEVICE_DROPPED, remove_device};
 use crate::path::store::{note_pair, release_acked};
+use crate::state::Tables;
 use crate::state::inbox::Entry;
 use crate::state::placement::Placement;
 use crate::state::window::{Answer, Outcome};
-use crate::state::Tables;
 use wire::Refusal;
 
 /// Why a log does not fit these settings.

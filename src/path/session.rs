@@ -5,6 +5,7 @@ use crate::clock::Now;
 use crate::limits;
 use crate::log::{Kind, Lane, Record, Refused, Stage, Ticket};
 use crate::mem::Token;
+use crate::path::store::release_acked;
 use crate::path::{Rules, STREAM_USER};
 use crate::state::conn::{Conn, Phase};
 use crate::state::request::Login;
@@ -136,6 +137,7 @@ fn drop_stalest(
     let id = tables.users.device(stalest).id;
     stage_device(tables, stage, user, id, (DEVICE_DROPPED, 0), now)?;
     remove_device(tables, stalest);
+    release_acked(tables, user);
     tell_devices(tables, user, NONE, id, false);
     Ok(())
 }
@@ -221,9 +223,9 @@ pub fn confirm(tables: &mut Tables, device: u32, confirmed: Confirmed) {
     here.held &= !here.seen;
     let (base, seen) = (here.base, here.seen);
     let mut window = here.window;
-    tables.windows.retain(&mut window, |answer| {
-        !Confirmed { base, map: seen }.covers(answer.client_id)
-    });
+    tables
+        .windows
+        .retain(&mut window, |answer| !Confirmed { base, map: seen }.covers(answer.client_id));
     tables.users.device_mut(device).window = window;
 }
 
@@ -268,6 +270,7 @@ pub fn deadline(tables: &Tables, rules: &Rules, conn: &Conn, now: Now) -> (u64, 
         Phase::Greeting | Phase::Verifying | Phase::Moving | Phase::Leaving => {
             (conn.heard_ms + limits::HELLO_TIMEOUT_MS, Parting::HelloTimeout)
         }
+        Phase::Session if conn.device == NONE => (now.mono_ms + 1, Parting::Replaced),
         Phase::Session => {
             let silence_ms = rules.heartbeat_ms * limits::SILENT_HALF_INTERVALS / 2;
             let mut due = (conn.heard_ms + silence_ms, Parting::Silent);

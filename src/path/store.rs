@@ -46,6 +46,12 @@ impl Refusals {
         Self { recent: VecDeque::new(), recent_max: credits }
     }
 
+    /// How many are remembered.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.recent.len()
+    }
+
     fn contains(&self, request: &Request) -> bool {
         self.recent.contains(&(request.sender, request.device, request.attempt))
     }
@@ -143,9 +149,8 @@ pub fn store_copy(
     record.peer = request.to;
     record.aux = to_position;
     // Its message is stored already: the copy may use the reserve rather than be lost.
-    let ticket = stage
-        .append(Lane::Message, &record)
-        .or_else(|_| stage.append(Lane::Reserve, &record))?;
+    let ticket =
+        stage.append(Lane::Message, &record).or_else(|_| stage.append(Lane::Reserve, &record))?;
     positions.take();
     let former_tail = append(tables, user, position, request, true);
     Ok(Stored { user, position, former_tail, ticket, time_ms })
@@ -169,13 +174,7 @@ pub fn store_refusal(
     stage.append(Lane::Message, &record)
 }
 
-fn record(
-    kind: Kind,
-    request: &Request,
-    stream: u64,
-    position: u64,
-    time_ms: u64,
-) -> Record<'_> {
+fn record(kind: Kind, request: &Request, stream: u64, position: u64, time_ms: u64) -> Record<'_> {
     Record {
         kind,
         stream_kind: STREAM_USER,
@@ -227,13 +226,7 @@ fn check_quotas(
 }
 
 /// Puts a record at the end of a user's stream; returns the former tail.
-fn append(
-    tables: &mut Tables,
-    user: u32,
-    position: u64,
-    request: &Request,
-    own_copy: bool,
-) -> u64 {
+fn append(tables: &mut Tables, user: u32, position: u64, request: &Request, own_copy: bool) -> u64 {
     let here = tables.users.user_mut(user);
     let former_tail = std::mem::replace(&mut here.tail, position);
     let bytes = u32::try_from(request.payload.len()).unwrap_or(u32::MAX >> 1);

@@ -8,8 +8,8 @@
 //!
 //! ```text
 //!   credits   questions and notices of a        (a's own count)
-//! + credits   answers of a to questions of b    (b's own count: an unanswered question, or one
-//!                                                whose answer b has not taken out, holds b's credit)
+//! + credits   answers of a to questions of b    (b's own count: a question holds its credit
+//!                                                until b has taken its answer out)
 //! ```
 //!
 //! and with a capacity of that sum an answer always fits. Two shards whose credits toward each

@@ -61,25 +61,24 @@ const LOOK: Duration = Duration::from_millis(20);
 ///
 /// # Errors
 /// See [`ServeError`].
-pub fn run(config: Config, keys: Keys) -> Result<(), ServeError> {
+pub fn run(config: &Config, keys: Keys) -> Result<(), ServeError> {
     let stop = catch_signals().map_err(ServeError::Signals)?;
-    let sizes = Sizes::of(&config);
+    let sizes = Sizes::of(config);
     let bells: Vec<Arc<LateBell>> = (0..config.shards).map(|_| Arc::default()).collect();
-    let (tables, stages, committer, epoch) = recover(&config, &sizes, &bells)?;
+    let (tables, stages, committer, epoch) = recover(config, &sizes, &bells)?;
     let folder = config.data.clone();
 
     let listeners = socket::bind_group(config.listen, config.shards, limits::LISTEN_BACKLOG)
         .map_err(|error| ServeError::Listen(config.listen, error))?;
-    let listen = listeners[0]
-        .local_addr()
-        .map_err(|error| ServeError::Listen(config.listen, error))?;
+    let listen =
+        listeners[0].local_addr().map_err(|error| ServeError::Listen(config.listen, error))?;
 
     let log_bell = committer.bell();
     let log_thread = spawn("log", move || log::run_committer(committer))?;
     let keys = Arc::new(keys);
     let side = side::Threads::start(&keys, config.shards, &folder)?;
     let running = shards::start(shards::Start {
-        config: &config,
+        config,
         sizes: &sizes,
         keys,
         listeners,
@@ -89,7 +88,7 @@ pub fn run(config: Config, keys: Keys) -> Result<(), ServeError> {
         side: &side,
         bells: &bells,
     })?;
-    announce(&config, listen, &sizes);
+    announce(config, listen, &sizes);
 
     let ended = watch(&running, &stop, &log_thread);
     let counters = running.drain(config.drain_ms);
@@ -160,9 +159,8 @@ fn recover(
     bells: &[Arc<LateBell>],
 ) -> Result<Recovered, ServeError> {
     let folder = config.data.clone();
-    let fail = |error: &dyn std::fmt::Display| {
-        ServeError::Recover(config.data.clone(), error.to_string())
-    };
+    let fail =
+        |error: &dyn std::fmt::Display| ServeError::Recover(config.data.clone(), error.to_string());
     let store = FileStore::open(&folder)
         .map_err(|error| ServeError::Data(config.data.clone(), error.to_string()))?;
     let settings = Settings {
@@ -216,18 +214,18 @@ fn announce(config: &Config, listen: std::net::SocketAddr, sizes: &Sizes) {
     });
     let mut out = std::io::stdout().lock();
     let _closed_stdout_is_fine = writeln!(out, "{line}").and_then(|()| out.flush());
-    let (files, _) = sizes.files;
+    let files = usize::try_from(sizes.files.0).unwrap_or(usize::MAX);
     eprintln!(
         "myriad: up to {} sessions on {} shards; the process may open {files} files; data in {}",
         config.sessions_max,
         config.shards,
         config.data.display()
     );
-    if (files as usize) < config.sessions_max.saturating_add(limits::FILES_BESIDE_SESSIONS) {
+    if files < config.sessions_max.saturating_add(limits::FILES_BESIDE_SESSIONS) {
         eprintln!(
             "myriad: files are the limit: expect about {} sessions. Raise it with LimitNOFILE= \
              or ulimit -n, or lower sessions_max",
-            (files as usize).saturating_sub(limits::FILES_BESIDE_SESSIONS)
+            files.saturating_sub(limits::FILES_BESIDE_SESSIONS)
         );
     }
 }

@@ -16,7 +16,7 @@ use crate::state::placement::Placement;
 use crate::state::{Positions, Tables};
 use crate::sys;
 use std::net::TcpListener;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -55,10 +55,13 @@ pub(super) fn start(start: Start<'_>) -> Result<Running, ServeError> {
     }
     let doorbells: Vec<_> = drivers.iter().map(Driver::doorbell).collect();
     side.hang(&doorbells);
-    let mailboxes = ring::mesh(config.shards, limits::CREDITS_PER_PAIR, doorbells);
+    let credits = (limits::CREDITS_PER_SHARD / config.shards)
+        .clamp(limits::CREDITS_PER_PAIR_MIN, limits::CREDITS_PER_PAIR_MAX);
+    let mailboxes = ring::mesh(config.shards, credits, doorbells);
     let rules = Arc::new(rules_of(config));
     let cores = sys::cores().unwrap_or_default();
     let clock = HostClock::start();
+    let epochs = Arc::new(AtomicU32::new(epoch));
     let mut running = Running {
         threads: Vec::new(),
         drains: Vec::new(),
@@ -80,13 +83,14 @@ pub(super) fn start(start: Start<'_>) -> Result<Running, ServeError> {
             mailbox,
             tables,
             positions: Positions::new(epoch),
+            epochs: Arc::clone(&epochs),
             placement: Placement::new(config.shards),
             rules: Arc::clone(&rules),
             keys: Arc::clone(&keys),
             side: Some(side.of(me)),
             drain,
             sessions_max: sizes.sessions_max,
-            credits: limits::CREDITS_PER_PAIR,
+            credits,
         };
         let core = (cores.len() >= config.shards).then(|| cores[me]);
         let (counters, ended) = (Arc::clone(&running.counters), Arc::clone(&running.ended));

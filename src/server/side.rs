@@ -42,7 +42,7 @@ impl Threads {
             let (keys, jobs, checked) = (Arc::clone(keys), Arc::clone(&jobs), Arc::clone(&checked));
             let stop = Arc::clone(&stop);
             spawn("tokens", move || {
-                work(&stop, &job_bell, &jobs, |job| check(&keys, &checked, job));
+                work(&stop, &job_bell, &jobs, |job: CheckJob| check(&keys, &checked, &job));
             })?
         };
         let keeper = {
@@ -120,7 +120,7 @@ fn work<T: Send>(stop: &AtomicBool, bell: &Bell, inlet: &Inlet<T>, mut act: impl
     }
 }
 
-fn check(keys: &Keys, shards: &[OnceLock<Arc<Inlet<Checked>>>], job: CheckJob) {
+fn check(keys: &Keys, shards: &[OnceLock<Arc<Inlet<Checked>>>], job: &CheckJob) {
     let claims = keys.verify(&job.jwt, wall_ms() / 1000);
     if let Some(inlet) = shards.get(job.shard).and_then(OnceLock::get) {
         // A full inlet means more answers wait than connections may: this one times out.

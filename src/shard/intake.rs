@@ -11,6 +11,7 @@ use crate::limits;
 use crate::log::Reader;
 use crate::mem::Token;
 use crate::path::{accept, deliver, frame, presence, receipt, session};
+use crate::state::NONE;
 use crate::state::conn::{Parked, Partial, Phase};
 use crate::state::request::Login;
 use std::net::IpAddr;
@@ -40,7 +41,7 @@ impl<S, R: Reader> Core<S, R> {
             Some(conn) => {
                 outboxes.sent(token, conn, buffer);
                 let device = conn.device;
-                if device != crate::state::NONE {
+                if device != NONE && deliver::is_behind(&self.tables, device) {
                     self.behind.push(device); // a full outbox may have stopped its reading
                 }
             }
@@ -49,6 +50,7 @@ impl<S, R: Reader> Core<S, R> {
     }
 
     pub(super) fn on_data(&mut self, token: Token, bytes: &mut [u8]) -> Next {
+        self.tables.counters.receives += 1;
         let Some(conn) = self.tables.conns.get_mut(token) else {
             self.tables.counters.stale += 1;
             return Next::Close;
@@ -56,14 +58,14 @@ impl<S, R: Reader> Core<S, R> {
         if conn.phase == Phase::Leaving || self.drain_phase > 0 {
             return Next::Read; // said goodbye: what still comes is not looked at
         }
+        let mut taken = bytes.len();
         if conn.phase != Phase::Session {
-            let len = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
-            conn.spent = conn.spent.saturating_add(len);
-            if usize::from(conn.spent) > limits::HELLO_BYTES_MAX {
-                self.tables.doomed.push((token, Parting::HelloExpected));
-                return Next::Pause;
-            }
+            let room = limits::HELLO_BYTES_MAX.saturating_sub(usize::from(conn.spent));
+            taken = taken.min(room);
+            conn.spent = conn.spent.saturating_add(u16::try_from(taken).unwrap_or(u16::MAX));
         }
+        let too_much = taken < bytes.len();
+        let bytes = &mut bytes[..taken]; // what is beyond is never looked at
         let mut partial =
             self.tables.partials.take(conn).unwrap_or_else(|| self.tables.partials.fresh());
         if partial.raw.is_empty() && partial.waiting.is_empty() {
@@ -74,7 +76,18 @@ impl<S, R: Reader> Core<S, R> {
             partial.raw.extend_from_slice(bytes);
             self.consume_kept(token, &mut partial);
         }
-        self.keep(token, partial)
+        let next = self.keep(token, partial);
+        if too_much { self.stop_stranger(token, next) } else { next }
+    }
+
+    /// Too many bytes before a login. A head that never ends was answered in HTTP already.
+    fn stop_stranger(&mut self, token: Token, next: Next) -> Next {
+        let Some(conn) = self.tables.conns.get(token) else { return next };
+        if conn.phase != Phase::Leaving {
+            // Now, not at the end of the turn: without the bytes beyond it must not move home.
+            self.say_goodbye(token, Parting::HelloExpected, "");
+        }
+        next
     }
 
     /// Goes on with the kept input of a connection that was stopped.
@@ -98,6 +111,10 @@ impl<S, R: Reader> Core<S, R> {
         if conn.phase == Phase::Leaving {
             self.tables.partials.recycle(partial);
             return Next::Read;
+        }
+        let waits = matches!(conn.phase, Phase::Verifying | Phase::Moving);
+        if waits && partial.raw.len() > limits::SURPLUS_BYTES_MAX {
+            self.tables.doomed.push((token, Parting::HelloExpected));
         }
         self.tables.partials.put(conn, partial);
         if conn.paused { Next::Pause } else { Next::Read }
@@ -156,7 +173,9 @@ impl<S, R: Reader> Core<S, R> {
     fn on_transport(&mut self, token: Token, unit: frame::Unit<'_>) {
         let Some(conn) = self.tables.conns.get_mut(token) else { return };
         let outboxes = &mut self.tables.outboxes;
-        conn.heard_ms = self.now.mono_ms;
+        if conn.phase == Phase::Session {
+            conn.heard_ms = self.now.mono_ms; // before login nothing buys time but a Hello
+        }
         match unit {
             frame::Unit::Upgraded(handshake) => {
                 outboxes.write(token, conn, |out| handshake.write_response(out));
@@ -193,7 +212,7 @@ impl<S, R: Reader> Core<S, R> {
             (Phase::Greeting, _) => self.doom(token, Parting::HelloExpected),
             (Phase::Session, ClientFrame::Hello(_)) => self.doom(token, Parting::SecondHello),
             (Phase::Session, _) => {
-                let second = (self.now.mono_ms / 1000) as u16;
+                let second = u16::try_from(self.now.mono_ms / 1000 % 65_536).unwrap_or(0);
                 if conn.second != second {
                     (conn.second, conn.spent) = (second, 0);
                 }
@@ -211,10 +230,17 @@ impl<S, R: Reader> Core<S, R> {
     fn on_session_frame(&mut self, token: Token, frame: &ClientFrame<'_>) -> Step {
         let Some(conn) = self.tables.conns.get(token) else { return Step::Taken };
         let (user, device) = (conn.user, conn.device);
+        if device == NONE {
+            return Step::Taken; // replaced in this very turn: its goodbye is on the way
+        }
         let now = self.now;
         match frame {
             ClientFrame::Send(send) => return self.on_send(token, user, device, send),
             ClientFrame::Ack(ack) => {
+                let own = Stream::User(self.tables.users.user(user).id);
+                if ack.stream.is_some_and(|stream| stream != own) {
+                    return Step::Taken; // groups come later; other inboxes are not its own
+                }
                 if deliver::ack(&mut self.tables, device, ack.up_to, now) {
                     self.behind.push(device);
                 }
@@ -249,26 +275,23 @@ impl<S, R: Reader> Core<S, R> {
             }
             ClientFrame::WatchPresence(watch) => {
                 let Self { tables, errands, .. } = self;
-                let new = presence::watch_errands(tables, user, device, &watch.users);
-                super::traffic::add_errands(errands, new);
+                if presence::may_watch(tables, device, watch.users.len(), now) {
+                    let new = presence::watch_errands(tables, user, device, &watch.users);
+                    super::traffic::add_errands(errands, new);
+                }
             }
             ClientFrame::AskReceipts(ask) => {
                 let Self { tables, errands, .. } = self;
                 let new = presence::receipt_errands(tables, user, &ask.peers);
                 super::traffic::add_errands(errands, new);
             }
-            ClientFrame::Renew(renew) => self.on_renew(token, renew.token),
+            ClientFrame::Renew(renew) => return self.on_token(token, renew.token, None),
             ClientFrame::Hello(_) => {}
         }
         Step::Taken
     }
 
     fn on_hello(&mut self, token: Token, hello: &Hello<'_>) -> Step {
-        if self.signatures_left == 0 {
-            self.park(token);
-            return Step::Wait;
-        }
-        self.signatures_left -= 1;
         let login = Login {
             user: 0,
             device: 0,
@@ -277,16 +300,17 @@ impl<S, R: Reader> Core<S, R> {
             confirmed: hello.confirmed,
             active: hello.active,
         };
-        self.check(token, hello.token, Some(login))
+        self.on_token(token, hello.token, Some(login))
     }
 
-    fn on_renew(&mut self, token: Token, jwt: &str) {
+    /// A token to check, of a `Hello` or a `Renew`; in the next turn if this one checked enough.
+    fn on_token(&mut self, token: Token, jwt: &str, hello: Option<Login>) -> Step {
         if self.signatures_left == 0 {
-            // Too many signatures in this turn: the client keeps its old token and asks again.
-            return;
+            self.park(token);
+            return Step::Wait;
         }
         self.signatures_left -= 1;
-        let _taken = self.check(token, jwt, None);
+        self.check(token, jwt, hello)
     }
 
     /// Checks a token here, or has it checked where it may take long.
@@ -313,9 +337,11 @@ impl<S, R: Reader> Core<S, R> {
     pub(super) fn checked(&mut self) {
         let Some(side) = self.side.clone() else { return };
         while let Some(checked) = side.checked.pop() {
-            let waits = self.tables.conns.get(checked.conn).is_some_and(|conn| {
-                conn.phase == Phase::Verifying || checked.hello.is_none()
-            });
+            let waits = self
+                .tables
+                .conns
+                .get(checked.conn)
+                .is_some_and(|conn| conn.phase == Phase::Verifying || checked.hello.is_none());
             if waits {
                 self.on_claims(checked.conn, checked.hello, checked.claims);
             }
@@ -344,7 +370,7 @@ impl<S, R: Reader> Core<S, R> {
             conn.paused = true;
             let login = Login { user, device, expires_s, ..login };
             self.movers.push(Mover { conn: token, login, since_ms: self.now.mono_ms });
-        } else if conn.phase == Phase::Session {
+        } else if conn.phase == Phase::Session && conn.device != NONE {
             let same = self.tables.users.user(conn.user).id == claims.user
                 && self.tables.users.device(conn.device).id == claims.device;
             if same {

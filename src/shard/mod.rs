@@ -1,13 +1,15 @@
 //! A shard: one pinned thread, one loop, and everything it owns.
 //!
 //! `turn.rs` is the loop; `intake.rs` turns completions into frames and frames into steps of the
-//! path; `traffic.rs` carries requests between steps, shards and the log; `closing.rs` ends
-//! connections. All control flow of the message path is in this room; the rules are in `path`.
+//! path; `traffic.rs` carries requests between steps, shards and the log; `moving.rs` takes
+//! sessions home; `closing.rs` ends connections. All control flow of the message path is in this
+//! room; the rules are in `path`.
 //!
 //! Invariant: nothing here blocks except `Driver::poll`, and only while there is nothing to do.
 
 mod closing;
 mod intake;
+mod moving;
 mod traffic;
 mod turn;
 
@@ -26,7 +28,7 @@ use crate::state::request::{Envelope, Errand, Login, Request};
 use crate::state::{Positions, Tables};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32};
 
 /// A token to be checked off the shard.
 #[derive(Debug)]
@@ -94,6 +96,8 @@ pub struct Parts<D: Driver, R: Reader> {
     pub tables: Tables,
     /// Positions of this boot's epoch.
     pub positions: Positions,
+    /// The last epoch given out, shared by all shards.
+    pub epochs: Arc<AtomicU32>,
     /// Who lives where.
     pub placement: Placement,
     /// The rules in force.
@@ -117,12 +121,16 @@ enum Waiter {
     Request { ticket: Ticket, from: usize, user: u32, position: u64, request: Box<Request> },
     /// A login whose device is new.
     Login { ticket: Ticket, conn: Token, device: u32, login: Login },
+    /// The next epoch of this shard's positions.
+    Epoch { ticket: Ticket, epoch: u32 },
 }
 
 impl Waiter {
     fn batch(&self) -> u64 {
         match self {
-            Self::Request { ticket, .. } | Self::Login { ticket, .. } => ticket.batch,
+            Self::Request { ticket, .. }
+            | Self::Login { ticket, .. }
+            | Self::Epoch { ticket, .. } => ticket.batch,
         }
     }
 }
@@ -133,6 +141,23 @@ struct Mover {
     conn: Token,
     login: Login,
     since_ms: u64,
+}
+
+/// How much a shard has under way: for the simulator's check that everything is bounded (I6).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Requests and logins that wait for a commit.
+    pub waiters: usize,
+    /// Connections that wait for a credit with a frame.
+    pub parked: usize,
+    /// Sessions that wait to move home.
+    pub movers: usize,
+    /// Questions about other users that wait for a credit.
+    pub errands: usize,
+    /// Refusals remembered for one other shard, the most there are.
+    pub refusals: usize,
+    /// Something is staged for the log or under way to it.
+    pub is_staged: bool,
 }
 
 /// One shard.
@@ -158,6 +183,8 @@ struct Core<S, R> {
     stage: Stage,
     reader: R,
     positions: Positions,
+    epochs: Arc<AtomicU32>,
+    epoch_under_way: bool,
     mailbox: Mailbox<Envelope<S>>,
     refusals: Vec<Refusals>,
     waiters: VecDeque<Waiter>,
@@ -205,6 +232,8 @@ impl<D: Driver, R: Reader> Shard<D, R> {
             stage: parts.stage,
             reader: parts.reader,
             positions: parts.positions,
+            epochs: parts.epochs,
+            epoch_under_way: false,
             mailbox: parts.mailbox,
             refusals: (0..shards).map(|_| Refusals::new(parts.credits)).collect(),
             waiters: VecDeque::new(),
@@ -237,6 +266,19 @@ impl<D: Driver, R: Reader> Shard<D, R> {
         &self.core.tables
     }
 
+    /// What it has under way: for the simulator's checkers.
+    pub fn load(&self) -> Load {
+        let core = &self.core;
+        Load {
+            waiters: core.waiters.len(),
+            parked: core.parked.len(),
+            movers: core.movers.len(),
+            errands: core.errands.len(),
+            refusals: core.refusals.iter().map(Refusals::count).max().unwrap_or(0),
+            is_staged: !core.stage.is_idle(),
+        }
+    }
+
     /// Its driver: for the simulator.
     pub fn driver_mut(&mut self) -> &mut D {
         &mut self.driver
@@ -255,10 +297,7 @@ impl<S, R: Reader> Core<S, R> {
         let allowed = self.slept_max_ms + limits::LATE_MS_MAX;
         self.host_ms = host.mono_ms;
         self.slept_max_ms = 0;
-        self.now = Now {
-            mono_ms: self.now.mono_ms + passed.min(allowed),
-            wall_ms: host.wall_ms,
-        };
+        self.now = Now { mono_ms: self.now.mono_ms + passed.min(allowed), wall_ms: host.wall_ms };
     }
 
     /// Nothing of this shard is on its way through the log or another shard.

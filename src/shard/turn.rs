@@ -56,18 +56,19 @@ impl<D: Driver, R: Reader> Shard<D, R> {
         self.core.slept_max_ms = timeout_ms;
         let core = &mut self.core;
         let mut read_clock = true;
-        let polled = self.driver.poll(Some(timeout), limits::EVENTS_PER_TURN_MAX, &mut |completion| {
-            if std::mem::take(&mut read_clock) {
-                core.set_now(clock());
-            }
-            match completion {
-                Completion::Accepted { socket, source } => core.on_accepted(socket, source),
-                Completion::Data(token, bytes) => return core.on_data(token, bytes),
-                Completion::Sent(token, buffer) => core.on_sent(token, buffer),
-                Completion::Closed(token, _) => core.on_closed(token),
-            }
-            Next::Read
-        });
+        let polled =
+            self.driver.poll(Some(timeout), limits::EVENTS_PER_TURN_MAX, &mut |completion| {
+                if std::mem::take(&mut read_clock) {
+                    core.set_now(clock());
+                }
+                match completion {
+                    Completion::Accepted { socket, source } => core.on_accepted(socket, source),
+                    Completion::Data(token, bytes) => return core.on_data(token, bytes),
+                    Completion::Sent(token, buffer) => core.on_sent(token, buffer),
+                    Completion::Closed(token, _) => core.on_closed(token),
+                }
+                Next::Read
+            });
         self.doorbell.awake();
         self.core.set_now(clock());
         polled
@@ -145,7 +146,7 @@ impl<D: Driver, R: Reader> Shard<D, R> {
             core.drain.quiet.store(core.is_quiet(), Ordering::Release);
         }
         let saved = core.stage.is_idle() || core.stage.health() == crate::log::Health::Failed;
-        phase < 2 || core.tables.conns.len() > 0 || !saved
+        phase < 2 || !core.tables.conns.is_empty() || !saved
     }
 }
 
@@ -176,7 +177,8 @@ impl<S, R: Reader> Core<S, R> {
 
     /// Nothing waits in any queue of this shard.
     fn may_sleep(&self) -> bool {
-        self.mailbox.may_sleep()
+        self.behind.is_empty()
+            && self.mailbox.may_sleep()
             && !self.stage.has_committed()
             && self.side.as_ref().is_none_or(|side| side.checked.is_empty())
     }

@@ -130,9 +130,8 @@ impl Partials {
     /// Puts a partial input back, or recycles it when it is empty.
     pub fn put(&mut self, conn: &mut Conn, partial: Partial) {
         debug_assert_eq!(conn.partial, NONE);
-        let empty = partial.raw.is_empty()
-            && partial.assembly.is_empty()
-            && partial.waiting.is_empty();
+        let empty =
+            partial.raw.is_empty() && partial.assembly.is_empty() && partial.waiting.is_empty();
         if empty {
             self.recycle(partial);
         } else {

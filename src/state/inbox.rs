@@ -39,7 +39,8 @@ impl Entry {
     #[must_use]
     pub fn at(&self) -> Option<At> {
         let (segment, offset) = (self.at >> 32, self.at & u64::from(u32::MAX));
-        let place = At { segment: u32::try_from(segment).ok()?, offset: u32::try_from(offset).ok()? };
+        let place =
+            At { segment: u32::try_from(segment).ok()?, offset: u32::try_from(offset).ok()? };
         (self.at != STAGED).then_some(place)
     }
 

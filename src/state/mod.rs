@@ -93,18 +93,25 @@ impl Tables {
 pub struct Positions {
     next: u64,
     end: u64,
+    /// Positions per epoch.
+    count: u32,
 }
 
 impl Positions {
     /// Positions of `epoch`, from its first.
     #[must_use]
     pub fn new(epoch: u32) -> Self {
-        let first = u64::from(epoch) << 32;
-        Self { next: first + 1, end: first + u64::from(u32::MAX) }
+        Self::with_limit(epoch, u32::MAX)
     }
 
-    /// The position the next record gets, or none when the epoch is used up (the operator restarts
-    /// the server: 4.29 thousand million records of one shard).
+    /// The first `count` positions of `epoch`: the simulator's epochs are short.
+    #[must_use]
+    pub fn with_limit(epoch: u32, count: u32) -> Self {
+        let first = u64::from(epoch) << 32;
+        Self { next: first + 1, end: first + u64::from(count), count }
+    }
+
+    /// The position the next record gets, or none when the epoch is used up.
     #[must_use]
     pub fn peek(&self) -> Option<u64> {
         (self.next <= self.end).then_some(self.next)
@@ -118,14 +125,31 @@ impl Positions {
 
     /// Moves on to `epoch`, which is durable by now.
     pub fn roll(&mut self, epoch: u32) {
-        let fresh = Self::new(epoch);
+        let fresh = Self::with_limit(epoch, self.count);
         assert!(fresh.next > self.next, "an epoch never goes back");
         *self = fresh;
     }
 
-    /// How many are left of this epoch.
+    /// Whether half of this epoch is used up: time to make the next one durable.
     #[must_use]
-    pub fn left(&self) -> u64 {
-        self.end.saturating_sub(self.next) + 1
+    pub fn is_low(&self) -> bool {
+        self.end.saturating_sub(self.next) < u64::from(self.count / 2)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Positions;
+
+    #[test]
+    fn positions_ascend_across_epochs_and_end_with_theirs() {
+        let mut positions = Positions::with_limit(7, 2);
+        assert_eq!(positions.peek(), Some((7 << 32) + 1));
+        positions.take();
+        assert!(positions.is_low());
+        positions.take();
+        assert_eq!(positions.peek(), None);
+        positions.roll(9);
+        assert_eq!(positions.peek(), Some((9 << 32) + 1));
     }
 }

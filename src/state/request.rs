@@ -52,6 +52,7 @@ pub enum Staged {
 /// Requests not in use, to be filled again.
 #[derive(Debug, Default)]
 pub struct Requests {
+    #[allow(clippy::vec_box, reason = "the box itself is recycled: it travels between shards")]
     spare: Vec<Box<Request>>,
 }
 

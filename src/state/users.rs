@@ -63,6 +63,10 @@ pub struct Device {
     pub unacked_since_ms: u64,
     /// Seconds since 1970 when it logged in last.
     pub seen_s: u32,
+    /// The minute `watched` counts, wrapping.
+    pub watch_minute: u16,
+    /// Users it asked to watch in this minute.
+    pub watched: u16,
     /// Messages pushed and not acked.
     pub unacked: u16,
     /// Counts refusals with "try again"; a request carries it, see `path::store`.
@@ -96,6 +100,8 @@ impl Device {
             unacked_bytes: 0,
             unacked_since_ms: 0,
             seen_s: 0,
+            watch_minute: 0,
+            watched: 0,
             unacked: 0,
             attempt: 0,
             cursor_dirty: false,
@@ -119,7 +125,8 @@ impl Device {
     /// Raises `base`; what lay below is forgotten.
     pub fn raise_base(&mut self, base: u64) {
         let Some(by) = base.checked_sub(self.base).filter(|by| *by > 0) else { return };
-        let shift = |map: u64| u32::try_from(by).ok().and_then(|by| map.checked_shr(by)).unwrap_or(0);
+        let shift =
+            |map: u64| u32::try_from(by).ok().and_then(|by| map.checked_shr(by)).unwrap_or(0);
         self.seen = shift(self.seen);
         self.held = shift(self.held);
         self.base = base;
@@ -142,7 +149,7 @@ impl Users {
         Self {
             users: Vec::with_capacity(users_max),
             devices: slab::Slab::with_capacity(users_max),
-            index: HashTable::with_capacity(users_max),
+            index: touched_index(users_max),
             users_max,
         }
     }
@@ -271,6 +278,21 @@ impl Users {
     }
 }
 
+/// An index for `users_max` users whose pages are all there.
+///
+/// Users fall on random places of it: left to itself, each of the first thousands of logins would
+/// take a page fault and 4 KiB, and the memory of a session would seem three times what it is.
+fn touched_index(users_max: usize) -> HashTable<u32> {
+    const BUCKETS_PER_TOUCH: u64 = 512; // 2 KiB of u32: at least one touch per page
+    let mut index = HashTable::with_capacity(users_max);
+    let touches = index.capacity() as u64 / BUCKETS_PER_TOUCH * 8 / 7 + 1;
+    for place in 0..touches.min(index.capacity() as u64) {
+        index.insert_unique(place * BUCKETS_PER_TOUCH, 0, |_| 0);
+    }
+    index.clear();
+    index
+}
+
 /// Spreads ids over the index; ids are the operator's, so a fixed mix is enough for balance and
 /// a stranger who could choose ids would already be the operator.
 fn hash(id: u64) -> u64 {
@@ -296,7 +318,8 @@ mod tests {
     fn devices_hang_on_their_user_until_removed() {
         let mut users = Users::with_capacity(1);
         let user = users.find_or_add(1).unwrap();
-        let devices: Vec<u32> = (1..=3).map(|id| users.add_device(user, id, u64::from(id))).collect();
+        let devices: Vec<u32> =
+            (1..=3).map(|id| users.add_device(user, id, u64::from(id))).collect();
         assert_eq!(users.acked_by_all(user), 1);
         users.remove_device(devices[1]);
         assert_eq!(users.device_of(user, 2), None);
@@ -312,7 +335,10 @@ mod tests {
         device.held = 0b0100;
         device.raise_base(2);
         assert_eq!((device.base, device.seen, device.held), (2, 0b10, 0b01));
-        assert_eq!((device.bit(2), device.bit(3), device.bit(66), device.bit(67)), (None, Some(1), Some(1 << 63), None));
+        assert_eq!(
+            (device.bit(2), device.bit(3), device.bit(66), device.bit(67)),
+            (None, Some(1), Some(1 << 63), None)
+        );
         device.raise_base(1000);
         assert_eq!((device.seen, device.held), (0, 0));
     }

@@ -39,7 +39,13 @@ pub struct List {
 
 impl Watches {
     /// Adds or renews a lease. False: there is no room.
-    pub fn add(&mut self, handle: &mut u32, target: u32, watch: Watch, maxima: (usize, usize)) -> bool {
+    pub fn add(
+        &mut self,
+        handle: &mut u32,
+        target: u32,
+        watch: Watch,
+        maxima: (usize, usize),
+    ) -> bool {
         let (per_user_max, all_max) = maxima;
         if *handle == NONE {
             let list = List { target, watches: Vec::new(), dirty: false };
@@ -47,9 +53,8 @@ impl Watches {
         }
         let handle = *handle;
         let Some(list) = self.lists.get_mut(handle as usize) else { return false };
-        let same = |other: &&mut Watch| {
-            other.watcher == watch.watcher && other.device == watch.device
-        };
+        let same =
+            |other: &&mut Watch| other.watcher == watch.watcher && other.device == watch.device;
         let added = if let Some(known) = list.watches.iter_mut().find(same) {
             known.until_ms = watch.until_ms;
             known.told = None; // a renewal is answered with the present state

@@ -75,6 +75,12 @@ impl Windows {
         }
     }
 
+    /// Answers remembered in one window.
+    #[must_use]
+    pub fn answers(&self, window: u32) -> usize {
+        self.slots.get(window as usize).map_or(0, Vec::len)
+    }
+
     /// Number of devices with unconfirmed answers.
     #[must_use]
     pub fn count(&self) -> usize {
@@ -92,7 +98,8 @@ mod tests {
         let mut window = NONE;
         for client_id in 1..=3 {
             let outcome = Outcome::Pending;
-            windows.insert(&mut window, Answer { client_id, request_crc: 0, copied: false, outcome });
+            windows
+                .insert(&mut window, Answer { client_id, request_crc: 0, copied: false, outcome });
         }
         windows.retain(&mut window, |answer| answer.client_id > 2);
         assert!(windows.find(window, 2).is_none());

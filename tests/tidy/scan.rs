@@ -269,7 +269,7 @@ real(d, 'é', b'\\');
 fn test_parts_are_not_shipped() {
     let text =
         "fn a() {}\n#[cfg(test)]\nmod t {\n    fn b() {}\n}\n#[cfg(test)]\nuse x::y;\nfn c() {}\n";
-    let source = Source::read(&text);
+    let source = Source::read(text);
     assert!(source.shipped.contains("fn a") && source.shipped.contains("fn c"));
     assert!(!source.shipped.contains("fn b") && !source.shipped.contains("x::y"));
     assert_eq!(source.test_lines_count, 6);

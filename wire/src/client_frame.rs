@@ -5,11 +5,12 @@
 //! or an id fits the window is the server's to judge. Unknown fields are skipped.
 
 use crate::schema::{
-    DecodeError, Field, Fields, Length, Sink, Slots, complete_relation, length_of, read_confirmed,
+    DecodeError, Field, Fields, Sink, complete_relation, frame_length, read_confirmed,
     read_envelope, read_relation, read_stream, required, write_choice, write_confirmed,
-    write_relation, write_stream,
+    write_frame, write_relation, write_stream,
 };
 use crate::types::{Confirmed, Relation, Stream};
+use crate::websocket::HeaderBytes;
 
 /// Users one `WatchPresence` may name.
 pub const WATCHED_USERS_MAX: usize = 64;
@@ -159,32 +160,35 @@ impl<'a> ClientFrame<'a> {
 
     /// Appends the frame's bytes to `out`, without any framing.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        let body_length = self.body_length();
-        self.encode_counted(body_length, self.length_around(body_length), out);
+        self.write(out, |_| HeaderBytes::default());
     }
 
     /// How many bytes [`encode`](Self::encode) appends.
     pub fn encoded_len(&self) -> usize {
-        self.length_around(self.body_length())
+        frame_length(self.number(), |sink| self.describe(sink))
     }
 
-    /// The first half of an encoding: the length of the body.
-    pub(crate) fn body_length(&self) -> usize {
-        length_of(|sink| self.describe(sink))
+    /// Appends what goes before a frame of such a length and the frame; returns where it begins.
+    pub(crate) fn write(
+        &self,
+        out: &mut Vec<u8>,
+        prefix_of: impl Fn(usize) -> HeaderBytes,
+    ) -> usize {
+        let variable_bytes = self.variable_bytes();
+        write_frame(out, self.number(), variable_bytes, prefix_of, |sink| self.describe(sink))
     }
 
-    /// The length of the frame around a body of `body_length`.
-    pub(crate) fn length_around(&self, body_length: usize) -> usize {
-        let mut length = Length::default();
-        length.message(self.number(), body_length, |_| ());
-        length.0
-    }
-
-    /// The second half: appends the frame whose lengths were counted.
-    pub(crate) fn encode_counted(&self, body_length: usize, length: usize, out: &mut Vec<u8>) {
-        let mut slots = Slots::at_end_of(out, length);
-        slots.message(self.number(), body_length, |sink| self.describe(sink));
-        slots.finish();
+    /// The most that payload, text or list contribute to the length.
+    fn variable_bytes(&self) -> usize {
+        const ID_BYTES_MAX: usize = 10;
+        match self {
+            Self::Hello(hello) => hello.token.len(),
+            Self::Renew(renew) => renew.token.len(),
+            Self::Send(send) => send.payload.len(),
+            Self::WatchPresence(watch) => watch.users.len() * ID_BYTES_MAX,
+            Self::AskReceipts(ask) => ask.peers.len() * ID_BYTES_MAX,
+            _ => 0,
+        }
     }
 
     fn number(&self) -> u32 {

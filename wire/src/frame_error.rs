@@ -12,8 +12,14 @@ use crate::reasons::Parting;
 /// with a browser or `curl` reads why; `framing` reasons come after and have a close code.
 macro_rules! frame_errors {
     (
-        opening { $( $(#[$o_doc:meta])* $opening:ident = $status:literal, $headers:literal, $o_advice:literal; )+ }
-        framing { $( $(#[$f_doc:meta])* $framing:ident = $close_code:literal, $f_advice:literal; )+ }
+        opening { $(
+            $(#[$o_doc:meta])*
+            $opening:ident = $status:literal, $headers:literal, $o_advice:literal;
+        )+ }
+        framing { $(
+            $(#[$f_doc:meta])*
+            $framing:ident = $close_code:literal, $f_advice:literal;
+        )+ }
     ) => {
         /// Why the bytes of a connection can't be read on; the connection is to be closed.
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]

@@ -25,8 +25,8 @@ use crate::client_frame::ClientFrame;
 use crate::handshake::{HANDSHAKE_BYTES_MAX, Handshake, head_end, read_request};
 use crate::server_frame::{Goodbye, ServerFrame};
 use crate::websocket::{
-    Control, HEADER_BYTES_MAX, Header, HeaderRead, Opcode, apply_mask, read_close, read_header,
-    unmask, write_binary_header, write_control,
+    Control, Header, HeaderBytes, HeaderRead, Opcode, apply_mask, binary_header, read_close,
+    read_header, unmask, write_control,
 };
 
 /// What a client opens a plain TCP connection with: the name and the version of the framing.
@@ -288,34 +288,26 @@ fn next_length_prefixed(
     }
 }
 
-/// Appends the header of a frame of `length` bytes.
-fn write_frame_header(
-    transport: Transport,
-    mask: Option<[u8; 4]>,
-    length: usize,
-    out: &mut Vec<u8>,
-) {
-    out.reserve(HEADER_BYTES_MAX + length);
-    match transport {
-        Transport::WebSocket => write_binary_header(length, mask, out),
-        Transport::Undecided | Transport::Tcp => {
-            // Frames are bounded far below 4 GiB; one that is not would be refused by its reader.
-            let prefix = u32::try_from(length).unwrap_or(u32::MAX);
-            out.extend_from_slice(&prefix.to_le_bytes());
-        }
-    }
+/// The length before a frame on plain TCP.
+fn length_prefix(length: usize) -> HeaderBytes {
+    // Frames are bounded far below 4 GiB; one that is not would be refused by its reader.
+    let mut prefix = HeaderBytes::default();
+    prefix.push(&u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes());
+    prefix
 }
 
 /// Appends a frame from the server with its framing. Nothing while the transport is `Undecided`:
 /// the peer understands no frame yet.
 pub fn write_server_frame(transport: Transport, frame: &ServerFrame<'_>, out: &mut Vec<u8>) {
-    if transport == Transport::Undecided {
-        return;
+    match transport {
+        Transport::Undecided => {}
+        Transport::Tcp => {
+            frame.write(out, length_prefix);
+        }
+        Transport::WebSocket => {
+            frame.write(out, |length| binary_header(length, None));
+        }
     }
-    let body_length = frame.body_length();
-    let length = frame.length_around(body_length);
-    write_frame_header(transport, None, length, out);
-    frame.encode_counted(body_length, length, out);
 }
 
 /// Appends all a server says when it closes: the `Goodbye` and, on a WebSocket, a close frame with
@@ -341,12 +333,13 @@ pub fn write_client_frame(
     frame: &ClientFrame<'_>,
     out: &mut Vec<u8>,
 ) {
-    let body_length = frame.body_length();
-    let length = frame.length_around(body_length);
-    write_frame_header(transport, Some(mask), length, out);
-    let start = out.len();
-    frame.encode_counted(body_length, length, out);
-    if transport == Transport::WebSocket {
-        apply_mask(mask, &mut out[start..]);
+    match transport {
+        Transport::Undecided | Transport::Tcp => {
+            frame.write(out, length_prefix);
+        }
+        Transport::WebSocket => {
+            let frame_at = frame.write(out, |length| binary_header(length, Some(mask)));
+            apply_mask(mask, &mut out[frame_at..]);
+        }
     }
 }

@@ -19,6 +19,8 @@ mod frame_error;
 mod schema;
 mod server_frame;
 
+#[cfg(any(test, feature = "check"))]
+pub mod check;
 pub mod client;
 pub mod framing;
 pub mod handshake;

@@ -4,13 +4,15 @@
 //! first and writes once; the only allocation is the growth of the buffer written to. A client
 //! decodes with the same code; a reason of a newer server is `OutOfRange`.
 
+mod read;
+
 use crate::reasons::{Parting, Refusal};
 use crate::schema::{
-    DecodeError, Fields, Length, NO_ID, Sink, Slots, complete_id, complete_relation, length_of,
-    read_envelope, read_id, read_reason, read_relation, read_stream, required, required32,
-    write_id, write_mark, write_relation, write_stream,
+    DecodeError, Sink, frame_length, read_envelope, write_frame, write_id, write_mark,
+    write_relation, write_stream,
 };
 use crate::types::{Mark, MessageId, Relation, Stream};
+use crate::websocket::HeaderBytes;
 
 /// A frame from the server. Borrows payload and detail.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -210,53 +212,49 @@ impl<'a> ServerFrame<'a> {
     pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
         let (number, body) = read_envelope(bytes, 12)?;
         match number {
-            1 => read_welcome(body).map(Self::Welcome),
-            2 => read_sent(body).map(Self::Sent),
-            3 => read_refused(body).map(Self::Refused),
-            4 => read_deliver(body).map(Self::Deliver),
-            5 => read_receipt(body).map(Self::Receipt),
-            6 => read_expired(body).map(Self::Expired),
-            7 => read_pong(body).map(Self::Pong),
-            8 => read_goodbye(body).map(Self::Goodbye),
-            9 => read_typing(body).map(Self::Typing),
-            10 => read_presence(body).map(Self::Presence),
-            11 => read_read_sync(body).map(Self::ReadSync),
-            12 => read_device_event(body).map(Self::DeviceEvent),
+            1 => read::welcome(body).map(Self::Welcome),
+            2 => read::sent(body).map(Self::Sent),
+            3 => read::refused(body).map(Self::Refused),
+            4 => read::deliver(body).map(Self::Deliver),
+            5 => read::receipt(body).map(Self::Receipt),
+            6 => read::expired(body).map(Self::Expired),
+            7 => read::pong(body).map(Self::Pong),
+            8 => read::goodbye(body).map(Self::Goodbye),
+            9 => read::typing(body).map(Self::Typing),
+            10 => read::presence(body).map(Self::Presence),
+            11 => read::read_sync(body).map(Self::ReadSync),
+            12 => read::device_event(body).map(Self::DeviceEvent),
             _ => Err(DecodeError::UnknownFrame),
         }
     }
 
     /// Appends the frame's bytes to `out`, without any framing.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        let body_length = self.body_length();
-        self.encode_counted(body_length, self.length_around(body_length), out);
+        self.write(out, |_| HeaderBytes::default());
     }
 
     /// How many bytes [`encode`](Self::encode) appends.
     pub fn encoded_len(&self) -> usize {
-        self.length_around(self.body_length())
+        frame_length(self.number(), |sink| self.describe(sink))
     }
 
-    /// The first half of an encoding: the length of the body.
-    #[inline]
-    pub(crate) fn body_length(&self) -> usize {
-        length_of(|sink| self.describe(sink))
+    /// Appends what goes before a frame of such a length and the frame; returns where it begins.
+    pub(crate) fn write(
+        &self,
+        out: &mut Vec<u8>,
+        prefix_of: impl Fn(usize) -> HeaderBytes,
+    ) -> usize {
+        let variable_bytes = self.variable_bytes();
+        write_frame(out, self.number(), variable_bytes, prefix_of, |sink| self.describe(sink))
     }
 
-    /// The length of the frame around a body of `body_length`.
-    #[inline]
-    pub(crate) fn length_around(&self, body_length: usize) -> usize {
-        let mut length = Length::default();
-        length.message(self.number(), body_length, |_| ());
-        length.0
-    }
-
-    /// The second half: appends the frame whose lengths were counted.
-    #[inline]
-    pub(crate) fn encode_counted(&self, body_length: usize, length: usize, out: &mut Vec<u8>) {
-        let mut slots = Slots::at_end_of(out, length);
-        slots.message(self.number(), body_length, |sink| self.describe(sink));
-        slots.finish();
+    /// The most that payload, text or list contribute to the length.
+    fn variable_bytes(&self) -> usize {
+        match self {
+            Self::Deliver(deliver) => deliver.payload.len(),
+            Self::Goodbye(goodbye) => goodbye.detail.len(),
+            _ => 0,
+        }
     }
 
     fn number(&self) -> u32 {
@@ -332,8 +330,7 @@ fn describe_welcome(sink: &mut impl Sink, welcome: &Welcome) {
     sink.uint64(3, welcome.next_client_id);
     sink.uint64(4, u64::from(welcome.heartbeat_ms));
     let limits = welcome.limits;
-    let length = length_of(|sink| describe_limits(sink, limits));
-    sink.message(5, length, |sink| describe_limits(sink, limits));
+    sink.message(5, |sink| describe_limits(sink, limits));
     sink.uint64(6, welcome.server_time_ms);
     sink.fixed64(7, welcome.cursor);
 }
@@ -358,223 +355,4 @@ fn describe_deliver(sink: &mut impl Sink, deliver: &Deliver<'_>) {
     write_relation(sink, 7, deliver.relation);
     write_stream(sink, 8, deliver.to);
     sink.fixed64(9, deliver.to_position);
-}
-
-fn read_limits(mut fields: Fields<'_>, limits: &mut Limits) -> Result<(), DecodeError> {
-    while let Some(field) = fields.next()? {
-        match field.number() {
-            1 => limits.payload_bytes_max = field.uint32("payload_bytes_max")?,
-            2 => limits.unacked_messages_max = field.uint32("unacked_messages_max")?,
-            3 => limits.unacked_bytes_max = field.uint32("unacked_bytes_max")?,
-            4 => limits.unconfirmed_ids_max = field.uint32("unconfirmed_ids_max")?,
-            5 => limits.watched_users_max = field.uint32("watched_users_max")?,
-            6 => limits.asked_peers_max = field.uint32("asked_peers_max")?,
-            _ => field.skip()?,
-        }
-    }
-    Ok(())
-}
-
-fn read_welcome(mut fields: Fields<'_>) -> Result<Welcome, DecodeError> {
-    let mut welcome = Welcome {
-        user: 0,
-        device: 0,
-        next_client_id: 0,
-        heartbeat_ms: 0,
-        limits: Limits::default(),
-        server_time_ms: 0,
-        cursor: 0,
-    };
-    while let Some(field) = fields.next()? {
-        match field.number() {
-            1 => welcome.user = field.uint64()?,
-            2 => welcome.device = field.uint32("device")?,
-            3 => welcome.next_client_id = field.uint64()?,
-            4 => welcome.heartbeat_ms = field.uint32("heartbeat_ms")?,
-            5 => read_limits(field.message()?, &mut welcome.limits)?,
-            6 => welcome.server_time_ms = field.uint64()?,
-            7 => welcome.cursor = field.fixed64()?,
-            _ => field.skip()?,
-        }
-    }
-    required(welcome.user, "user")?;
-    required32(welcome.device, "device")?;
-    required(welcome.next_client_id, "next_client_id")?;
-    Ok(welcome)
-}
-
-fn read_sent(mut fields: Fields<'_>) -> Result<Sent, DecodeError> {
-    let mut sent = Sent { client_id: 0, position: 0, time_ms: 0 };
-    while let Some(field) = fields.next()? {
-        match field.number() {
-            1 => sent.client_id = field.uint64()?,
-            2 => sent.position = field.fixed64()?,
-            3 => sent.time_ms = field.uint64()?,
-            _ => field.skip()?,
-        }
-    }
-    required(sent.client_id, "client_id")?;
-    Ok(sent)
-}
-
-fn read_refused(mut fields: Fields<'_>) -> Result<Refused, DecodeError> {
-    let mut client_id = 0;
-    let mut reason = None;
-    let mut retriable = false;
-    let mut retry_after_ms = 0;
-    let mut next_client_id = 0;
-    while let Some(field) = fields.next()? {
-        match field.number() {
-            1 => client_id = field.uint64()?,
-            2 => reason = read_reason(field, "reason", Refusal::from_code)?,
-            3 => retriable = field.boolean()?,
-            4 => retry_after_ms = field.uint32("retry_after_ms")?,
-            5 => next_client_id = field.uint64()?,
-            _ => field.skip()?,
-        }
-    }
-    let client_id = required(client_id, "client_id")?;
-    let reason = reason.ok_or(DecodeError::MissingField("reason"))?;
-    Ok(Refused { client_id, reason, retriable, retry_after_ms, next_client_id })
-}
-
-fn read_deliver(mut fields: Fields<'_>) -> Result<Deliver<'_>, DecodeError> {
-    let mut deliver = Deliver {
-        stream: None,
-        position: 0,
-        id: NO_ID,
-        time_ms: 0,
-        kind: 0,
-        payload: &[],
-        relation: None,
-        to: None,
-        to_position: 0,
-    };
-    while let Some(field) = fields.next()? {
-        match field.number() {
-            1 => deliver.stream = read_stream(field.message()?, "stream")?,
-            2 => deliver.position = field.fixed64()?,
-            3 => read_id(field.message()?, &mut deliver.id)?,
-            4 => deliver.time_ms = field.uint64()?,
-            5 => deliver.kind = field.uint32("kind")?,
-            6 => deliver.payload = field.bytes()?,
-            7 => read_relation(field.message()?, &mut deliver.relation)?,
-            8 => deliver.to = read_stream(field.message()?, "to")?,
-            9 => deliver.to_position = field.fixed64()?,
-            _ => field.skip()?,
-        }
-    }
-    complete_id(deliver.id, "id")?;
-    complete_relation(deliver.relation)?;
-    Ok(deliver)
-}
-
-fn read_receipt(mut fields: Fields<'_>) -> Result<Receipt, DecodeError> {
-    let mut stream = None;
-    let mut after = 0;
-    let mut up_to = 0;
-    let mut mark = None;
-    while let Some(field) = fields.next()? {
-        match field.number() {
-            1 => stream = read_stream(field.message()?, "stream")?,
-            2 => after = field.fixed64()?,
-            3 => up_to = field.fixed64()?,
-            4 => mark = read_reason(field, "mark", Mark::from_code)?,
-            _ => field.skip()?,
-        }
-    }
-    if stream.is_none() {
-        return Err(DecodeError::MissingField("stream"));
-    }
-    Ok(Receipt { stream, after, up_to, mark: mark.ok_or(DecodeError::MissingField("mark"))? })
-}
-
-fn read_expired(mut fields: Fields<'_>) -> Result<Expired, DecodeError> {
-    let mut id = NO_ID;
-    while let Some(field) = fields.next()? {
-        match field.number() {
-            1 => read_id(field.message()?, &mut id)?,
-            _ => field.skip()?,
-        }
-    }
-    Ok(Expired { id: complete_id(id, "id")? })
-}
-
-fn read_pong(mut fields: Fields<'_>) -> Result<Pong, DecodeError> {
-    let mut pong = Pong { server_time_ms: 0 };
-    while let Some(field) = fields.next()? {
-        match field.number() {
-            1 => pong.server_time_ms = field.uint64()?,
-            _ => field.skip()?,
-        }
-    }
-    Ok(pong)
-}
-
-fn read_goodbye(mut fields: Fields<'_>) -> Result<Goodbye<'_>, DecodeError> {
-    let mut reason = None;
-    let mut retry_after_ms = 0;
-    let mut detail = "";
-    while let Some(field) = fields.next()? {
-        match field.number() {
-            1 => reason = read_reason(field, "reason", Parting::from_code)?,
-            2 => retry_after_ms = field.uint32("retry_after_ms")?,
-            3 => detail = field.text()?,
-            _ => field.skip()?,
-        }
-    }
-    let reason = reason.ok_or(DecodeError::MissingField("reason"))?;
-    Ok(Goodbye { reason, retry_after_ms, detail })
-}
-
-fn read_typing(mut fields: Fields<'_>) -> Result<TypingFrom, DecodeError> {
-    let mut typing = TypingFrom { user: 0, stopped: false };
-    while let Some(field) = fields.next()? {
-        match field.number() {
-            1 => typing.user = field.uint64()?,
-            2 => typing.stopped = field.boolean()?,
-            _ => field.skip()?,
-        }
-    }
-    required(typing.user, "user")?;
-    Ok(typing)
-}
-
-fn read_presence(mut fields: Fields<'_>) -> Result<Presence, DecodeError> {
-    let mut presence = Presence { user: 0, online: false, last_seen_ms: 0 };
-    while let Some(field) = fields.next()? {
-        match field.number() {
-            1 => presence.user = field.uint64()?,
-            2 => presence.online = field.boolean()?,
-            3 => presence.last_seen_ms = field.uint64()?,
-            _ => field.skip()?,
-        }
-    }
-    required(presence.user, "user")?;
-    Ok(presence)
-}
-
-fn read_read_sync(mut fields: Fields<'_>) -> Result<ReadSync, DecodeError> {
-    let mut sync = ReadSync { stream: None, up_to: 0 };
-    while let Some(field) = fields.next()? {
-        match field.number() {
-            1 => sync.stream = read_stream(field.message()?, "stream")?,
-            2 => sync.up_to = field.fixed64()?,
-            _ => field.skip()?,
-        }
-    }
-    Ok(sync)
-}
-
-fn read_device_event(mut fields: Fields<'_>) -> Result<DeviceEvent, DecodeError> {
-    let mut event = DeviceEvent { device: 0, added: false };
-    while let Some(field) = fields.next()? {
-        match field.number() {
-            1 => event.device = field.uint32("device")?,
-            2 => event.added = field.boolean()?,
-            _ => field.skip()?,
-        }
-    }
-    required32(event.device, "device")?;
-    Ok(event)
 }

@@ -1,7 +1,8 @@
 //! RFC 6455 frames: headers, masks, control frames, close codes.
 //!
 //! Pure functions of bytes; `framing.rs` strings them together. No extension is spoken, so every
-//! RSV bit is 0. Deliberately not here: the HTTP upgrade (`handshake.rs`), fragments (`framing.rs`).
+//! RSV bit is 0. Deliberately not here: the HTTP upgrade (`handshake.rs`), fragments
+//! (`framing.rs`).
 //!
 //! ```text
 //! byte 0: FIN RSV1-3 opcode(4)   byte 1: MASK length(7)
@@ -175,26 +176,57 @@ pub(crate) fn apply_mask(key: [u8; 4], bytes: &mut [u8]) {
     }
 }
 
-/// Appends the header of an unfragmented binary message.
-pub(crate) fn write_binary_header(payload_bytes: usize, mask: Option<[u8; 4]>, out: &mut Vec<u8>) {
-    write_header(Opcode::Binary, payload_bytes, mask, out);
+/// A few bytes that go before a frame: a WebSocket header or another framing's.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct HeaderBytes {
+    bytes: [u8; HEADER_BYTES_MAX],
+    length: u8,
 }
 
-fn write_header(opcode: Opcode, payload_bytes: usize, mask: Option<[u8; 4]>, out: &mut Vec<u8>) {
+impl HeaderBytes {
+    #[inline]
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.bytes[usize::from(self.length)] = *byte;
+            self.length += 1;
+        }
+    }
+
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        usize::from(self.length)
+    }
+
+    #[inline]
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        &self.bytes[..self.len()]
+    }
+}
+
+/// The header of an unfragmented binary message.
+#[inline]
+pub(crate) fn binary_header(payload_bytes: usize, mask: Option<[u8; 4]>) -> HeaderBytes {
+    header(Opcode::Binary, payload_bytes, mask)
+}
+
+#[inline]
+fn header(opcode: Opcode, payload_bytes: usize, mask: Option<[u8; 4]>) -> HeaderBytes {
     let masked = if mask.is_some() { MASKED } else { 0 };
-    out.push(FIN | opcode.bits());
+    let mut header = HeaderBytes::default();
+    header.push(&[FIN | opcode.bits()]);
     if let Some(short) = u8::try_from(payload_bytes).ok().filter(|short| *short < LENGTH_16) {
-        out.push(masked | short);
+        header.push(&[masked | short]);
     } else if let Ok(length) = u16::try_from(payload_bytes) {
-        out.push(masked | LENGTH_16);
-        out.extend_from_slice(&length.to_be_bytes());
+        header.push(&[masked | LENGTH_16]);
+        header.push(&length.to_be_bytes());
     } else {
-        out.push(masked | LENGTH_64);
-        out.extend_from_slice(&(payload_bytes as u64).to_be_bytes());
+        header.push(&[masked | LENGTH_64]);
+        header.push(&(payload_bytes as u64).to_be_bytes());
     }
     if let Some(key) = mask {
-        out.extend_from_slice(&key);
+        header.push(&key);
     }
+    header
 }
 
 /// Appends a control frame; `mask` is `Some` on a client.
@@ -211,7 +243,7 @@ pub fn write_control(control: Control<'_>, mask: Option<[u8; 4]>, out: &mut Vec<
         }
     };
     let payload = &payload[..payload.len().min(CONTROL_BYTES_MAX)];
-    write_header(opcode, code.len() + payload.len(), mask, out);
+    out.extend_from_slice(header(opcode, code.len() + payload.len(), mask).as_slice());
     let start = out.len();
     out.extend_from_slice(code);
     out.extend_from_slice(payload);

@@ -41,7 +41,10 @@ proptest! {
     }
 
     #[test]
-    fn a_frame_cut_short_is_refused(parts in support::parts(), cut in any::<prop::sample::Index>()) {
+    fn a_frame_cut_short_is_refused(
+        parts in support::parts(),
+        cut in any::<prop::sample::Index>(),
+    ) {
         let bytes = encoded(&parts.client_frame());
         let cut = cut.index(bytes.len());
         prop_assert!(ClientFrame::decode(&bytes[..cut]).is_err());
@@ -73,7 +76,11 @@ proptest! {
     }
 
     #[test]
-    fn unknown_fields_are_skipped(parts in support::parts(), number in 20_u8..31, value in 0_u8..128) {
+    fn unknown_fields_are_skipped(
+        parts in support::parts(),
+        number in 20_u8..31,
+        value in 0_u8..128,
+    ) {
         let mut bytes = encoded(&parts.client_frame());
         // A varint field behind the body, and a length-delimited one before it.
         bytes.extend([0x80 | (number << 3 & 0x7f), number >> 4, value]);

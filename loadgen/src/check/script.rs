@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use client::{ClientEvent, TickMark};
 use wire::{MessageId, Parting, Stream};
 
+use super::moves::{QUIET, WAIT, absent, drain, message, missing, note_answers, send, tick, wait};
 use super::{CheckError, text};
 use crate::peer::{Peer, PeerError};
 use crate::process::{Home, ServeOptions, ServerProcess, token};
@@ -14,10 +15,6 @@ use crate::process::{Home, ServeOptions, ServerProcess, token};
 pub const STEPS: &str = "login, presence, typing, three ticks, several devices, offline spell, \
                          kill -9 and restart, orderly end";
 
-/// Longest wait for one thing to happen.
-const WAIT: Duration = Duration::from_secs(10);
-/// After everything came, so long is waited for what must not come.
-const QUIET: Duration = Duration::from_millis(300);
 /// Messages during the offline spell.
 const OFFLINE_MESSAGES: usize = 20;
 /// Messages written around the kill.
@@ -270,10 +267,10 @@ fn read_store(laptop: &mut Peer, ids: &[u64]) -> Result<BTreeMap<u64, u64>, Chec
         } else {
             wait(laptop, "the laptop gets everything that is stored", any)?
         };
-        let (ClientEvent::Message { id, position, .. } | ClientEvent::OwnCopy { id, position, .. }) =
-            &event
-        else {
-            continue;
+        let (id, position) = match &event {
+            ClientEvent::Message { id, position, .. }
+            | ClientEvent::OwnCopy { id, position, .. } => (id, position),
+            _ => continue,
         };
         if by_position.insert(*position, *id).is_some() {
             return Err(CheckError::wrong("a position stands for one message", position));
@@ -330,75 +327,4 @@ fn orderly_end(cast: Cast, home: &Home) -> Result<(), CheckError> {
     }
     println!("server   drained and ended with 0");
     Ok(())
-}
-
-// ---- small steps ---------------------------------------------------------------------------
-
-fn missing(what: &str) -> impl FnOnce(PeerError) -> CheckError {
-    let what = what.to_owned();
-    move |source| CheckError::Missing { what, source: Box::new(source) }
-}
-
-fn wait(
-    peer: &mut Peer,
-    what: &str,
-    wanted: impl FnMut(&ClientEvent) -> bool,
-) -> Result<ClientEvent, CheckError> {
-    peer.wait_for(wanted, WAIT).map_err(missing(what))
-}
-
-fn absent(
-    peer: &mut Peer,
-    what: &str,
-    unwanted: impl FnMut(&ClientEvent) -> bool,
-) -> Result<(), CheckError> {
-    match peer.wait_for(unwanted, QUIET) {
-        Ok(event) => Err(CheckError::wrong(what, event)),
-        Err(PeerError::Timeout { .. }) => Ok(()),
-        Err(error) => Err(missing(what)(error)),
-    }
-}
-
-fn send(peer: &mut Peer, name: &str, to: u64, words: &str) -> Result<u64, CheckError> {
-    let client_id = peer.send(to, words).map_err(missing(&format!("{name} sends")))?;
-    let recipient = if to == ANN { "ann" } else { "bob" };
-    println!("{name:8} -> {recipient}: {words}");
-    Ok(client_id)
-}
-
-fn message(peer: &mut Peer, what: &str, from: u64, words: &str) -> Result<ClientEvent, CheckError> {
-    let wanted = |event: &ClientEvent| {
-        matches!(event, ClientEvent::Message { peer, repeat: false, .. } if *peer == from)
-            && text(event) == words
-    };
-    wait(peer, what, wanted)
-}
-
-fn tick(peer: &mut Peer, client_id: u64, mark: TickMark) -> Result<(), CheckError> {
-    let wanted = |event: &ClientEvent| {
-        matches!(event, ClientEvent::Tick { client_id: id, mark: seen, .. }
-            if *id == client_id && *seen == mark)
-    };
-    wait(peer, &format!("message {client_id} gets the tick {mark:?}"), wanted)?;
-    Ok(())
-}
-
-/// Reads what a dead server left in the socket.
-fn drain(peer: &mut Peer) {
-    let deadline = Instant::now() + WAIT;
-    while peer.client.is_connected() && Instant::now() < deadline {
-        if peer.pump(Duration::from_millis(10)).is_err() {
-            break; // reset: the rest is gone with the server
-        }
-    }
-    peer.drop_connection();
-}
-
-/// Collects where messages stand according to their `Sent`.
-fn note_answers(peer: &mut Peer, answers: &mut BTreeMap<u64, u64>) {
-    for event in peer.take_events() {
-        if let ClientEvent::Tick { client_id, mark: TickMark::Sent, position, .. } = event {
-            answers.insert(client_id, position);
-        }
-    }
 }

@@ -14,21 +14,21 @@
 
 pub mod oracle;
 mod play;
+mod report;
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use client::{Address, AddressError, ConnectionError, Session, SessionOptions, TickMark};
-use serde::Serialize;
+use client::{Address, Session, SessionOptions, TickMark};
 
 use crate::interrupt;
-use crate::process::{Home, ProcessError, ServeOptions, ServerProcess};
+use crate::process::{Home, ServerProcess};
 use crate::random::Random;
 use crate::swarm::Swarm;
-use crate::tokens::{Mint, MintError};
+use crate::tokens::Mint;
 use crate::usage;
-use oracle::Counts;
 use play::Play;
+
+pub use report::{CrashError, Options, Report};
 
 /// Messages of one sender that may wait in one inbox between two audits: below the server's
 /// default quota of 2,000.
@@ -45,109 +45,6 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 const TOKEN_TTL_S: u64 = 24 * 3600;
 /// Connections opened between two turns.
 const CONNECTS_PER_TURN: usize = 8;
-
-/// What to run.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// How to start the server.
-    pub serve: ServeOptions,
-    /// `ws` or `tcp`.
-    pub transport: String,
-    /// How often it is killed.
-    pub rounds: u32,
-    /// Users; each writes to two others.
-    pub sessions: usize,
-    /// Longest life of the server in one round; the moment of death is random within it.
-    pub seconds_per_round: f64,
-    /// Unanswered messages per sender.
-    pub in_flight: usize,
-    /// Bytes per message.
-    pub payload_bytes: usize,
-    /// Of everything random here.
-    pub seed: u64,
-    /// Says a line per round on standard error.
-    pub talkative: bool,
-}
-
-impl Options {
-    /// A short run against a binary.
-    #[must_use]
-    pub fn new(binary: impl Into<PathBuf>) -> Self {
-        Self {
-            serve: ServeOptions::new(binary),
-            transport: "ws".to_owned(),
-            rounds: 10,
-            sessions: 100,
-            seconds_per_round: 1.0,
-            in_flight: 4,
-            payload_bytes: 150,
-            seed: 1,
-            talkative: false,
-        }
-    }
-}
-
-/// What was seen.
-#[derive(Clone, Debug, Serialize)]
-pub struct Report {
-    /// Whether every promise was kept.
-    pub passed: bool,
-    /// Of the run.
-    pub seed: u64,
-    /// Kills.
-    pub rounds: u32,
-    /// Users.
-    pub sessions: usize,
-    /// Audits of everything stored.
-    pub audits: u32,
-    /// Connections made.
-    pub connects: u64,
-    /// Connections dropped on purpose while the server lived.
-    pub drops: u64,
-    /// Messages that were refused for a time and sent again.
-    pub delayed: u64,
-    /// `Goodbye` frames seen at orderly ends.
-    pub goodbyes: u64,
-    /// What the oracle counted.
-    pub counts: Counts,
-    /// Broken promises, in words (the first ones).
-    pub violations: Vec<String>,
-    /// How long it all took.
-    pub seconds: f64,
-}
-
-/// Why a run could not be finished (which says nothing about the promises).
-#[derive(Debug, thiserror::Error)]
-pub enum CrashError {
-    /// The server can't be started or stopped.
-    #[error(transparent)]
-    Process(#[from] ProcessError),
-    /// No tokens.
-    #[error(transparent)]
-    Mint(#[from] MintError),
-    /// Its address is none.
-    #[error(transparent)]
-    Address(#[from] AddressError),
-    /// A living server can't be reached.
-    #[error("the server lives but can't be reached: {0}")]
-    Connect(ConnectionError),
-    /// `poll` failed.
-    #[error("can't wait for sockets: {0}")]
-    Poll(#[from] std::io::Error),
-    /// Not everybody got a `Welcome`.
-    #[error("{missing} of {wanted} clients were not welcomed in time; the server said: {log}")]
-    NotWelcome {
-        /// How many were not.
-        missing: usize,
-        /// Of how many.
-        wanted: usize,
-        /// The end of the server's standard error.
-        log: String,
-    },
-    /// Somebody wants the program to end.
-    #[error("interrupted")]
-    Interrupted,
-}
 
 /// Runs it all.
 ///
@@ -214,14 +111,15 @@ impl<'o> Runner<'o> {
     fn round(&mut self, round: u32) -> Result<(), CrashError> {
         let (server, address) = self.start()?;
         // One life in eight ends while the clients are still logging in.
-        let millis =
-            if self.random.once_in(8) { 60.0 } else { self.options.seconds_per_round * 1e3 };
+        let longest_s = if self.random.once_in(8) { 0.06 } else { self.options.seconds_per_round };
         let share = self.random.below(1_000) as f64 / 1_000.0;
-        let life = Duration::from_secs_f64((20.0 + millis * share) / 1e3);
-        let until = Instant::now() + life;
+        let started = Instant::now();
+        let until = started + Duration::from_secs_f64(0.02 + longest_s * share);
+        // Quotas bound how much a round may write; it ends before that runs out.
+        let enough = self.random.below(self.play.round_messages_max());
         self.play.begin_load();
         self.connect_all(0..self.options.sessions, &address, Some(until))?;
-        while Instant::now() < until {
+        while Instant::now() < until && self.play.round_messages() <= enough {
             if interrupt::requested() {
                 return Err(CrashError::Interrupted);
             }
@@ -229,10 +127,11 @@ impl<'o> Runner<'o> {
             self.swarm.turn(left.min(Duration::from_millis(5)), &mut self.play)?;
             self.reconnect_dropped(&address)?;
         }
+        let killed = Instant::now();
         server.kill()?;
         self.play.end_load();
         self.wait_until_closed()?;
-        self.say(&format!("round {round}: killed after {life:?}"));
+        self.say(&format!("round {round}: killed after {:?}", killed - started));
         Ok(())
     }
 

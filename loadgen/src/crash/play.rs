@@ -65,6 +65,16 @@ impl Play {
         }
     }
 
+    /// Messages written in this round so far.
+    pub(super) fn round_messages(&self) -> u64 {
+        self.written.iter().copied().map(u64::from).sum()
+    }
+
+    /// Messages a round may write.
+    pub(super) fn round_messages_max(&self) -> u64 {
+        u64::from(self.per_round) * self.sessions as u64
+    }
+
     pub(super) fn begin_load(&mut self) {
         self.loading = true;
         self.written.fill(0);

@@ -15,11 +15,15 @@
 //! reordered bytes (TCP does not do that), time-outs (the shard's wheel does those), `timeout`
 //! (a simulated `poll` never sleeps).
 
+mod faults;
 mod net;
+mod pipe;
 
-pub use net::{ClientEnd, Faults, Heard, SimNet, SimSocket};
+pub use faults::Faults;
+pub use net::{ClientEnd, Heard, SimNet, SimSocket};
 
-use super::{ACCEPTS_PER_POLL_MAX, Closed, Completion, Counts, Driver, How, Next};
+use super::{Closed, Completion, Counts, Driver, How, Next};
+use crate::limits::ACCEPTS_PER_TURN_MAX;
 use crate::mem::Token;
 use crate::ring::Doorbell;
 use net::Arrival;
@@ -232,7 +236,7 @@ impl Driver for Sim {
             let index = u32::try_from(index).unwrap_or(u32::MAX);
             served += usize::from(self.serve(Token { index, generation }, sink));
         }
-        for _ in 0..ACCEPTS_PER_POLL_MAX {
+        for _ in 0..ACCEPTS_PER_TURN_MAX {
             if !self.accepting {
                 break;
             }

@@ -7,6 +7,8 @@
 
 use super::super::{Closed, How};
 use super::Sim;
+use super::faults::Faults;
+use super::pipe::Pipe;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
@@ -16,47 +18,6 @@ use std::sync::{Arc, Weak};
 
 /// Connections waiting to be accepted by one shard; further ones are reset.
 const BACKLOG_MAX: usize = 4096;
-
-/// What the network does worse than it must.
-#[derive(Clone, Copy, Debug)]
-pub struct Faults {
-    /// Chance (percent) that a read of the server gets only a part of what is there.
-    pub short_reads_percent: u32,
-    /// Chance (percent) that a write, of either side, takes only a part of what would fit.
-    pub short_writes_percent: u32,
-    /// Chance (in a million) that a read or write of the server finds the connection reset.
-    pub resets_per_million: u32,
-    /// Bytes arrive up to so many steps late.
-    pub delay_steps_max: u32,
-    /// What each direction of a connection holds: written and not yet read.
-    pub buffer_bytes: usize,
-}
-
-impl Faults {
-    /// A network that does its best, with buffers of 64 KiB.
-    #[must_use]
-    pub fn none() -> Self {
-        Self {
-            short_reads_percent: 0,
-            short_writes_percent: 0,
-            resets_per_million: 0,
-            delay_steps_max: 0,
-            buffer_bytes: 64 * 1024,
-        }
-    }
-
-    /// Small pieces, small buffers, delays; no resets.
-    #[must_use]
-    pub fn pieces() -> Self {
-        Self {
-            short_reads_percent: 50,
-            short_writes_percent: 30,
-            resets_per_million: 0,
-            delay_steps_max: 5,
-            buffer_bytes: 4 * 1024,
-        }
-    }
-}
 
 /// The simulated network. Clones are the same network.
 #[derive(Clone, Debug)]
@@ -114,20 +75,6 @@ struct Link {
     alive: Weak<()>,
     to_server: Pipe,
     to_client: Pipe,
-}
-
-/// One direction.
-#[derive(Debug, Default)]
-struct Pipe {
-    bytes: VecDeque<u8>,
-    /// Bytes in flight, oldest first: when due and how many.
-    flights: VecDeque<(u64, usize)>,
-    /// Step at which the reader sees the writer's orderly end.
-    end: Option<u64>,
-    /// Step at which the reader sees a reset.
-    reset: Option<u64>,
-    /// The reader reads no more: what is written is thrown away and answered by a reset.
-    deaf: bool,
 }
 
 impl SimNet {
@@ -433,40 +380,5 @@ impl Side {
             Self::Client => Self::Server,
             Self::Server => Self::Client,
         }
-    }
-}
-
-impl Pipe {
-    /// Bytes that have arrived by `step`.
-    fn due(&self, step: u64) -> usize {
-        self.flights.iter().take_while(|(due, _)| *due <= step).map(|(_, bytes)| bytes).sum()
-    }
-
-    /// Takes out as many bytes as `into` holds; they must have arrived.
-    fn read(&mut self, into: &mut [u8]) {
-        let mut left = into.len();
-        for (place, byte) in into.iter_mut().zip(self.bytes.drain(..left)) {
-            *place = byte;
-        }
-        while left > 0 {
-            let Some((_, bytes)) = self.flights.front_mut() else { return };
-            let taken = left.min(*bytes);
-            *bytes -= taken;
-            left -= taken;
-            if *bytes == 0 {
-                self.flights.pop_front();
-            }
-        }
-    }
-
-    fn reset_is_due(&self, step: u64) -> bool {
-        self.reset.is_some_and(|due| due <= step)
-    }
-
-    /// The reader is gone: nothing is kept for it, and the memory goes too.
-    fn go_deaf(&mut self) {
-        self.deaf = true;
-        self.bytes = VecDeque::new();
-        self.flights = VecDeque::new();
     }
 }

@@ -36,6 +36,9 @@ mod session;
 mod state;
 mod ticks;
 
+#[cfg(test)]
+mod tests;
+
 pub use crate::{ASKED_PEERS_MAX, WATCHED_USERS_MAX as WATCHED_MAX};
 pub use backoff::backoff_ms;
 pub use event::{ClientEvent, TickMark};

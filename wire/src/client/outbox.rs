@@ -1,7 +1,7 @@
 //! Messages the server has not answered, in the order of their ids.
 //!
 //! Invariants: entries are sorted by id; an entry's id never changes its content; `confirmed` is
-//! computed from what is here. Deliberately not here: ticks (an answered message is gone from here).
+//! computed from what is here. Deliberately not here: ticks (an answered message has left).
 
 use std::collections::VecDeque;
 

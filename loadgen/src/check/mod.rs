@@ -3,6 +3,7 @@
 //!
 //! Deliberately not here: load ([`crate::crash`], [`crate::bench`]).
 
+mod moves;
 mod script;
 
 use std::path::PathBuf;

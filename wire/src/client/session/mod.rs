@@ -3,20 +3,17 @@
 //! What is to be written is kept as state (a flag, a set of peers, the outbox), never as a queue
 //! of frames: so it is bounded, coalesces by itself and survives a lost connection.
 
+mod hear;
+mod say;
+
 use std::collections::BTreeMap;
 
-use super::event::{ClientEvent, TickMark};
 use super::inbox::Inbox;
 use super::outbox::{Outbox, OutboxFull, Outgoing};
 use super::state::{PendingSend, SessionOptions, SessionState, TooManyWatched, UntickedMessage};
 use super::ticks::{Ticks, Unticked};
-use super::{
-    ASKED_PEERS_MAX, HEARTBEAT_MS, LOST_AFTER_HEARTBEATS, NOTICES_MAX, WATCH_RENEW_MS, WATCHED_MAX,
-};
-use crate::{
-    Ack, AskReceipts, ClientFrame, Confirmed, Deliver, Goodbye, Hello, Parting, Ping, Read,
-    Receipt, Refusal, Refused, Renew, Sent, ServerFrame, Stream, Typing, WatchPresence, Welcome,
-};
+use super::{HEARTBEAT_MS, LOST_AFTER_HEARTBEATS, NOTICES_MAX, WATCH_RENEW_MS, WATCHED_MAX};
+use crate::{Confirmed, Stream};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
@@ -238,227 +235,6 @@ impl Session {
             !self.watched.is_empty() && now_ms.saturating_sub(self.watched_ms) >= WATCH_RENEW_MS;
     }
 
-    // ---- what the server says --------------------------------------------------------------
-
-    /// Takes one frame from the server.
-    pub fn on_frame(
-        &mut self,
-        frame: &ServerFrame<'_>,
-        now_ms: u64,
-        events: &mut Vec<ClientEvent>,
-    ) {
-        self.now_ms = now_ms;
-        self.heard_ms = now_ms;
-        match frame {
-            ServerFrame::Welcome(welcome) => self.on_welcome(welcome, events),
-            ServerFrame::Sent(sent) => self.on_sent(sent, events),
-            ServerFrame::Refused(refused) => self.on_refused(refused, events),
-            ServerFrame::Deliver(deliver) => self.on_deliver(deliver, events),
-            ServerFrame::Receipt(receipt) => self.on_receipt(receipt, events),
-            ServerFrame::Expired(expired) => {
-                if expired.id.sender == self.user {
-                    self.ticks.forget(expired.id);
-                }
-                events.push(ClientEvent::Expired { id: expired.id });
-            }
-            ServerFrame::Pong(pong) => {
-                events.push(ClientEvent::Pong { server_time_ms: pong.server_time_ms });
-            }
-            ServerFrame::Goodbye(goodbye) => events.push(goodbye_event(goodbye)),
-            ServerFrame::Typing(typing) => {
-                events.push(ClientEvent::Typing { user: typing.user, stopped: typing.stopped });
-            }
-            ServerFrame::Presence(presence) => events.push(ClientEvent::Presence {
-                user: presence.user,
-                online: presence.online,
-                last_seen_ms: presence.last_seen_ms,
-            }),
-            ServerFrame::ReadSync(sync) => {
-                events.push(ClientEvent::ReadSync { stream: sync.stream, up_to: sync.up_to });
-            }
-            ServerFrame::DeviceEvent(device) => {
-                events.push(ClientEvent::Device { device: device.device, added: device.added });
-            }
-        }
-    }
-
-    fn on_welcome(&mut self, welcome: &Welcome, events: &mut Vec<ClientEvent>) {
-        if self.phase != Phase::Greeting {
-            return; // nobody asked; a server that says it twice changes nothing
-        }
-        self.phase = Phase::Live;
-        self.user = welcome.user;
-        self.device = welcome.device;
-        self.heartbeat_ms = u64::from(welcome.heartbeat_ms).max(1);
-        self.outbox.raise_next(welcome.next_client_id);
-        if welcome.cursor < self.inbox.received_up_to() {
-            self.inbox.claim();
-        }
-        self.asks = self.ticks.unticked_users();
-        self.watch_due = !self.watched.is_empty();
-        events.push(ClientEvent::Welcome {
-            user: welcome.user,
-            device: welcome.device,
-            heartbeat_ms: self.heartbeat_ms,
-            server_time_ms: welcome.server_time_ms,
-        });
-    }
-
-    fn on_sent(&mut self, sent: &Sent, events: &mut Vec<ClientEvent>) {
-        let Some(message) = self.outbox.remove(sent.client_id) else {
-            return; // given up, or answered twice
-        };
-        events.push(ClientEvent::Tick {
-            client_id: sent.client_id,
-            device: self.device,
-            to: message.to,
-            mark: TickMark::Sent,
-            position: sent.position,
-            time_ms: sent.time_ms,
-        });
-        let unticked = Unticked {
-            position: sent.position,
-            device: self.device,
-            client_id: sent.client_id,
-            mark: TickMark::Sent,
-        };
-        self.ticks.add(message.to, unticked, events);
-    }
-
-    fn on_refused(&mut self, refused: &Refused, events: &mut Vec<ClientEvent>) {
-        let client_id = refused.client_id;
-        let reason = refused.reason;
-        if refused.retriable {
-            let held = reason == Refusal::Held;
-            let wait = self.outbox.delay(client_id, refused.retry_after_ms, held, self.now_ms);
-            if let Some(retry_in_ms) = wait {
-                events.push(ClientEvent::Delayed { client_id, reason, retry_in_ms });
-            }
-            return;
-        }
-        if matches!(reason, Refusal::StaleId | Refusal::IdReused)
-            && let Some(new_client_id) = self.outbox.renumber(client_id, refused.next_client_id)
-        {
-            events.push(ClientEvent::Renumbered { client_id, new_client_id });
-            return;
-        }
-        if let Some(message) = self.outbox.remove(client_id) {
-            events.push(ClientEvent::Refused { client_id, to: message.to, reason });
-        }
-    }
-
-    fn on_deliver(&mut self, deliver: &Deliver<'_>, events: &mut Vec<ClientEvent>) {
-        let Deliver { id, position, time_ms, kind, .. } = *deliver;
-        let bytes = deliver.payload.len();
-        let repeat = self.inbox.deliver(position, id, bytes, self.options.ack_every);
-        let payload = deliver.payload.to_vec();
-        let Some(to) = deliver.to else {
-            events.push(ClientEvent::Message {
-                peer: id.sender,
-                id,
-                position,
-                time_ms,
-                kind,
-                payload,
-                relation: deliver.relation,
-                repeat,
-            });
-            return;
-        };
-        let to_position = deliver.to_position;
-        let copy =
-            ClientEvent::OwnCopy { to, id, position, to_position, time_ms, kind, payload, repeat };
-        events.push(copy);
-        if !repeat {
-            let unticked = Unticked {
-                position: to_position,
-                device: id.device,
-                client_id: id.client_id,
-                mark: TickMark::Sent,
-            };
-            self.ticks.add(to, unticked, events);
-        }
-    }
-
-    fn on_receipt(&mut self, receipt: &Receipt, events: &mut Vec<ClientEvent>) {
-        if let Some(stream) = receipt.stream {
-            self.ticks.receipt(stream, receipt.after, receipt.up_to, receipt.mark, events);
-        }
-    }
-
-    // ---- what is to be written -------------------------------------------------------------
-
-    /// Hands out every frame that is to leave now. What is handed out counts as written: after a
-    /// failure to write it call [`Session::disconnected`].
-    pub fn take_output(&mut self, sink: &mut dyn FnMut(&ClientFrame<'_>)) {
-        match self.phase {
-            Phase::Offline => {}
-            Phase::Greeting => self.take_hello(sink),
-            Phase::Live => {
-                if std::mem::take(&mut self.renew_due) {
-                    sink(&ClientFrame::Renew(Renew { token: &self.token }));
-                }
-                if self.outbox.take(&mut |send| sink(&ClientFrame::Send(*send))) {
-                    self.beat_ms = self.now_ms;
-                }
-                if let Some(up_to) = self.inbox.take_ack() {
-                    sink(&ClientFrame::Ack(Ack { stream: None, up_to }));
-                }
-                self.take_reads(sink);
-                self.take_asks(sink);
-                self.take_rest(sink);
-            }
-        }
-    }
-
-    fn take_hello(&mut self, sink: &mut dyn FnMut(&ClientFrame<'_>)) {
-        if std::mem::take(&mut self.hello_due) {
-            self.renew_due = false;
-            sink(&ClientFrame::Hello(Hello {
-                token: &self.token,
-                resume_after: self.inbox.received_up_to(),
-                confirmed: self.outbox.confirmed(),
-                active: self.active,
-            }));
-        }
-    }
-
-    fn take_reads(&mut self, sink: &mut dyn FnMut(&ClientFrame<'_>)) {
-        for (peer, (up_to, written)) in &mut self.reads {
-            if !*written {
-                *written = true;
-                let stream = peer.map(Stream::User);
-                sink(&ClientFrame::Read(Read { stream, up_to: *up_to, automatic: false }));
-            }
-        }
-    }
-
-    fn take_asks(&mut self, sink: &mut dyn FnMut(&ClientFrame<'_>)) {
-        for peers in std::mem::take(&mut self.asks).chunks(ASKED_PEERS_MAX) {
-            sink(&ClientFrame::AskReceipts(AskReceipts { peers: peers.to_vec() }));
-        }
-    }
-
-    fn take_rest(&mut self, sink: &mut dyn FnMut(&ClientFrame<'_>)) {
-        if std::mem::take(&mut self.watch_due) {
-            self.watched_ms = self.now_ms;
-            sink(&ClientFrame::WatchPresence(WatchPresence { users: self.watched.clone() }));
-        }
-        while let Some((user, stopped)) = self.typing.pop_first() {
-            sink(&ClientFrame::Typing(Typing { to: Stream::User(user), stopped }));
-        }
-        if std::mem::take(&mut self.ping_due) {
-            self.beat_ms = self.now_ms;
-            // Silence for a whole interval is worth a question.
-            let answer = self.now_ms.saturating_sub(self.heard_ms) >= self.heartbeat_ms;
-            sink(&ClientFrame::Ping(Ping {
-                active: self.active,
-                confirmed: self.outbox.confirmed(),
-                answer,
-            }));
-        }
-    }
-
     // ---- what the owner may ask ------------------------------------------------------------
 
     /// Everything worth keeping over a restart of the program.
@@ -534,19 +310,5 @@ impl Session {
     #[must_use]
     pub fn device(&self) -> u32 {
         self.device
-    }
-}
-
-fn goodbye_event(goodbye: &Goodbye<'_>) -> ClientEvent {
-    // With these the next attempt would end the same way, or throw out a sibling for ever.
-    let hopeless = matches!(
-        goodbye.reason,
-        Parting::TokenInvalid | Parting::TokenExpired | Parting::Replaced | Parting::TooManyDevices
-    );
-    ClientEvent::Goodbye {
-        reason: goodbye.reason,
-        retry_after_ms: goodbye.retry_after_ms,
-        detail: goodbye.detail.to_owned(),
-        reconnect: !hopeless,
     }
 }

@@ -21,54 +21,30 @@
 //!
 //! Not here: TLS, timers (the wheel), anything about frames.
 
-use super::{ACCEPT_PAUSE, ACCEPTS_PER_POLL_MAX};
-use super::{Closed, Completion, Counts, Driver, How, Next, socket};
+mod accept;
+mod entry;
+
+use super::{Closed, Completion, Counts, Driver, How, Next};
+use crate::limits::{ACCEPTS_PER_TURN_MAX, CLOSE_READS_MAX};
 use crate::mem::Token;
 use crate::ring::Doorbell;
+use accept::Acceptor;
+use entry::{ENDING, Entry, PAUSED, QUEUED, READABLE, SENDING, WRITABLE};
+use entry::{flags_of, name, watch, write_some};
 use hashbrown::HashMap;
-use mio::event::Event;
 use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Registry, Waker};
+use mio::{Events, Interest, Poll, Waker};
 use socket2::SockRef;
 use std::collections::VecDeque;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Kernel tokens of the driver's own sources. Slabs leave the two highest indices free.
 const WAKE: mio::Token = mio::Token(usize::MAX);
 const LISTENER: mio::Token = mio::Token(usize::MAX - 1);
-
-/// Full buffers of input that a graceful close throws away at the most.
-const CLOSE_READS_MAX: usize = 4;
-
-const _: () = assert!(usize::BITS == 64, "kernel tokens carry index and generation");
-const _: () = assert!(size_of::<Entry>() <= 16, "the budget of a connection here");
-
-/// In the ready list.
-const QUEUED: u8 = 1;
-/// There may be something to read.
-const READABLE: u8 = 1 << 1;
-/// The peer's end, or an error, stands behind what there is to read.
-const ENDING: u8 = 1 << 2;
-/// There may be room to write.
-const WRITABLE: u8 = 1 << 3;
-/// The owner wants no data now.
-const PAUSED: u8 = 1 << 4;
-/// A send is under way; its rest is in `outgoing`.
-const SENDING: u8 = 1 << 5;
-
-/// What the driver knows of the connection at one index.
-#[derive(Debug, Default)]
-struct Entry {
-    socket: Option<TcpStream>,
-    generation: u32,
-    flags: u8,
-    /// Found by a send; reported by the next `poll`.
-    fault: Option<Closed>,
-}
 
 /// The rest of a send.
 #[derive(Debug)]
@@ -82,12 +58,7 @@ pub struct Ready {
     poll: Poll,
     events: Events,
     events_capacity: usize,
-    listener: mio::net::TcpListener,
-    accepting: bool,
-    /// The kernel said that connections wait, and it has not said "no more" since.
-    accept_ready: bool,
-    /// Set while accepting rests.
-    accept_again: Option<Instant>,
+    acceptor: Acceptor,
     doorbell: Doorbell,
     /// By index; grows to the highest index in use, within what is reserved.
     entries: Vec<Entry>,
@@ -113,10 +84,8 @@ impl Ready {
         receive_bytes: usize,
     ) -> io::Result<Self> {
         assert!(receive_bytes > 0, "an empty buffer reads nothing");
-        socket::prepare_listener(&listener)?;
         let poll = Poll::new()?;
-        let mut listener = mio::net::TcpListener::from_std(listener);
-        poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+        let acceptor = Acceptor::new(listener, poll.registry(), LISTENER)?;
         let waker = Waker::new(poll.registry(), WAKE)?;
         let doorbell = Doorbell::new(Arc::new(move || {
             // Fails only if the wake-up is already there or the driver is gone.
@@ -126,10 +95,7 @@ impl Ready {
             poll,
             events: Events::with_capacity(1),
             events_capacity: 1,
-            listener,
-            accepting: true,
-            accept_ready: true,
-            accept_again: None,
+            acceptor,
             doorbell,
             entries: Vec::with_capacity(connections_max),
             connections_max,
@@ -173,31 +139,10 @@ impl Ready {
         socket
     }
 
-    /// How long this poll may sleep; also ends a rest of accepting whose time is over.
-    fn timeout(&mut self, wanted: Option<Duration>) -> Option<Duration> {
-        let mut timeout = wanted;
-        if let Some(again) = self.accept_again {
-            let left = again.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                self.accept_again = None;
-            } else if self.accepting {
-                timeout = Some(timeout.map_or(left, |timeout| timeout.min(left)));
-            }
-        }
-        if !self.ready.is_empty() || self.may_accept() {
-            timeout = Some(Duration::ZERO);
-        }
-        timeout
-    }
-
-    fn may_accept(&self) -> bool {
-        self.accepting && self.accept_ready && self.accept_again.is_none()
-    }
-
     /// Asks the kernel and notes what it says.
     fn harvest(&mut self, timeout: Option<Duration>, events_max: usize) -> io::Result<()> {
-        if self.events_capacity != events_max {
-            self.events = Events::with_capacity(events_max.max(1));
+        if self.events_capacity < events_max {
+            self.events = Events::with_capacity(events_max);
             self.events_capacity = events_max;
         }
         match self.poll.poll(&mut self.events, timeout) {
@@ -209,7 +154,7 @@ impl Ready {
         for event in &events {
             match event.token() {
                 WAKE => {}
-                LISTENER => self.accept_ready = true,
+                LISTENER => self.acceptor.notice(),
                 mio::Token(number) => {
                     self.queue(Token::from_u64(number as u64), flags_of(event));
                 }
@@ -311,33 +256,6 @@ impl Ready {
     ) {
         if self.release(token).is_some() {
             sink(Completion::Closed(token, why));
-        }
-    }
-
-    /// Takes new connections, a bounded number.
-    fn take_connections(&mut self, sink: &mut impl FnMut(Completion<'_, TcpStream>) -> Next) {
-        for _ in 0..ACCEPTS_PER_POLL_MAX {
-            match self.listener.accept() {
-                Ok((socket, address)) => {
-                    self.counts.accepted += 1;
-                    let source = address.ip().to_canonical();
-                    sink(Completion::Accepted { socket: socket.into(), source });
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.accept_ready = false;
-                    return;
-                }
-                Err(error) => {
-                    self.counts.accept_failures += 1;
-                    let passing = [io::ErrorKind::Interrupted, io::ErrorKind::ConnectionAborted];
-                    if !passing.contains(&error.kind()) {
-                        // No descriptors, no memory, or worse: asking again at once would spin.
-                        self.counts.accept_pauses += 1;
-                        self.accept_again = Some(Instant::now() + ACCEPT_PAUSE);
-                        return;
-                    }
-                }
-            }
         }
     }
 }
@@ -442,7 +360,7 @@ impl Driver for Ready {
     }
 
     fn accept(&mut self, on: bool) {
-        self.accepting = on;
+        self.acceptor.switch(on);
     }
 
     fn poll(
@@ -451,7 +369,8 @@ impl Driver for Ready {
         events_max: usize,
         sink: &mut impl FnMut(Completion<'_, TcpStream>) -> Next,
     ) -> io::Result<()> {
-        let timeout = self.timeout(timeout);
+        let timeout = self.acceptor.timeout(timeout);
+        let timeout = if self.ready.is_empty() { timeout } else { Some(Duration::ZERO) };
         self.harvest(timeout, events_max)?;
         // Whoever queues again while being served waits for the next poll.
         for _ in 0..self.ready.len().min(events_max) {
@@ -459,8 +378,9 @@ impl Driver for Ready {
                 self.serve(token, sink);
             }
         }
-        if self.may_accept() {
-            self.take_connections(sink);
+        for _ in 0..ACCEPTS_PER_TURN_MAX {
+            let Some((socket, source)) = self.acceptor.accept(&mut self.counts) else { break };
+            sink(Completion::Accepted { socket, source });
         }
         Ok(())
     }
@@ -478,53 +398,10 @@ impl std::fmt::Debug for Ready {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter
             .debug_struct("Ready")
-            .field("listener", &self.listener)
+            .field("acceptor", &self.acceptor)
             .field("ready", &self.ready.len())
             .field("outgoing", &self.outgoing.len())
             .field("counts", &self.counts)
             .finish_non_exhaustive()
-    }
-}
-
-/// Our name for a connection as the kernel keeps it.
-#[allow(clippy::cast_possible_truncation, reason = "usize has 64 bits, asserted above")]
-fn name(token: Token) -> mio::Token {
-    mio::Token(token.to_u64() as usize)
-}
-
-/// What a report of the kernel means for us.
-fn flags_of(event: &Event) -> u8 {
-    let mut flags = 0;
-    let ending = event.is_read_closed() || event.is_error();
-    if event.is_readable() || ending {
-        flags |= READABLE;
-    }
-    if ending {
-        flags |= ENDING;
-    }
-    if event.is_writable() || event.is_write_closed() || event.is_error() {
-        flags |= WRITABLE;
-    }
-    flags
-}
-
-/// Changes what the kernel watches.
-fn watch(
-    registry: &Registry,
-    socket: &TcpStream,
-    token: Token,
-    interest: Interest,
-) -> io::Result<()> {
-    registry.reregister(&mut SourceFd(&socket.as_raw_fd()), name(token), interest)
-}
-
-/// Writes what fits now: 0 if nothing does.
-fn write_some(mut socket: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
-    loop {
-        match socket.write(bytes) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => return result,
-        }
     }
 }

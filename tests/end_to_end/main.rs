@@ -1,0 +1,19 @@
+//! People who keep the rules, over real sockets with a real server: what the README promises them.
+//!
+//! `messages`: offline, several devices, ticks, retries. `presence`: online, last seen, typing.
+//! `lifecycle`: starting, refusing to start, draining, keys. Deliberately not here: broken clients
+//! (`hostile`), kills under load (`crash`), full disks (`disk_full`).
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test may fail by panicking"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod lifecycle;
+mod messages;
+mod presence;

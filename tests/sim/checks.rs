@@ -1,0 +1,354 @@
+//! What must hold, by the names of the design: I1 to I6, and that ticks tell the truth.
+//!
+//! Owner: the world. The checkers know nothing of the server's inside (but for the bounds of I6):
+//! they see frames as phones get them and, at the end, the records of the log.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use myriad::limits;
+use myriad::log::{Kind, Record};
+use myriad::state::NONE;
+use wire::client::{ClientEvent, TickMark};
+use wire::{Deliver, MessageId, Refusal, Refused, ServerFrame, Stream, Welcome};
+
+use super::server::SimShard;
+
+/// A device of a user.
+pub type Name = (u64, u32);
+
+/// What a device was told so far.
+#[derive(Debug, Default)]
+struct View {
+    /// Its cursor when it logged in first: what lies above is for it.
+    first_cursor: Option<u64>,
+    /// Message ids it got.
+    ids: HashSet<MessageId>,
+    /// The last new id per sending device and kind (message or copy for whom).
+    last_id: HashMap<(u64, u32, Option<u64>), u64>,
+    /// The last position on the present connection.
+    last_position: u64,
+    /// The epoch of the boot that welcomed it last.
+    epoch: u64,
+}
+
+/// A message as its author gave it to the session.
+#[derive(Clone, Copy, Debug)]
+struct Content {
+    to: u64,
+    hash: u64,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Checks {
+    contents: HashMap<MessageId, Content>,
+    /// Messages whose `Sent` was seen: to whom, and at which position.
+    sent: BTreeMap<MessageId, (u64, u64)>,
+    refused: HashSet<MessageId>,
+    /// I4: what stands at a position of a user's stream; copies are marked.
+    names: HashMap<(u64, u64), (MessageId, bool)>,
+    /// The last epoch in which a message was pushed.
+    pushed: HashMap<MessageId, u64>,
+    /// When each boot began, and its epoch.
+    boots: Vec<(u64, u32)>,
+    views: BTreeMap<Name, View>,
+    /// Records of messages and copies in the log: where they stand.
+    stored: BTreeMap<(MessageId, bool), (u64, u64)>,
+    last_stored: HashMap<(u64, u64, u32), (u64, u64)>,
+    violations: Vec<String>,
+    /// What happened, for the reader of a report.
+    pub deliveries: u64,
+    /// `Refused` frames by reason.
+    pub refusals: BTreeMap<&'static str, u64>,
+}
+
+fn hash_of(payload: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    payload.hash(&mut hasher);
+    hasher.finish()
+}
+
+impl Checks {
+    /// The first thing that did not hold.
+    pub fn violation(&self) -> Option<&str> {
+        self.violations.first().map(String::as_str)
+    }
+
+    /// Messages whose `Sent` was seen.
+    pub fn sent_count(&self) -> usize {
+        self.sent.len()
+    }
+
+    /// Something else did not hold.
+    pub fn violated(&mut self, what: String) {
+        if self.violations.len() < 100 {
+            self.violations.push(what);
+        }
+    }
+
+    /// A server started.
+    pub fn booted(&mut self, wall_ms: u64, epoch: u32) {
+        self.boots.push((wall_ms, epoch));
+    }
+
+    /// A phone's user wrote a message.
+    pub fn written(&mut self, id: MessageId, to: u64, payload: &[u8]) {
+        self.contents.insert(id, Content { to, hash: hash_of(payload) });
+    }
+
+    /// A phone got a frame.
+    pub fn heard(&mut self, name: Name, frame: &ServerFrame<'_>) {
+        match frame {
+            ServerFrame::Welcome(welcome) => self.heard_welcome(name, welcome),
+            ServerFrame::Deliver(deliver) => {
+                self.deliveries += 1;
+                self.checks_i3_order(name, deliver);
+                self.heard_deliver(name, deliver);
+            }
+            ServerFrame::Sent(sent) => {
+                let id = id_of(name, sent.client_id);
+                let Some(to) = self.contents.get(&id).map(|content| content.to) else {
+                    return self.violated(format!("I5: Sent for {id:?}, which nobody wrote"));
+                };
+                if self.refused.contains(&id) {
+                    self.violated(format!("I5: {id:?} was refused for good, then Sent"));
+                }
+                let first = *self.sent.entry(id).or_insert((to, sent.position));
+                if first != (to, sent.position) {
+                    let now = sent.position;
+                    self.violated(format!("I2: {id:?} was Sent at {first:?}, now at {now:x}"));
+                }
+                self.checks_i4_positions_are_never_reused(to, sent.position, id, false);
+            }
+            ServerFrame::Refused(refused) => {
+                self.checks_i5_no_silent_loss_on_refusal(name, refused);
+            }
+            _ => {}
+        }
+    }
+
+    fn heard_welcome(&mut self, name: Name, welcome: &Welcome) {
+        if (welcome.user, welcome.device) != name {
+            let got = (welcome.user, welcome.device);
+            self.violated(format!("login: {name:?} was welcomed as {got:?}"));
+        }
+        let boot =
+            self.boots.iter().rev().find(|(start_ms, _)| *start_ms <= welcome.server_time_ms);
+        let view = self.views.entry(name).or_default();
+        view.epoch = boot.map_or(0, |(_, epoch)| u64::from(*epoch));
+        view.last_position = 0;
+        view.first_cursor.get_or_insert(welcome.cursor);
+    }
+
+    fn heard_deliver(&mut self, name: Name, deliver: &Deliver<'_>) {
+        let (user, device) = name;
+        let id = deliver.id;
+        let copy_for = match deliver.to {
+            Some(Stream::User(to)) => Some(to),
+            _ => None,
+        };
+        let position = deliver.position;
+        self.checks_i4_positions_are_never_reused(user, position, id, copy_for.is_some());
+        if let Some(to) = copy_for {
+            self.checks_i4_positions_are_never_reused(to, deliver.to_position, id, false);
+        }
+        let expected = self.contents.get(&id).copied();
+        let hash = hash_of(deliver.payload);
+        if expected.is_none_or(|was| was.hash != hash || was.to != copy_for.unwrap_or(user)) {
+            self.violated(format!("content: {name:?} got {id:?} as nobody wrote it"));
+        }
+        if copy_for.is_some() && (id.sender, id.device) == (user, device) {
+            self.violated(format!("copies: {name:?} got a copy of its own {id:?}"));
+        }
+        if copy_for.is_none() {
+            let epoch = self.pushed.entry(id).or_default();
+            *epoch = position >> 32;
+        }
+        if self.refused.contains(&id) {
+            self.violated(format!("I5: {id:?} was refused for good, then delivered"));
+        }
+        self.views.entry(name).or_default().ids.insert(id);
+    }
+
+    /// I3: positions rise on a connection; new messages of one sender come in their order.
+    fn checks_i3_order(&mut self, name: Name, deliver: &Deliver<'_>) {
+        let view = self.views.entry(name).or_default();
+        let (id, position) = (deliver.id, deliver.position);
+        let former = std::mem::replace(&mut view.last_position, position);
+        let mut wrong = Vec::new();
+        if former >= position {
+            wrong.push(format!("I3: {name:?} got position {position:x} after {former:x}"));
+        }
+        if !view.ids.contains(&id) {
+            let copy_for = match deliver.to {
+                Some(Stream::User(to)) => Some(to),
+                _ => None,
+            };
+            let last = view.last_id.entry((id.sender, id.device, copy_for)).or_insert(0);
+            if *last >= id.client_id {
+                wrong.push(format!("I3: {name:?} got {id:?} after client id {last}"));
+            }
+            *last = id.client_id.max(*last);
+        }
+        wrong.into_iter().for_each(|what| self.violated(what));
+    }
+
+    /// I4: a position of a stream never names two messages, even pushed-but-lost ones.
+    fn checks_i4_positions_are_never_reused(
+        &mut self,
+        stream: u64,
+        position: u64,
+        id: MessageId,
+        copy: bool,
+    ) {
+        let first = *self.names.entry((stream, position)).or_insert((id, copy));
+        if first != (id, copy) {
+            let now = (id, copy);
+            self.violated(format!(
+                "I4: position {position:x} of {stream} names {first:?} and {now:?}"
+            ));
+        }
+    }
+
+    /// I5, on the way: what was pushed is not refused; a phone that obeys hears no reproach.
+    fn checks_i5_no_silent_loss_on_refusal(&mut self, name: Name, refused: &Refused) {
+        let id = id_of(name, refused.client_id);
+        let reason = refused.reason;
+        *self.refusals.entry(reason.name()).or_default() += 1;
+        if refused.retriable != reason.retriable() {
+            self.violated(format!("I5: {id:?}: {reason} says retriable {}", refused.retriable));
+        }
+        let epoch = self.views.get(&name).map(|view| view.epoch);
+        if epoch.is_some() && self.pushed.get(&id).copied() == epoch {
+            self.violated(format!("I5: {id:?} was pushed and then refused: {reason}"));
+        }
+        if self.sent.contains_key(&id) {
+            self.violated(format!("I5: {id:?} was Sent and then refused: {reason}"));
+        }
+        let undeserved = matches!(
+            reason,
+            Refusal::StaleId | Refusal::IdReused | Refusal::WindowFull | Refusal::Invalid
+        );
+        if undeserved {
+            self.violated(format!("I5: a phone that obeys was refused {id:?}: {reason}"));
+        }
+        if !refused.retriable {
+            self.refused.insert(id);
+        }
+    }
+
+    /// Ticks: nobody is told that somebody has a message before one of their devices got it.
+    pub fn checks_ticks_tell_the_truth(&mut self, event: &ClientEvent, sender: u64) {
+        let ClientEvent::Tick { client_id, device, to, mark, position, .. } = *event else {
+            return;
+        };
+        let Stream::User(to) = to else { return };
+        if mark == TickMark::Sent {
+            return;
+        }
+        let id = MessageId { sender, device, client_id };
+        let mut views = self.views.range((to, 0)..=(to, u32::MAX));
+        if !views.any(|(_, view)| view.ids.contains(&id)) {
+            self.violated(format!("ticks: {mark:?} for {id:?} at {position:x}, got by nobody"));
+        }
+    }
+
+    /// A record of the log at the end, in log order.
+    pub fn recorded(&mut self, record: &Record<'_>) {
+        let copy = match record.kind {
+            Kind::Message => false,
+            Kind::OwnCopy => true,
+            _ => return,
+        };
+        let id =
+            MessageId { sender: record.sender, device: record.device, client_id: record.client_id };
+        let place = (record.stream, record.position);
+        self.checks_i4_positions_are_never_reused(place.0, place.1, id, copy);
+        // I2: one record per message id, and one copy.
+        if let Some(first) = self.stored.insert((id, copy), place) {
+            self.violated(format!("I2: {id:?} (copy: {copy}) is stored at {first:x?}, {place:x?}"));
+        }
+        if self.contents.get(&id).is_none_or(|content| content.hash != hash_of(record.payload)) {
+            self.violated(format!("content: {id:?} is stored as nobody wrote it"));
+        }
+        if !copy {
+            let key = (place.0, id.sender, id.device);
+            let last = self.last_stored.insert(key, (id.client_id, place.1)).unwrap_or((0, 0));
+            if last.0 >= id.client_id || last.1 >= place.1 {
+                self.violated(format!("I3: {id:?} is stored at {:x} after {last:x?}", place.1));
+            }
+        }
+    }
+
+    /// At the end, after all records: I1, every message whose `Sent` was seen is in the log where
+    /// it was said to be, and everything in the log reached every device it is for.
+    pub fn checks_i1_acked_is_kept(&mut self) {
+        let mut wrong = Vec::new();
+        for (id, place) in &self.sent {
+            let stored = self.stored.get(&(*id, false));
+            if stored != Some(place) {
+                wrong.push(format!("I1: {id:?} was Sent at {place:x?}, stored at {stored:x?}"));
+            }
+        }
+        for ((id, copy), (user, position)) in &self.stored {
+            for (name, view) in self.views.range((*user, 0)..=(*user, u32::MAX)) {
+                let own = *copy && *name == (id.sender, id.device);
+                let is_for = view.first_cursor.is_some_and(|cursor| cursor < *position) && !own;
+                if is_for && !view.ids.contains(id) {
+                    wrong.push(format!(
+                        "I1: {name:?} never got {id:?} (copy: {copy}) of position {position:x}"
+                    ));
+                }
+            }
+        }
+        wrong.into_iter().for_each(|what| self.violated(what));
+    }
+
+    /// I6: what a shard holds is within its limits.
+    pub fn checks_i6_bounded(&mut self, me: usize, shard: &SimShard, credits: usize) {
+        let tables = shard.tables();
+        let load = shard.load();
+        let mut wrong = Vec::new();
+        let mut bound = |what: &str, is: usize, most: usize| {
+            if is > most {
+                wrong.push(format!("I6: {what} of shard {me}: {is}, at most {most}"));
+            }
+        };
+        let conns = tables.conns.len();
+        bound("refusals", load.refusals, credits);
+        bound("movers", load.movers, conns);
+        bound("parked connections", load.parked, conns);
+        bound("errands", load.errands, limits::ERRANDS_MAX);
+        bound("partial inputs", tables.partials.count(), conns);
+        bound("doomed connections", tables.doomed.len(), 0);
+        for (_, conn) in tables.conns.iter() {
+            let most = limits::OUTBOX_BYTES_MAX + limits::FRAME_BYTES_MAX + 1024;
+            bound("bytes of an outbox", tables.outboxes.waiting_bytes(conn), most);
+        }
+        let mut devices = 0;
+        for user in 0..u32::try_from(tables.users.count()).unwrap_or(NONE) {
+            let owner = tables.users.user(user);
+            for index in tables.users.devices_of(user) {
+                devices += 1;
+                let device = tables.users.device(index);
+                let most = limits::UNACKED_MESSAGES_MAX as usize;
+                bound("un-acked messages", usize::from(device.unacked), most);
+                if device.unacked > 1 {
+                    let most = limits::UNACKED_BYTES_MAX as usize;
+                    bound("un-acked bytes", device.unacked_bytes as usize, most);
+                }
+                let most = usize::try_from(limits::UNCONFIRMED_IDS_MAX).unwrap_or(0);
+                bound("answers of a device", tables.windows.answers(device.window), most);
+                bound("cursor, beyond pushed", usize::from(device.cursor > device.pushed), 0);
+                bound("pushed, beyond tail", usize::from(device.pushed > owner.tail), 0);
+            }
+        }
+        bound("dirty cursors", tables.dirty_cursors.len(), devices);
+        wrong.into_iter().for_each(|what| self.violated(what));
+    }
+}
+
+fn id_of((user, device): Name, client_id: u64) -> MessageId {
+    MessageId { sender: user, device, client_id }
+}

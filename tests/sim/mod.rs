@@ -1,0 +1,18 @@
+//! The seeded simulation of the whole server: the real shards, rules, log and client sessions run
+//! in one thread against a network, a disk and a clock that follow from one number.
+//!
+//! ```text
+//!  plan    what a world is like            checks  what must hold: I1 to I6, and ticks
+//!  world   the rounds, and what breaks     phone   a client session on a simulated socket
+//!  server  one boot of the real server     random  the one source of chance
+//! ```
+//!
+//! Deliberately not here: threads, sockets and files (`tests/conformance.rs` and the end-to-end
+//! tests have those), groups, history.
+
+pub mod checks;
+pub mod phone;
+pub mod plan;
+pub mod random;
+pub mod server;
+pub mod world;

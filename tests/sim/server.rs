@@ -1,0 +1,150 @@
+//! The server under test: real shards, real committer, real recovery, one thread, no host.
+//!
+//! Owner: the world. A server is one boot; a crash drops it, and what the disk kept makes the next.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use myriad::auth::Keys;
+use myriad::clock::Now;
+use myriad::io::Driver as _;
+use myriad::io::sim::{Sim, SimNet};
+use myriad::log::{self, Committer, SharedMemory, Step, StoreReader, Wake};
+use myriad::path::{Rules, replay};
+use myriad::ring;
+use myriad::shard::{Drain, Parts, Shard};
+use myriad::state::placement::Placement;
+use myriad::state::{Positions, Tables};
+
+/// Connections of a shard's table; phones that come back often leave some lingering.
+const CONNS_MAX: usize = 512;
+/// Receive area of a driver: less than the largest frame, so that frames come in parts.
+const RECEIVE_BYTES: usize = 16 * 1024;
+
+/// A shard as it is simulated.
+pub type SimShard = Shard<Sim, StoreReader<SharedMemory>>;
+
+/// How a server is started.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Shards.
+    pub shards: usize,
+    /// Credits between two shards.
+    pub credits: usize,
+    /// Sizes of the log.
+    pub log: log::Settings,
+    /// The rules in force.
+    pub rules: Rules,
+}
+
+/// One boot.
+pub struct Server {
+    /// The shards, in order.
+    pub shards: Vec<SimShard>,
+    /// The other end of the log.
+    pub committer: Committer<SharedMemory>,
+    /// What tells shards to stop.
+    pub drains: Vec<Arc<Drain>>,
+    /// The log failed; a restart is due.
+    pub has_failed: bool,
+    epoch: u32,
+}
+
+/// Shards that never sleep need no waking.
+struct Awake;
+
+impl Wake for Awake {
+    fn wake(&self) {}
+}
+
+impl Server {
+    /// Recovers from `disk` and starts. Fails as a real start would; the disk is as it was then.
+    pub fn start(
+        setup: &Setup,
+        net: &SimNet,
+        disk: &SharedMemory,
+        keys: &Arc<Keys>,
+        now: Now,
+    ) -> Result<Self, String> {
+        let placement = Placement::new(setup.shards);
+        let mut tables: Vec<Tables> =
+            (0..setup.shards).map(|_| Tables::new(CONNS_MAX, 64, 1024)).collect();
+        let mut fits = Ok(());
+        let (recovered, _) = log::recover(disk.clone(), &setup.log, &mut |at, record| {
+            if fits.is_ok() {
+                fits = replay::record(&mut tables, placement, at, record);
+            }
+        })
+        .map_err(|error| error.to_string())?;
+        fits.map_err(|error| error.to_string())?;
+        let epoch = log::next_epoch(recovered.highest_epoch, now.wall_ms);
+        let wakes = (0..setup.shards).map(|_| Arc::new(Awake) as Arc<dyn Wake>).collect();
+        let (stages, committer) =
+            recovered.start(epoch, wakes).map_err(|error| error.to_string())?;
+        let rules = Arc::new(setup.rules.clone());
+        let drains: Vec<_> = (0..setup.shards).map(|_| Arc::new(Drain::default())).collect();
+        let drivers: Vec<Sim> =
+            (0..setup.shards).map(|me| net.driver(me, CONNS_MAX, RECEIVE_BYTES)).collect();
+        let doorbells = drivers.iter().map(Sim::doorbell).collect();
+        let mailboxes = ring::mesh(setup.shards, setup.credits, doorbells);
+        let pieces = drivers.into_iter().zip(mailboxes).zip(tables).zip(stages);
+        let shards = pieces.enumerate().map(|(me, (((driver, mailbox), tables), stage))| {
+            let parts = Parts {
+                me,
+                doorbell: driver.doorbell(),
+                driver,
+                reader: StoreReader::new(disk.clone()),
+                stage,
+                mailbox,
+                tables,
+                positions: Positions::new(epoch),
+                placement,
+                rules: Arc::clone(&rules),
+                keys: Arc::clone(keys),
+                side: None,
+                drain: Arc::clone(&drains[me]),
+                sessions_max: CONNS_MAX - 64,
+                credits: setup.credits,
+            };
+            Shard::new(parts, now)
+        });
+        let shards = shards.collect();
+        Ok(Self { shards, committer, drains, has_failed: false, epoch })
+    }
+
+    /// The epoch of this boot's positions.
+    pub fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    /// One turn of one shard. False: it is through with draining.
+    pub fn turn(&mut self, shard: usize, now: Now) -> bool {
+        self.shards[shard].turn(&|| now, false).expect("a simulated driver always polls")
+    }
+
+    /// Lets the committer work until it would sleep.
+    pub fn commit(&mut self, now: Now) {
+        while !self.has_failed {
+            match self.committer.step(now.mono_ms * 1000) {
+                Step::Committed { .. } => {}
+                Step::Idle { .. } => return,
+                Step::Failed(_) => self.has_failed = true,
+            }
+        }
+    }
+
+    /// Tells all shards how far the drain is.
+    pub fn drain(&self, phase: u8) {
+        for drain in &self.drains {
+            drain.phase.store(phase, Ordering::Release);
+        }
+    }
+
+    /// Nothing is on its way between shards or to the log.
+    pub fn is_quiet(&self) -> bool {
+        self.shards.iter().all(|shard| {
+            let load = shard.load();
+            load.waiters == 0 && load.parked == 0 && load.movers == 0 && !load.is_staged
+        })
+    }
+}

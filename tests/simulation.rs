@@ -1,0 +1,92 @@
+//! Runs whole worlds from seeds; a failure prints one line that replays it.
+//!
+//! `MYRIAD_SEED=n` runs that seed only, `MYRIAD_SEEDS=n` runs so many instead of the usual number.
+
+mod sim;
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use sim::plan::{Canary, Plan};
+use sim::world::World;
+
+/// Seeds per test unless the environment says otherwise.
+const SEEDS: u64 = 120;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.trim().parse().ok()
+}
+
+/// Runs a world per seed.
+fn run_seeds(test: &str, credits: usize) {
+    let seeds = match number("MYRIAD_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("MYRIAD_SEEDS").unwrap_or(SEEDS),
+    };
+    let (mut sent, mut delivered, mut boots) = (0, 0, 0);
+    let mut refusals = std::collections::BTreeMap::new();
+    for seed in seeds {
+        let replay =
+            format!("replay: MYRIAD_SEED={seed} cargo nextest run --test simulation {test}");
+        let run = || {
+            let mut world = World::new(Plan::of(seed, credits));
+            world.run().map(|()| world).map_err(|what| format!("{what}\n{replay}"))
+        };
+        match catch_unwind(AssertUnwindSafe(run)) {
+            Ok(Ok(world)) => {
+                sent += world.checks.sent_count();
+                delivered += world.checks.deliveries;
+                boots += world.boots;
+                for (reason, count) in &world.checks.refusals {
+                    *refusals.entry(*reason).or_insert(0) += count;
+                }
+            }
+            Ok(Err(what)) => panic!("{what}"),
+            Err(panic) => {
+                eprintln!("{replay}");
+                resume_unwind(panic);
+            }
+        }
+    }
+    println!("{sent} sent, {delivered} delivered, {boots} boots, refused: {refusals:?}");
+}
+
+#[test]
+fn whole_server_keeps_its_word_with_one_credit() {
+    run_seeds("whole_server_keeps_its_word_with_one_credit", 1);
+}
+
+#[test]
+fn whole_server_keeps_its_word_with_two_credits() {
+    run_seeds("whole_server_keeps_its_word_with_two_credits", 2);
+}
+
+#[test]
+fn whole_server_keeps_its_word_with_many_credits() {
+    run_seeds("whole_server_keeps_its_word_with_many_credits", 64);
+}
+
+/// The first complaint of worlds that are broken on purpose.
+fn complaint(canary: Canary) -> String {
+    for seed in 0..50 {
+        let mut plan = Plan::of(seed, 2);
+        plan.canary = Some(canary);
+        plan.chances.crash = 10;
+        plan.chances.disk_full = 0;
+        if let Err(what) = World::new(plan).run() {
+            return what;
+        }
+    }
+    "nothing".to_owned()
+}
+
+#[test]
+fn canary_a_disk_that_forgets_is_found() {
+    let found = complaint(Canary::DiskForgets);
+    assert!(found.starts_with("I1") || found.starts_with("I4"), "found: {found}");
+}
+
+#[test]
+fn canary_swapped_deliveries_are_found() {
+    let found = complaint(Canary::PhoneSwaps);
+    assert!(found.starts_with("I3"), "found: {found}");
+}
