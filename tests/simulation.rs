@@ -1,6 +1,7 @@
 //! Runs whole worlds from seeds; a failure prints one line that replays it.
 //!
 //! `MYRIAD_SEED=n` runs that seed only, `MYRIAD_SEEDS=n` runs so many instead of the usual number.
+//! `MYRIAD_TRACE=1` prints every frame that phones hear.
 
 mod sim;
 

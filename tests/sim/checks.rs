@@ -29,7 +29,7 @@ struct View {
     /// The last position on the present connection.
     last_position: u64,
     /// The epoch of the boot that welcomed it last.
-    epoch: u64,
+    boot: u32,
 }
 
 /// A message as its author gave it to the session.
@@ -48,8 +48,8 @@ pub struct Checks {
     refused: HashSet<MessageId>,
     /// I4: what stands at a position of a user's stream; copies are marked.
     names: HashMap<(u64, u64), (MessageId, bool)>,
-    /// The last epoch in which a message was pushed.
-    pushed: HashMap<MessageId, u64>,
+    /// The last boot in which a message was pushed, by its epoch.
+    pushed: HashMap<MessageId, u32>,
     /// When each boot began, and its epoch.
     boots: Vec<(u64, u32)>,
     views: BTreeMap<Name, View>,
@@ -57,6 +57,10 @@ pub struct Checks {
     stored: BTreeMap<(MessageId, bool), (u64, u64)>,
     last_stored: HashMap<(u64, u64, u32), (u64, u64)>,
     violations: Vec<String>,
+    /// An own copy found no room: a later retry may have appended it out of order.
+    copies_lost: bool,
+    /// Prints what phones hear, with this time.
+    pub traced_ms: Option<u64>,
     /// What happened, for the reader of a report.
     pub deliveries: u64,
     /// `Refused` frames by reason.
@@ -87,8 +91,16 @@ impl Checks {
         }
     }
 
+    /// Prints a line if this run is traced.
+    pub fn trace(&self, line: impl FnOnce() -> String) {
+        if let Some(now_ms) = self.traced_ms {
+            eprintln!("{now_ms:>7} {}", line());
+        }
+    }
+
     /// A server started.
     pub fn booted(&mut self, wall_ms: u64, epoch: u32) {
+        self.trace(|| format!("boot, epoch {epoch:x}"));
         self.boots.push((wall_ms, epoch));
     }
 
@@ -99,6 +111,7 @@ impl Checks {
 
     /// A phone got a frame.
     pub fn heard(&mut self, name: Name, frame: &ServerFrame<'_>) {
+        self.trace(|| format!("{name:?} {}", brief(frame)));
         match frame {
             ServerFrame::Welcome(welcome) => self.heard_welcome(name, welcome),
             ServerFrame::Deliver(deliver) => {
@@ -136,7 +149,7 @@ impl Checks {
         let boot =
             self.boots.iter().rev().find(|(start_ms, _)| *start_ms <= welcome.server_time_ms);
         let view = self.views.entry(name).or_default();
-        view.epoch = boot.map_or(0, |(_, epoch)| u64::from(*epoch));
+        view.boot = boot.map_or(0, |(_, epoch)| *epoch);
         view.last_position = 0;
         view.first_cursor.get_or_insert(welcome.cursor);
     }
@@ -162,8 +175,10 @@ impl Checks {
             self.violated(format!("copies: {name:?} got a copy of its own {id:?}"));
         }
         if copy_for.is_none() {
-            let epoch = self.pushed.entry(id).or_default();
-            *epoch = position >> 32;
+            // A boot may use several epochs; the first names it.
+            let epoch = u32::try_from(position >> 32).unwrap_or(u32::MAX);
+            let boot = self.boots.iter().rev().find(|(_, first)| *first <= epoch);
+            self.pushed.insert(id, boot.map_or(0, |(_, first)| *first));
         }
         if self.refused.contains(&id) {
             self.violated(format!("I5: {id:?} was refused for good, then delivered"));
@@ -186,8 +201,9 @@ impl Checks {
                 _ => None,
             };
             let last = view.last_id.entry((id.sender, id.device, copy_for)).or_insert(0);
-            if *last >= id.client_id {
-                wrong.push(format!("I3: {name:?} got {id:?} after client id {last}"));
+            let promised = copy_for.is_none() || !self.copies_lost;
+            if *last >= id.client_id && promised {
+                wrong.push(format!("I3: {name:?} got {id:?} (copy for {copy_for:?}) after client id {last}"));
             }
             *last = id.client_id.max(*last);
         }
@@ -219,8 +235,8 @@ impl Checks {
         if refused.retriable != reason.retriable() {
             self.violated(format!("I5: {id:?}: {reason} says retriable {}", refused.retriable));
         }
-        let epoch = self.views.get(&name).map(|view| view.epoch);
-        if epoch.is_some() && self.pushed.get(&id).copied() == epoch {
+        let boot = self.views.get(&name).map(|view| view.boot);
+        if boot.is_some() && self.pushed.get(&id).copied() == boot {
             self.violated(format!("I5: {id:?} was pushed and then refused: {reason}"));
         }
         if self.sent.contains_key(&id) {
@@ -309,6 +325,7 @@ impl Checks {
     pub fn checks_i6_bounded(&mut self, me: usize, shard: &SimShard, credits: usize) {
         let tables = shard.tables();
         let load = shard.load();
+        self.copies_lost |= tables.counters.own_copies_lost > 0;
         let mut wrong = Vec::new();
         let mut bound = |what: &str, is: usize, most: usize| {
             if is > most {
@@ -321,7 +338,8 @@ impl Checks {
         bound("parked connections", load.parked, conns);
         bound("errands", load.errands, limits::ERRANDS_MAX);
         bound("partial inputs", tables.partials.count(), conns);
-        bound("doomed connections", tables.doomed.len(), 0);
+        bound("doomed connections", tables.doomed.len(), 2 * conns);
+        bound("copies", load.copies, limits::COPIES_WAITING_MAX);
         for (_, conn) in tables.conns.iter() {
             let most = limits::OUTBOX_BYTES_MAX + limits::FRAME_BYTES_MAX + 1024;
             bound("bytes of an outbox", tables.outboxes.waiting_bytes(conn), most);
@@ -346,6 +364,17 @@ impl Checks {
         }
         bound("dirty cursors", tables.dirty_cursors.len(), devices);
         wrong.into_iter().for_each(|what| self.violated(what));
+    }
+}
+
+/// A frame on one line, without its payload.
+fn brief(frame: &ServerFrame<'_>) -> String {
+    match frame {
+        ServerFrame::Deliver(deliver) => {
+            let Deliver { position, id, to, to_position, payload, .. } = deliver;
+            format!("Deliver {position:x} {id:?} to {to:?} {to_position:x}, {} B", payload.len())
+        }
+        other => format!("{other:x?}"),
     }
 }
 

@@ -49,7 +49,11 @@ pub struct Phone {
     /// What it remembers.
     pub session: Session,
     /// Its clock runs so many times as fast, which makes it retry early.
-    pub haste: u64,
+    haste: u64,
+    /// What its clock showed, and the time of the world, when the haste was set.
+    clock: (u64, u64),
+    /// The last goodbye it heard, and how many.
+    pub goodbyes: (u32, Option<wire::Parting>),
     /// It reads nothing before this time.
     pub stalled_until_ms: u64,
     /// It connects again at this time.
@@ -70,6 +74,8 @@ impl Phone {
             name,
             session: Session::new(token.clone(), options.clone()),
             haste: 1,
+            clock: (0, 0),
+            goodbyes: (0, None),
             stalled_until_ms: 0,
             connects_at_ms: 0,
             swaps: false,
@@ -79,6 +85,17 @@ impl Phone {
             left_behind: Vec::new(),
             events: Vec::new(),
         }
+    }
+
+    /// From now on its clock runs so many times as fast as the world's.
+    pub fn hurry(&mut self, haste: u64, now_ms: u64) {
+        self.clock = (self.own_ms(now_ms), now_ms);
+        self.haste = haste;
+    }
+
+    fn own_ms(&self, now_ms: u64) -> u64 {
+        let (shown_ms, set_ms) = self.clock;
+        shown_ms + (now_ms - set_ms) * self.haste
     }
 
     /// Whether it has a connection.
@@ -113,7 +130,7 @@ impl Phone {
             assembly: Vec::new(),
             output,
         });
-        self.session.connected(now_ms * self.haste);
+        self.session.connected(self.own_ms(now_ms));
     }
 
     /// Leaves its connection.
@@ -157,7 +174,7 @@ impl Phone {
         if self.link.is_none() {
             return;
         }
-        let own_ms = now_ms * self.haste;
+        let own_ms = self.own_ms(now_ms);
         self.session.tick(own_ms);
         let reads = now_ms >= self.stalled_until_ms;
         let ended = reads && self.read(checks, own_ms);
@@ -232,6 +249,9 @@ impl Phone {
                 ClientEvent::Message { peer, position, .. } if random.per_mille(300) => {
                     let peer = (!random.per_mille(200)).then_some(peer);
                     self.session.read(peer, position);
+                }
+                ClientEvent::Goodbye { reason, .. } => {
+                    self.goodbyes = (self.goodbyes.0 + 1, Some(reason));
                 }
                 ClientEvent::Renumbered { client_id, .. } => {
                     let name = self.name;

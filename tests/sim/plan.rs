@@ -143,5 +143,6 @@ fn setup(random: &mut Random, shards: usize, credits: usize) -> Setup {
         rules.inbox_messages_max = 40;
         rules.inbox_messages_per_sender_max = 20;
     }
-    Setup { shards, credits, log, rules }
+    let epoch_positions = if random.per_mille(300) { 50 } else { u32::MAX };
+    Setup { shards, credits, epoch_positions, log, rules }
 }

@@ -3,7 +3,7 @@
 //! Owner: the world. A server is one boot; a crash drops it, and what the disk kept makes the next.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use myriad::auth::Keys;
 use myriad::clock::Now;
@@ -31,6 +31,8 @@ pub struct Setup {
     pub shards: usize,
     /// Credits between two shards.
     pub credits: usize,
+    /// Positions in an epoch.
+    pub epoch_positions: u32,
     /// Sizes of the log.
     pub log: log::Settings,
     /// The rules in force.
@@ -87,6 +89,7 @@ impl Server {
             (0..setup.shards).map(|me| net.driver(me, CONNS_MAX, RECEIVE_BYTES)).collect();
         let doorbells = drivers.iter().map(Sim::doorbell).collect();
         let mailboxes = ring::mesh(setup.shards, setup.credits, doorbells);
+        let epochs = Arc::new(AtomicU32::new(epoch));
         let pieces = drivers.into_iter().zip(mailboxes).zip(tables).zip(stages);
         let shards = pieces.enumerate().map(|(me, (((driver, mailbox), tables), stage))| {
             let parts = Parts {
@@ -97,7 +100,8 @@ impl Server {
                 stage,
                 mailbox,
                 tables,
-                positions: Positions::new(epoch),
+                positions: Positions::with_limit(epoch, setup.epoch_positions),
+                epochs: Arc::clone(&epochs),
                 placement,
                 rules: Arc::clone(&rules),
                 keys: Arc::clone(keys),
@@ -140,11 +144,25 @@ impl Server {
         }
     }
 
+    /// Every device is connected and has acked everything.
+    pub fn is_drained(&self) -> bool {
+        self.shards.iter().all(|shard| {
+            let users = &shard.tables().users;
+            (0..u32::try_from(users.count()).expect("few users")).all(|user| {
+                users.devices_of(user).all(|index| {
+                    let device = users.device(index);
+                    device.conn.is_some() && device.cursor == users.user(user).tail
+                })
+            })
+        })
+    }
+
     /// Nothing is on its way between shards or to the log.
     pub fn is_quiet(&self) -> bool {
         self.shards.iter().all(|shard| {
             let load = shard.load();
-            load.waiters == 0 && load.parked == 0 && load.movers == 0 && !load.is_staged
+            let waits = load.waiters + load.parked + load.movers + load.copies;
+            waits == 0 && !load.is_staged
         })
     }
 }

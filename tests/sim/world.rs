@@ -51,6 +51,8 @@ pub struct World {
     now: Now,
     committer_stalls_until_ms: u64,
     disk_full_until_ms: Option<u64>,
+    /// A fault was planned that a start may meet.
+    disk_is_faulty: bool,
     restarts_at_ms: Option<u64>,
     backup: Option<SharedMemory>,
 }
@@ -69,7 +71,7 @@ impl World {
                 let ack_every = u32::try_from(random.between(1, 5)).unwrap_or(1);
                 let options = SessionOptions { ack_every, ..SessionOptions::default() };
                 let mut phone = Phone::new((*user, device), token, options);
-                phone.haste = if random.per_mille(plan.hasty_per_mille) { 50 } else { 1 };
+                phone.hurry(if random.per_mille(plan.hasty_per_mille) { 20 } else { 1 }, 0);
                 phone.connects_at_ms = random.below(200);
                 phones.push(phone);
             }
@@ -77,8 +79,9 @@ impl World {
         if plan.canary == Some(Canary::PhoneSwaps) {
             phones.iter_mut().for_each(|phone| phone.swaps = true);
         }
+        let traced_ms = std::env::var_os("MYRIAD_TRACE").map(|_| 0);
         let mut world = Self {
-            checks: Checks::default(),
+            checks: Checks { traced_ms, ..Checks::default() },
             phones,
             random,
             disk: SharedMemory::new(),
@@ -91,6 +94,7 @@ impl World {
             now,
             committer_stalls_until_ms: 0,
             disk_full_until_ms: None,
+            disk_is_faulty: false,
             restarts_at_ms: None,
             backup: None,
         };
@@ -152,6 +156,9 @@ impl World {
         let ms = self.random.between(least_ms, most_ms);
         self.now.mono_ms += ms;
         self.now.wall_ms += ms;
+        if let Some(traced_ms) = &mut self.checks.traced_ms {
+            *traced_ms = self.now.mono_ms;
+        }
     }
 
     fn verdict(&self) -> Result<(), String> {
@@ -253,6 +260,7 @@ impl World {
                 _ => DiskFaults { dies_after: after, ..DiskFaults::default() },
             };
             self.disk.set_faults(faults);
+            self.disk_is_faulty = true;
         }
         if self.plan.canary == Some(Canary::DiskForgets) && self.random.per_mille(20) {
             self.backup = Some(self.disk.fork());
@@ -272,6 +280,7 @@ impl World {
 
     /// The process ends at once, or the whole host does; another start follows later.
     fn crash(&mut self) {
+        self.checks.trace(|| "crash".to_owned());
         self.server = None;
         if self.random.per_mille(500) {
             let keeps = self.random.below(1001);
@@ -318,9 +327,15 @@ impl World {
                 self.server = Some(server);
             }
             Err(error) => {
-                // Only a full disk may keep a server from starting.
-                if self.disk_full_until_ms.is_none() {
+                // Only what is wrong with the disk on purpose may keep a server from starting.
+                let excused = self.disk_full_until_ms.is_some() || self.disk_is_faulty;
+                if !excused || error.contains("damaged") {
                     self.checks.violated(format!("start: {error}"));
+                }
+                self.checks.trace(|| format!("no start: {error}"));
+                if self.disk_full_until_ms.is_none() {
+                    self.disk_is_faulty = false;
+                    self.disk.set_faults(DiskFaults::default());
                 }
                 self.restarts_at_ms = Some(self.now.mono_ms + 200);
             }
@@ -331,6 +346,7 @@ impl World {
     pub fn mend(&mut self) {
         self.net.set_faults(NetFaults::none());
         self.disk_full_until_ms = None;
+        self.disk_is_faulty = false;
         self.disk.set_faults(DiskFaults::default());
         self.committer_stalls_until_ms = 0;
         self.plan.lazy_committer_per_mille = 0;
@@ -344,6 +360,7 @@ impl World {
             self.boot();
         }
         for phone in &mut self.phones {
+            phone.hurry(1, self.now.mono_ms);
             phone.stalled_until_ms = 0;
             phone.tidy_up();
             phone.connects_at_ms = phone.connects_at_ms.min(self.now.mono_ms + 1_000);
@@ -359,8 +376,9 @@ impl World {
             self.round();
             self.verdict()?;
             let settled = self.phones.iter().all(Phone::is_settled);
-            let quiet = self.server.as_ref().is_some_and(Server::is_quiet);
-            rested = if settled && quiet && self.net.is_quiet() { rested + 1 } else { 0 };
+            let server = self.server.as_ref();
+            let quiet = server.is_some_and(|server| server.is_quiet() && server.is_drained());
+            rested = if settled && quiet { rested + 1 } else { 0 };
             if self.now.mono_ms > end_ms {
                 return Err(format!("I5: no rest after the end: {}", self.unrest()));
             }
@@ -372,13 +390,15 @@ impl World {
         let mut out = String::new();
         for phone in self.phones.iter().filter(|phone| !phone.is_settled()) {
             let (live, unanswered) = (phone.session.is_live(), phone.session.unanswered());
-            out += &format!("{:?} live {live}, unanswered {unanswered}; ", phone.name);
+            let (name, link, byes) = (phone.name, phone.is_connected(), phone.goodbyes);
+            out += &format!("{name:?} link {link} live {live} unanswered {unanswered} {byes:?}; ");
         }
         let loads = self.server.iter().flat_map(|server| &server.shards);
         for shard in loads {
             out += &format!("{:?}; ", shard.load());
         }
-        out + &format!("network quiet: {}", self.net.is_quiet())
+        let drained = self.server.as_ref().is_some_and(Server::is_drained);
+        out + &format!("drained: {drained}")
     }
 
     /// What everybody got, and what is in the log.

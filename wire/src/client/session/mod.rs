@@ -44,6 +44,8 @@ pub struct Session {
     typing: BTreeMap<u64, bool>,
     watched: Vec<u64>,
     asks: Vec<u64>,
+    /// The server's clock at the last `Welcome`, milliseconds since 1970.
+    welcomed_ms: u64,
     hello_due: bool,
     renew_due: bool,
     watch_due: bool,
@@ -93,6 +95,7 @@ impl Session {
             typing: BTreeMap::new(),
             watched: Vec::new(),
             asks: Vec::new(),
+            welcomed_ms: 0,
             hello_due: false,
             renew_due: false,
             watch_due: false,
