@@ -15,7 +15,7 @@ use wire::{Deliver, MessageId, Refusal, Refused, ServerFrame, Stream, Welcome};
 use super::server::SimShard;
 
 /// A device of a user.
-pub type Name = (u64, u32);
+pub(crate) type Name = (u64, u32);
 
 /// What a device was told so far.
 #[derive(Debug, Default)]
@@ -41,7 +41,7 @@ struct Content {
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Checks {
+pub(crate) struct Checks {
     contents: HashMap<MessageId, Content>,
     /// Messages whose `Sent` was seen: to whom, and at which position.
     sent: BTreeMap<MessageId, (u64, u64)>,
@@ -60,11 +60,11 @@ pub struct Checks {
     /// An own copy found no room: a later retry may have appended it out of order.
     copies_lost: bool,
     /// Prints what phones hear, with this time.
-    pub traced_ms: Option<u64>,
+    pub(crate) traced_ms: Option<u64>,
     /// What happened, for the reader of a report.
-    pub deliveries: u64,
+    pub(crate) deliveries: u64,
     /// `Refused` frames by reason.
-    pub refusals: BTreeMap<&'static str, u64>,
+    pub(crate) refusals: BTreeMap<&'static str, u64>,
 }
 
 fn hash_of(payload: &[u8]) -> u64 {
@@ -75,42 +75,42 @@ fn hash_of(payload: &[u8]) -> u64 {
 
 impl Checks {
     /// The first thing that did not hold.
-    pub fn violation(&self) -> Option<&str> {
+    pub(crate) fn violation(&self) -> Option<&str> {
         self.violations.first().map(String::as_str)
     }
 
     /// Messages whose `Sent` was seen.
-    pub fn sent_count(&self) -> usize {
+    pub(crate) fn sent_count(&self) -> usize {
         self.sent.len()
     }
 
     /// Something else did not hold.
-    pub fn violated(&mut self, what: String) {
+    pub(crate) fn violated(&mut self, what: String) {
         if self.violations.len() < 100 {
             self.violations.push(what);
         }
     }
 
     /// Prints a line if this run is traced.
-    pub fn trace(&self, line: impl FnOnce() -> String) {
+    pub(crate) fn trace(&self, line: impl FnOnce() -> String) {
         if let Some(now_ms) = self.traced_ms {
             eprintln!("{now_ms:>7} {}", line());
         }
     }
 
     /// A server started.
-    pub fn booted(&mut self, wall_ms: u64, epoch: u32) {
+    pub(crate) fn booted(&mut self, wall_ms: u64, epoch: u32) {
         self.trace(|| format!("boot, epoch {epoch:x}"));
         self.boots.push((wall_ms, epoch));
     }
 
     /// A phone's user wrote a message.
-    pub fn written(&mut self, id: MessageId, to: u64, payload: &[u8]) {
+    pub(crate) fn written(&mut self, id: MessageId, to: u64, payload: &[u8]) {
         self.contents.insert(id, Content { to, hash: hash_of(payload) });
     }
 
     /// A phone got a frame.
-    pub fn heard(&mut self, name: Name, frame: &ServerFrame<'_>) {
+    pub(crate) fn heard(&mut self, name: Name, frame: &ServerFrame<'_>) {
         self.trace(|| format!("{name:?} {}", brief(frame)));
         match frame {
             ServerFrame::Welcome(welcome) => self.heard_welcome(name, welcome),
@@ -255,7 +255,7 @@ impl Checks {
     }
 
     /// Ticks: nobody is told that somebody has a message before one of their devices got it.
-    pub fn checks_ticks_tell_the_truth(&mut self, event: &ClientEvent, sender: u64) {
+    pub(crate) fn checks_ticks_tell_the_truth(&mut self, event: &ClientEvent, sender: u64) {
         let ClientEvent::Tick { client_id, device, to, mark, position, .. } = *event else {
             return;
         };
@@ -271,7 +271,7 @@ impl Checks {
     }
 
     /// A record of the log at the end, in log order.
-    pub fn recorded(&mut self, record: &Record<'_>) {
+    pub(crate) fn recorded(&mut self, record: &Record<'_>) {
         let copy = match record.kind {
             Kind::Message => false,
             Kind::OwnCopy => true,
@@ -299,7 +299,7 @@ impl Checks {
 
     /// At the end, after all records: I1, every message whose `Sent` was seen is in the log where
     /// it was said to be, and everything in the log reached every device it is for.
-    pub fn checks_i1_acked_is_kept(&mut self) {
+    pub(crate) fn checks_i1_acked_is_kept(&mut self) {
         let mut wrong = Vec::new();
         for (id, place) in &self.sent {
             let stored = self.stored.get(&(*id, false));
@@ -322,7 +322,7 @@ impl Checks {
     }
 
     /// I6: what a shard holds is within its limits.
-    pub fn checks_i6_bounded(&mut self, me: usize, shard: &SimShard, credits: usize) {
+    pub(crate) fn checks_i6_bounded(&mut self, me: usize, shard: &SimShard, credits: usize) {
         let tables = shard.tables();
         let load = shard.load();
         self.copies_lost |= tables.counters.own_copies_lost > 0;

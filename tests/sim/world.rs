@@ -32,17 +32,17 @@ const REST_MS_MAX: u64 = 240_000;
 const REST_ROUNDS: u32 = 30;
 
 /// See the module.
-pub struct World {
+pub(crate) struct World {
     /// What must hold.
-    pub checks: Checks,
+    pub(crate) checks: Checks,
     /// The phones.
-    pub phones: Vec<Phone>,
+    pub(crate) phones: Vec<Phone>,
     /// The chance of this world.
-    pub random: Random,
+    pub(crate) random: Random,
     /// The disk.
-    pub disk: SharedMemory,
+    pub(crate) disk: SharedMemory,
     /// What was done to the server, for reports.
-    pub boots: u32,
+    pub(crate) boots: u32,
     plan: Plan,
     setup: Setup,
     net: SimNet,
@@ -59,7 +59,7 @@ pub struct World {
 
 impl World {
     /// A world with a running server and phones that are not connected.
-    pub fn new(plan: Plan) -> Self {
+    pub(crate) fn new(plan: Plan) -> Self {
         let mut random = Random::new(plan.seed);
         let net = SimNet::new(random.next(), plan.net);
         let now = Now { mono_ms: 0, wall_ms: WALL_MS };
@@ -79,9 +79,8 @@ impl World {
         if plan.canary == Some(Canary::PhoneSwaps) {
             phones.iter_mut().for_each(|phone| phone.swaps = true);
         }
-        let traced_ms = std::env::var_os("MYRIAD_TRACE").map(|_| 0);
         let mut world = Self {
-            checks: Checks { traced_ms, ..Checks::default() },
+            checks: Checks::default(),
             phones,
             random,
             disk: SharedMemory::new(),
@@ -98,22 +97,18 @@ impl World {
             restarts_at_ms: None,
             backup: None,
         };
+        world.checks.traced_ms = std::env::var_os("MYRIAD_TRACE").map(|_| 0);
         world.boot();
         world
     }
 
-    /// The time.
-    pub fn now(&self) -> Now {
-        self.now
-    }
-
     /// The running server.
-    pub fn server(&mut self) -> Option<&mut Server> {
-        self.server.as_mut()
+    pub(crate) fn server(&self) -> Option<&Server> {
+        self.server.as_ref()
     }
 
     /// Everything the plan says, then the end. The first thing that did not hold is the error.
-    pub fn run(&mut self) -> Result<(), String> {
+    pub(crate) fn run(&mut self) -> Result<(), String> {
         for _ in 0..self.plan.rounds {
             self.pass(1, self.plan.step_ms_max);
             self.act();
@@ -127,7 +122,7 @@ impl World {
     }
 
     /// Phones, shards and committer go once, some of them perhaps not.
-    pub fn round(&mut self) {
+    pub(crate) fn round(&mut self) {
         let Self { phones, checks, now, random, net, plan, .. } = self;
         let shards = self.server.as_ref().map_or(0, |server| server.shards.len());
         for phone in phones.iter_mut() {
@@ -152,7 +147,7 @@ impl World {
     }
 
     /// Time passes.
-    pub fn pass(&mut self, least_ms: u64, most_ms: u64) {
+    pub(crate) fn pass(&mut self, least_ms: u64, most_ms: u64) {
         let ms = self.random.between(least_ms, most_ms);
         self.now.mono_ms += ms;
         self.now.wall_ms += ms;
@@ -214,7 +209,7 @@ impl World {
     }
 
     /// The user of a phone writes something to somebody.
-    pub fn write(&mut self, index: usize, to: u64) {
+    pub(crate) fn write(&mut self, index: usize, to: u64) {
         let most = self.setup.rules.payload_bytes_max as u64;
         let random = &mut self.random;
         let bytes = match random.below(40) {
@@ -343,7 +338,7 @@ impl World {
     }
 
     /// Everything works again, and nobody does anything new.
-    pub fn mend(&mut self) {
+    pub(crate) fn mend(&mut self) {
         self.net.set_faults(NetFaults::none());
         self.disk_full_until_ms = None;
         self.disk_is_faulty = false;
@@ -368,7 +363,7 @@ impl World {
     }
 
     /// Goes on until nothing happens any more.
-    pub fn come_to_rest(&mut self) -> Result<(), String> {
+    pub(crate) fn come_to_rest(&mut self) -> Result<(), String> {
         let end_ms = self.now.mono_ms + REST_MS_MAX;
         let mut rested = 0;
         while rested < REST_ROUNDS {
@@ -402,7 +397,7 @@ impl World {
     }
 
     /// What everybody got, and what is in the log.
-    pub fn judge(&mut self) -> Result<(), String> {
+    pub(crate) fn judge(&mut self) -> Result<(), String> {
         for phone in &self.phones {
             let unticked = phone.session.state().unticked;
             for message in unticked.iter().filter(|message| message.device == phone.name.1) {
