@@ -3,8 +3,8 @@
 //! Deliberately not here: what is written because of it (`say.rs`).
 
 use super::{Phase, Session};
-use crate::client::event::{ClientEvent, TickMark};
 use crate::client::PEERS_MAX;
+use crate::client::event::{ClientEvent, TickMark};
 use crate::client::ticks::Unticked;
 use crate::{
     Deliver, Goodbye, Parting, Presence, Receipt, Refusal, Refused, Sent, ServerFrame, Stream,
