@@ -6,6 +6,8 @@
 //! `scripts/install-interop` prepares what they need, and is called first: it does nothing when
 //! all is there.
 
+#![allow(clippy::unwrap_used, reason = "a test may stop at a surprise")]
+
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};

@@ -1,6 +1,7 @@
 //! Runs whole worlds from seeds; a failure prints one line that replays it.
 //!
 //! `MYRIAD_SEED=n` runs that seed only, `MYRIAD_SEEDS=n` runs so many instead of the usual number.
+//! `MYRIAD_TRACE=1` prints every frame that phones hear.
 
 mod sim;
 
@@ -63,6 +64,33 @@ fn whole_server_keeps_its_word_with_two_credits() {
 #[test]
 fn whole_server_keeps_its_word_with_many_credits() {
     run_seeds("whole_server_keeps_its_word_with_many_credits", 64);
+}
+
+#[test]
+fn two_shards_whose_queues_toward_each_other_are_full_both_go_on() {
+    for seed in 0..10 {
+        let mut world = World::new(Plan::of_full_queues(seed));
+        let (mut parked, mut rounds) = (0, 0);
+        let users: Vec<u64> = world.phones.iter().map(|phone| phone.name.0).collect();
+        for _ in 0..400 {
+            for index in 0..users.len() {
+                // Everybody writes to the other shard all the time.
+                let to = users[(index + users.len() / 2) % users.len()];
+                world.write(index, to);
+            }
+            world.pass(1, 1);
+            world.round();
+            let server = world.server().expect("nothing breaks here");
+            let full = server.shards.iter().all(|shard| shard.load().parked > 0);
+            parked += u32::from(full);
+            rounds += 1;
+        }
+        assert!(parked > rounds / 2, "both queues were full in {parked} of {rounds} rounds only");
+        let sent = world.checks.sent_count();
+        assert!(sent > 100, "only {sent} went through while both queues were full");
+        world.mend();
+        world.come_to_rest().and_then(|()| world.judge()).expect("everything arrives");
+    }
 }
 
 /// The first complaint of worlds that are broken on purpose.

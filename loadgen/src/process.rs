@@ -156,7 +156,8 @@ pub struct ServerProcess {
 }
 
 impl ServerProcess {
-    /// Starts a server on a free loopback port and waits until it listens.
+    /// Starts a server and waits until it listens: on a free loopback port, unless the arguments
+    /// say where.
     ///
     /// # Errors
     /// It does not start, or its first line is not the promised one.
@@ -167,7 +168,10 @@ impl ServerProcess {
             .open(home.log_file())
             .map_err(io_error("can't write the server's log"))?;
         let mut command = Command::new(&options.binary);
-        command.args(["serve", "--listen", "127.0.0.1:0", "--driver", &options.driver]);
+        command.args(["serve", "--driver", &options.driver]);
+        if !options.arguments.iter().any(|argument| argument == "--listen") {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
         command.arg("--data").arg(home.data());
         command.arg("--auth-secret-file").arg(home.secret_file());
         if options.shards > 0 {

@@ -99,8 +99,6 @@ fn device(tables: &mut Tables, user: u32, record: &Record<'_>) {
         let device = tables.users.device_mut(index);
         device.durable = true;
         device.seen_s = u32::try_from(record.time_ms / 1000).unwrap_or(u32::MAX);
-        let here = tables.users.user_mut(user);
-        here.has = here.has.max(record.aux);
     }
 }
 
@@ -111,7 +109,7 @@ fn cursor(tables: &mut Tables, user: u32, record: &Record<'_>) {
     if up_to > device.cursor {
         device.cursor = up_to;
         device.pushed = up_to;
-        owner.has = owner.has.max(up_to);
+        owner.note_had(device.start, up_to);
         release_acked(tables, user);
     }
 }

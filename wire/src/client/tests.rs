@@ -614,3 +614,20 @@ fn too_many_watched_users_change_nothing() {
     session.watch(&[]).unwrap();
     assert_eq!(frames(&mut session), ["watch []"]);
 }
+
+#[test]
+fn user_never_seen_is_asked_for_more_often() {
+    let mut session = live(1);
+    session.watch(&[PEER]).unwrap();
+    assert_eq!(frames(&mut session), ["watch [2]"]);
+    let unknown = Presence { user: PEER, online: false, last_seen_ms: 0 };
+    feed(&mut session, &ServerFrame::Presence(unknown));
+    session.tick(10_000);
+    assert_eq!(frames(&mut session)[0], "watch [2]");
+    let known = Presence { user: PEER, online: true, last_seen_ms: 9 };
+    feed(&mut session, &ServerFrame::Presence(known));
+    session.tick(54_999);
+    assert!(!frames(&mut session).contains(&"watch [2]".to_owned()));
+    session.tick(55_000);
+    assert!(frames(&mut session).contains(&"watch [2]".to_owned()));
+}
