@@ -37,6 +37,8 @@ const WARM_UP: u64 = 4_000;
 const COUNTED: u64 = 10_000;
 /// Messages each user has without the third tick at the most.
 const IN_FLIGHT: u64 = 16;
+/// The same before the count begins: more, so that every pool is at its largest by then.
+const IN_FLIGHT_WARM_UP: u64 = 60;
 const SHARDS: usize = 2;
 const SECRET: &[u8] = b"a secret that only this benchmark knows";
 
@@ -186,7 +188,7 @@ impl Phone {
         Self { session, connection, peer, events: Vec::new(), written: 0, read: 0 }
     }
 
-    fn run(&mut self, now_ms: u64) {
+    fn run(&mut self, now_ms: u64, in_flight: u64) {
         let Self { session, connection, events, .. } = self;
         session.tick(now_ms);
         let heard = connection.receive(&mut |frame| session.on_frame(frame, now_ms, events));
@@ -201,9 +203,9 @@ impl Phone {
                 _ => {}
             }
         }
-        if let Some(peer) = self.peer
+        while let Some(peer) = self.peer
             && self.session.is_live()
-            && self.written < self.read + IN_FLIGHT
+            && self.written < self.read + in_flight
         {
             let payload = [7; 150];
             self.session.send(Stream::User(peer), &payload, 0).expect("few are in flight");
@@ -241,7 +243,7 @@ fn run_until(server: &mut Server, phones: &mut [Phone], ticked: u64, counts: boo
     while phones.iter().map(|phone| phone.read).sum::<u64>() < ticked {
         let now_ms = server.clock.now().mono_ms;
         for phone in &mut *phones {
-            phone.run(now_ms);
+            phone.run(now_ms, if counts { IN_FLIGHT } else { IN_FLIGHT_WARM_UP });
         }
         server.turn(counts);
         turns += SHARDS as u64;

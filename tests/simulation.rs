@@ -93,28 +93,26 @@ fn two_shards_whose_queues_toward_each_other_are_full_both_go_on() {
     }
 }
 
-/// The first complaint of worlds that are broken on purpose.
-fn complaint(canary: Canary) -> String {
-    for seed in 0..50 {
+/// What the checkers say of worlds that are broken on purpose.
+fn complaints(canary: Canary) -> Vec<String> {
+    let complaint = |seed| {
         let mut plan = Plan::of(seed, 2);
         plan.canary = Some(canary);
         plan.chances.crash = 10;
         plan.chances.disk_full = 0;
-        if let Err(what) = World::new(plan).run() {
-            return what;
-        }
-    }
-    "nothing".to_owned()
+        World::new(plan).run().err()
+    };
+    (0..30).filter_map(complaint).collect()
 }
 
 #[test]
 fn canary_a_disk_that_forgets_is_found() {
-    let found = complaint(Canary::DiskForgets);
-    assert!(found.starts_with("I1") || found.starts_with("I4"), "found: {found}");
+    let found = complaints(Canary::DiskForgets);
+    assert!(found.iter().any(|what| what.starts_with("I1")), "found: {found:#?}");
 }
 
 #[test]
 fn canary_swapped_deliveries_are_found() {
-    let found = complaint(Canary::PhoneSwaps);
-    assert!(found.starts_with("I3"), "found: {found}");
+    let found = complaints(Canary::PhoneSwaps);
+    assert!(found.iter().any(|what| what.starts_with("I3")), "found: {found:#?}");
 }

@@ -200,7 +200,9 @@ pub fn finish(tables: &mut Tables, request: Box<Request>) -> Finish {
             Finish::Copy(request)
         }
         _ => {
-            settle(tables, &request, false);
+            // No copy is wanted: a device that joins later starts behind this message, and a repeat
+            // must not append one out of its order.
+            settle(tables, &request, true);
             Finish::Done(request)
         }
     }

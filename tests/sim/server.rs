@@ -161,8 +161,8 @@ impl Server {
     pub(crate) fn is_quiet(&self) -> bool {
         self.shards.iter().all(|shard| {
             let load = shard.load();
-            let waits = load.waiters + load.parked + load.movers + load.copies;
-            waits == 0 && !load.is_staged
+            let waits = load.waiters + load.parked + load.movers + load.copies + load.errands;
+            waits == 0 && !load.is_staged && !shard.tables().pairs.has_dirty()
         })
     }
 }
