@@ -1,5 +1,5 @@
 //! Step 3: who is it. Login at the user's home, takeover by the same device, what the client
-//! confirms, activity, and when a silent or idle-handed session ends.
+//! confirms, activity, and when a silent, un-acking or expired session ends.
 
 use crate::clock::Now;
 use crate::limits;

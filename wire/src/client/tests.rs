@@ -416,7 +416,8 @@ fn nothing_but_hello_leaves_before_welcome() {
     session.tick(60_000);
     assert!(frames(&mut session).is_empty());
     feed(&mut session, &welcome(1));
-    assert_eq!(frames(&mut session), ["send 1", "read Some(User(2)) 5", "watch [2]"]);
+    let words = ["send 1", "read Some(User(2)) 5", "ask [2]", "watch [2]"];
+    assert_eq!(frames(&mut session), words);
 }
 
 #[test]
@@ -433,7 +434,7 @@ fn message_written_before_a_reinstalled_device_knew_better_gets_a_new_id() {
     session.connected(0);
     frames(&mut session);
     feed(&mut session, &welcome(50));
-    assert_eq!(frames(&mut session), ["send 1"]);
+    assert_eq!(frames(&mut session), ["send 1", "ask [2]"]);
     let stale = ServerFrame::Refused(Refused {
         client_id: 1,
         reason: Refusal::StaleId,
