@@ -139,6 +139,8 @@ pub const RECEIVE_BYTES: usize = 64 * 1024;
 pub const SLEEP_MS_MAX: u64 = 1_000;
 /// A turn this late is blamed on the server: deadlines of clients do not see the time beyond it.
 pub const LATE_MS_MAX: u64 = 100;
+/// Own copies that wait for room in a shard's staging ring; further ones are lost, and counted.
+pub const COPIES_WAITING_MAX: usize = 4_096;
 /// Letters from other shards one turn reads.
 pub const LETTERS_PER_TURN_MAX: usize = 4_096;
 /// Connections one turn looks at because a deadline may have come.

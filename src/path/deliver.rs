@@ -135,7 +135,7 @@ fn has_room(device: &Device, bytes: u32) -> bool {
 
 fn count_pushed(device: &mut Device, position: u64, bytes: u32, now: Now) {
     if device.unacked == 0 {
-        device.unacked_since_ms = now.mono_ms;
+        device.expect_ack(now.mono_ms);
     }
     device.pushed = position;
     device.unacked += 1;
@@ -171,7 +171,7 @@ pub fn ack(tables: &mut Tables, device: u32, up_to: u64, now: Now) -> bool {
     }
     here.cursor = here.cursor.max(up_to);
     here.pushed = here.pushed.max(here.cursor);
-    here.unacked_since_ms = now.mono_ms;
+    here.expect_ack(now.mono_ms);
     if !std::mem::replace(&mut here.cursor_dirty, true) {
         tables.dirty_cursors.push(device);
     }
@@ -196,13 +196,26 @@ fn settle_window(here: &mut Device, inbox: &crate::state::inbox::Inbox, up_to: u
 }
 
 /// Tick 2: the first device that gets so far marks the senders as having something to be told.
+///
+/// A device that came late starts above what waits for older ones, so its ack says nothing about
+/// that: `has` is told from `has_from` on only, until an older device has caught up.
 pub fn has_moved(tables: &mut Tables, user: u32, device: u32) {
     let (owner, here) = tables.users.pair_mut(user, device);
-    if here.cursor <= owner.has {
+    let (former, former_from) = (owner.has, owner.has_from);
+    owner.note_had(here.start, here.cursor);
+    let (up_to, joined) = (owner.has, owner.has_from < former_from);
+    if joined {
+        // What lay in the gap was never told: tell everything anew.
+        let mut at = owner.first_pair;
+        while at != NONE {
+            let pair = tables.pairs.get_mut(at);
+            (pair.told_has, pair.told_read) = (0, 0);
+            let next = pair.next;
+            tables.pairs.mark_dirty(at);
+            at = next;
+        }
         return;
     }
-    let former = std::mem::replace(&mut owner.has, here.cursor);
-    let up_to = here.cursor;
     let Some(inbox) = tables.inboxes.get(owner.inbox) else { return };
     for entry in inbox.after(former).take_while(|entry| entry.position <= up_to) {
         if entry.is_own_copy() {

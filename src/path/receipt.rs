@@ -56,19 +56,21 @@ fn tell_pair(
     let pair = tables.pairs.get(index);
     let owner = tables.users.user(pair.recipient);
     let (sender, recipient) = (pair.sender, owner.id);
-    let (has, read) = (owner.has, pair.read);
+    // A reader may say so before its ack; and of what it has not, nobody read anything.
+    let (has, has_from, read) = (owner.has, owner.has_from, pair.read.min(owner.has));
     let (told_has, told_read, last) = (pair.told_has, pair.told_read, pair.last);
     let home = placement.home(sender);
-    if has > told_has && last > told_has {
-        let receipt = Receipt { sender, recipient, after: told_has, up_to: has, mark: Mark::Has };
+    let after = told_has.max(has_from);
+    if has > after && last > after {
+        let receipt = Receipt { sender, recipient, after, up_to: has, mark: Mark::Has };
         if !tell(tables, home, receipt) {
             return false;
         }
         tables.pairs.get_mut(index).told_has = has;
     }
-    if read > told_read && last > told_read {
-        let receipt =
-            Receipt { sender, recipient, after: told_read, up_to: read, mark: Mark::Read };
+    let after = told_read.max(has_from);
+    if read > after && last > after {
+        let receipt = Receipt { sender, recipient, after, up_to: read, mark: Mark::Read };
         if !tell(tables, home, receipt) {
             return false;
         }

@@ -99,8 +99,6 @@ fn device(tables: &mut Tables, user: u32, record: &Record<'_>) {
         let device = tables.users.device_mut(index);
         device.durable = true;
         device.seen_s = u32::try_from(record.time_ms / 1000).unwrap_or(u32::MAX);
-        let here = tables.users.user_mut(user);
-        here.has = here.has.max(record.aux);
     }
 }
 
@@ -111,7 +109,7 @@ fn cursor(tables: &mut Tables, user: u32, record: &Record<'_>) {
     if up_to > device.cursor {
         device.cursor = up_to;
         device.pushed = up_to;
-        owner.has = owner.has.max(up_to);
+        owner.note_had(device.start, up_to);
         release_acked(tables, user);
     }
 }
@@ -133,14 +131,18 @@ fn answer(tables: &mut Tables, record: &Record<'_>) {
     let floor = device.top.saturating_sub(limits::UNCONFIRMED_IDS_MAX);
     device.raise_base(floor);
     let (base, mut window) = (device.base, device.window);
+    // Whoever had no other device when the message was stored wants no copy of it.
+    let copied = record.kind == Kind::OwnCopy
+        || record.stream == record.sender
+        || tables.users.devices_of(user).nth(1).is_none();
     tables.windows.retain(&mut window, |answer| answer.client_id > base);
     if record.client_id > base {
-        remember(tables, &mut window, record);
+        remember(tables, &mut window, record, copied);
     }
     tables.users.device_mut(index).window = window;
 }
 
-fn remember(tables: &mut Tables, window: &mut u32, record: &Record<'_>) {
+fn remember(tables: &mut Tables, window: &mut u32, record: &Record<'_>, copied: bool) {
     let outcome = match record.kind {
         Kind::OwnCopy => Outcome::Sent { position: record.aux, time_ms: record.time_ms },
         Kind::Refusal => {
@@ -149,7 +151,6 @@ fn remember(tables: &mut Tables, window: &mut u32, record: &Record<'_>) {
         }
         _ => Outcome::Sent { position: record.position, time_ms: record.time_ms },
     };
-    let copied = record.kind == Kind::OwnCopy;
     match tables.windows.find(*window, record.client_id) {
         Some(known) => known.copied |= copied,
         None => {

@@ -73,6 +73,18 @@ pub fn route(tables: &mut Tables, rules: &Rules, device: u32, send: &Send<'_>) -
     Routed::New(request(tables, device, user_to, request_crc, send))
 }
 
+/// Whether a `Send` would go on to the recipient's home: only that takes a credit. A repeat of one
+/// that is under way or answered must not be refused for want of a credit.
+#[must_use]
+pub fn is_new(tables: &mut Tables, device: u32, client_id: u64) -> bool {
+    let here = tables.users.device(device);
+    let Some(bit) = here.bit(client_id) else { return false };
+    let window = here.window;
+    here.seen & bit == 0
+        && here.held & (bit - 1) == 0
+        && tables.windows.find(window, client_id).is_none()
+}
+
 /// Refuses a `Send` that can't even be looked at for want of room toward its recipient's home.
 pub fn hold(tables: &mut Tables, device: u32, client_id: u64) {
     let here = tables.users.device_mut(device);
@@ -188,7 +200,9 @@ pub fn finish(tables: &mut Tables, request: Box<Request>) -> Finish {
             Finish::Copy(request)
         }
         _ => {
-            settle(tables, &request, false);
+            // No copy is wanted: a device that joins later starts behind this message, and a repeat
+            // must not append one out of its order.
+            settle(tables, &request, true);
             Finish::Done(request)
         }
     }
@@ -245,7 +259,11 @@ fn forget_for_retry(tables: &mut Tables, device: u32, request: &Request) {
     tables.windows.retain(&mut window, |answer| answer.client_id != request.client_id);
     let here = tables.users.device_mut(device);
     here.window = window;
-    here.attempt = here.attempt.wrapping_add(1);
+    // Once per attempt: what was refused behind another is no new attempt, or the two would come
+    // again under different ones, and the second could overtake the first (see `path::store`).
+    if here.attempt == request.attempt {
+        here.attempt = here.attempt.wrapping_add(1);
+    }
     if let Some(bit) = here.bit(request.client_id)
         && here.seen & bit == 0
     {

@@ -276,7 +276,9 @@ pub fn deadline(tables: &Tables, rules: &Rules, conn: &Conn, now: Now) -> (u64, 
             let mut due = (conn.heard_ms + silence_ms, Parting::Silent);
             let device = tables.users.device(conn.device);
             if device.unacked > 0 {
-                let due_ms = device.unacked_since_ms + limits::ACK_TIMEOUT_MS;
+                let waited_ms = device.unacked_for_ms(now.mono_ms);
+                let due_ms =
+                    (now.mono_ms + limits::ACK_TIMEOUT_MS + 1000) - waited_ms.min(now.mono_ms);
                 due = due.min_by_time((due_ms, Parting::AckTimeout));
             }
             let left_s = u64::from(conn.expires_s).saturating_sub(now.wall_ms / 1000);

@@ -19,6 +19,9 @@ use wire::{Parting, Transport};
 impl<S, R: Reader> Core<S, R> {
     /// Ends a connection for this reason, in the flush phase.
     pub(super) fn doom(&mut self, token: Token, parting: Parting) -> Step {
+        if let Some(conn) = self.tables.conns.get_mut(token) {
+            conn.paused = true; // what comes behind the reason is not looked at
+        }
         self.tables.doomed.push((token, parting));
         Step::Taken
     }

@@ -369,7 +369,7 @@ impl<S, R: Reader> Core<S, R> {
             conn.phase = Phase::Moving;
             conn.paused = true;
             let login = Login { user, device, expires_s, ..login };
-            self.movers.push(Mover { conn: token, login, since_ms: self.now.mono_ms });
+            self.movers.push_back(Mover { conn: token, login, since_ms: self.now.mono_ms });
         } else if conn.phase == Phase::Session && conn.device != NONE {
             let same = self.tables.users.user(conn.user).id == claims.user
                 && self.tables.users.device(conn.device).id == claims.device;

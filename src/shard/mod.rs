@@ -150,6 +150,8 @@ pub struct Load {
     pub waiters: usize,
     /// Connections that wait for a credit with a frame.
     pub parked: usize,
+    /// Own copies that wait for room in the staging ring.
+    pub copies: usize,
     /// Sessions that wait to move home.
     pub movers: usize,
     /// Questions about other users that wait for a credit.
@@ -200,7 +202,9 @@ struct Core<S, R> {
     drain_phase: u8,
     /// Accepted and not yet attached.
     arrivals: Vec<(Token, S)>,
-    movers: Vec<Mover>,
+    movers: VecDeque<Mover>,
+    /// Copies of what was sent that wait for room in the staging ring, oldest first.
+    copies: VecDeque<Box<Request>>,
     parked: VecDeque<Parked>,
     /// Since when the frame being tried again has waited for a credit.
     waits_since_ms: Option<u64>,
@@ -245,7 +249,8 @@ impl<D: Driver, R: Reader> Shard<D, R> {
             signatures_left: limits::SIGNATURES_PER_TURN_MAX,
             drain_phase: 0,
             arrivals: Vec::new(),
-            movers: Vec::new(),
+            movers: VecDeque::new(),
+            copies: VecDeque::new(),
             parked: VecDeque::new(),
             waits_since_ms: None,
             leaving: Vec::new(),
@@ -272,6 +277,7 @@ impl<D: Driver, R: Reader> Shard<D, R> {
         Load {
             waiters: core.waiters.len(),
             parked: core.parked.len(),
+            copies: core.copies.len(),
             movers: core.movers.len(),
             errands: core.errands.len(),
             refusals: core.refusals.iter().map(Refusals::count).max().unwrap_or(0),
@@ -302,7 +308,10 @@ impl<S, R: Reader> Core<S, R> {
 
     /// Nothing of this shard is on its way through the log or another shard.
     fn is_quiet(&self) -> bool {
-        self.waiters.is_empty() && self.parked.is_empty() && self.movers.is_empty()
+        self.waiters.is_empty()
+            && self.copies.is_empty()
+            && self.parked.is_empty()
+            && self.movers.is_empty()
     }
 }
 

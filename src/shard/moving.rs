@@ -98,7 +98,7 @@ impl<D: Driver, R: Reader> Shard<D, R> {
     /// Logged-in connections go where they belong.
     pub(super) fn move_home(&mut self) {
         for _ in 0..self.core.movers.len() {
-            let mover = self.core.movers.swap_remove(0);
+            let Some(mover) = self.core.movers.pop_front() else { return };
             let Some(conn) = self.core.tables.conns.get(mover.conn) else { continue };
             if conn.phase != Phase::Moving {
                 continue;
@@ -115,7 +115,7 @@ impl<D: Driver, R: Reader> Shard<D, R> {
                 self.core.doom(mover.conn, Parting::Overloaded);
             } else {
                 self.core.mailbox.wants_credit(home);
-                self.core.movers.push(mover);
+                self.core.movers.push_back(mover);
             }
         }
     }

@@ -29,10 +29,13 @@ impl<S, R: Reader> Core<S, R> {
             Stream::User(to) => self.placement.home(to),
             Stream::Group(_) => self.me,
         };
-        if home != self.me && !self.mailbox.has_credit(home) {
+        session::confirm(&mut self.tables, device, send.confirmed);
+        if home != self.me
+            && !self.mailbox.has_credit(home)
+            && route::is_new(&mut self.tables, device, send.client_id)
+        {
             return self.wait_for_credit(token, device, home, send.client_id);
         }
-        session::confirm(&mut self.tables, device, send.confirmed);
         if !send.automatic {
             session::active(&mut self.tables, user, self.now);
         }
@@ -109,27 +112,43 @@ impl<S, R: Reader> Core<S, R> {
         }
     }
 
-    /// The copy for the sender's other devices.
-    fn store_copy(&mut self, mut request: Box<Request>) {
-        let Outcome::Sent { position, time_ms } = request.outcome else {
-            return self.tables.requests.give(request);
-        };
-        let Self { tables, stage, positions, now, .. } = self;
-        match store::store_copy(tables, stage, positions, &request, (position, time_ms)) {
-            Ok(stored) => {
-                deliver::push_copy(tables, &stored, &request, position, *now);
-                request.stage = Staged::OwnCopy;
-                let (ticket, user, position) = (stored.ticket, stored.user, stored.position);
-                let from = self.me;
-                self.waiters.push_back(Waiter::Request { ticket, from, user, position, request });
-            }
-            Err(_) => {
-                // The message itself is safe; its sender hears so even though the copy is not.
-                tables.counters.own_copies_lost += 1;
-                route::settle(tables, &request, false);
-                tables.requests.give(request);
+    /// The copy for the sender's other devices; behind those that wait already.
+    fn store_copy(&mut self, request: Box<Request>) {
+        if self.copies.len() >= limits::COPIES_WAITING_MAX {
+            return self.lose_copy(request);
+        }
+        self.copies.push_back(request);
+        self.store_copies();
+    }
+
+    /// Stores the copies that wait, in order, as far as the staging ring has room.
+    pub(super) fn store_copies(&mut self) {
+        while let Some(mut request) = self.copies.pop_front() {
+            let Outcome::Sent { position, time_ms } = request.outcome else {
+                self.tables.requests.give(request);
+                continue;
+            };
+            let Self { tables, stage, positions, now, .. } = self;
+            match store::store_copy(tables, stage, positions, &request, (position, time_ms)) {
+                Ok(stored) => {
+                    deliver::push_copy(tables, &stored, &request, position, *now);
+                    request.stage = Staged::OwnCopy;
+                    let (ticket, user, position) = (stored.ticket, stored.user, stored.position);
+                    let from = self.me;
+                    let waiter = Waiter::Request { ticket, from, user, position, request };
+                    self.waiters.push_back(waiter);
+                }
+                Err(log::Refused::Busy) => return self.copies.push_front(request),
+                Err(_) => self.lose_copy(request),
             }
         }
+    }
+
+    /// The message itself is safe; its sender hears so even though the copy is not.
+    fn lose_copy(&mut self, request: Box<Request>) {
+        self.tables.counters.own_copies_lost += 1;
+        route::settle(&mut self.tables, &request, false);
+        self.tables.requests.give(request);
     }
 
     fn note_refusal(&mut self, mut request: Box<Request>) {
@@ -170,6 +189,7 @@ impl<S, R: Reader> Core<S, R> {
             }
         }
         self.next_epoch();
+        self.store_copies();
         self.read_on();
     }
 

@@ -155,6 +155,7 @@ impl<S, R: Reader> Core<S, R> {
     fn sleep_ms(&self) -> u64 {
         let urgent = !self.parked.is_empty()
             || !self.movers.is_empty()
+            || !self.copies.is_empty()
             || !self.tables.doomed.is_empty()
             || !self.errands.is_empty()
             || self.tables.pairs.has_dirty()

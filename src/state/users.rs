@@ -18,6 +18,9 @@ pub struct User {
     pub tail: u64,
     /// The highest cursor any device ever had: tick 2 of what others sent.
     pub has: u64,
+    /// Devices have everything above this, up to `has`. Not 0 when a device that came late acked
+    /// beyond what waits for an older one: of that nobody can say that somebody has it.
+    pub has_from: u64,
     /// Waiting records, [`NONE`] for none.
     pub inbox: u32,
     /// First device.
@@ -59,14 +62,16 @@ pub struct Device {
     pub window: u32,
     /// Payload bytes pushed and not acked.
     pub unacked_bytes: u32,
-    /// Session clock, milliseconds: since when an `Ack` is due.
-    pub unacked_since_ms: u64,
+    /// What lies at or below was there before it and is not for it.
+    pub start: u64,
     /// Seconds since 1970 when it logged in last.
     pub seen_s: u32,
     /// The minute `watched` counts, wrapping.
     pub watch_minute: u16,
     /// Users it asked to watch in this minute.
     pub watched: u16,
+    /// Session clock, seconds, wrapping: since when an `Ack` is due.
+    unacked_since_s: u16,
     /// Messages pushed and not acked.
     pub unacked: u16,
     /// Counts refusals with "try again"; a request carries it, see `path::store`.
@@ -80,6 +85,21 @@ pub struct Device {
 
 const _: () = assert!(size_of::<User>() <= 56);
 const _: () = assert!(size_of::<Device>() <= 104);
+
+impl User {
+    /// A device has everything above `start`, up to `cursor`.
+    pub fn note_had(&mut self, start: u64, cursor: u64) {
+        if cursor < self.has_from {
+            return; // on its way through the gap
+        }
+        if start > self.has {
+            self.has_from = start; // a gap: nobody has what lies between
+        } else {
+            self.has_from = self.has_from.min(start);
+        }
+        self.has = self.has.max(cursor);
+    }
+}
 
 impl Device {
     /// A device that has seen everything up to `cursor`.
@@ -98,15 +118,28 @@ impl Device {
             next: NONE,
             window: NONE,
             unacked_bytes: 0,
-            unacked_since_ms: 0,
+            start: cursor,
             seen_s: 0,
             watch_minute: 0,
             watched: 0,
+            unacked_since_s: 0,
             unacked: 0,
             attempt: 0,
             cursor_dirty: false,
             durable: false,
         }
+    }
+
+    /// From now on an `Ack` is due.
+    pub fn expect_ack(&mut self, now_ms: u64) {
+        self.unacked_since_s = wrapped_seconds(now_ms);
+    }
+
+    /// Milliseconds since an `Ack` is due, rounded down to whole seconds (below 18 hours).
+    #[must_use]
+    pub fn unacked_for_ms(&self, now_ms: u64) -> u64 {
+        let seconds = wrapped_seconds(now_ms).wrapping_sub(self.unacked_since_s);
+        u64::from(seconds) * 1000
     }
 
     /// The id a client that forgot everything goes on with.
@@ -131,6 +164,10 @@ impl Device {
         self.held = shift(self.held);
         self.base = base;
     }
+}
+
+fn wrapped_seconds(now_ms: u64) -> u16 {
+    u16::try_from(now_ms / 1000 % 65_536).unwrap_or(0)
 }
 
 /// The users of one shard.
@@ -173,6 +210,7 @@ impl Users {
             id,
             tail: 0,
             has: 0,
+            has_from: 0,
             inbox: NONE,
             first_device: NONE,
             first_pair: NONE,
@@ -326,6 +364,22 @@ mod tests {
         assert_eq!(users.devices_of(user).count(), 2);
         users.remove_device(devices[2]);
         assert_eq!(users.devices_of(user).collect::<Vec<_>>(), [devices[0]]);
+    }
+
+    #[test]
+    fn what_waits_for_an_older_device_is_had_by_nobody() {
+        let mut users = Users::with_capacity(1);
+        let index = users.find_or_add(1).unwrap();
+        let user = users.user_mut(index);
+        user.note_had(0, 5);
+        assert_eq!((user.has_from, user.has), (0, 5));
+        user.note_had(9, 9); // a device that came late and has nothing yet
+        user.note_had(9, 12);
+        assert_eq!((user.has_from, user.has), (9, 12));
+        user.note_had(0, 7);
+        assert_eq!((user.has_from, user.has), (9, 12));
+        user.note_had(0, 10);
+        assert_eq!((user.has_from, user.has), (0, 12));
     }
 
     #[test]

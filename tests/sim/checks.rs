@@ -15,7 +15,7 @@ use wire::{Deliver, MessageId, Refusal, Refused, ServerFrame, Stream, Welcome};
 use super::server::SimShard;
 
 /// A device of a user.
-pub type Name = (u64, u32);
+pub(crate) type Name = (u64, u32);
 
 /// What a device was told so far.
 #[derive(Debug, Default)]
@@ -29,7 +29,7 @@ struct View {
     /// The last position on the present connection.
     last_position: u64,
     /// The epoch of the boot that welcomed it last.
-    epoch: u64,
+    boot: u32,
 }
 
 /// A message as its author gave it to the session.
@@ -41,15 +41,15 @@ struct Content {
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Checks {
+pub(crate) struct Checks {
     contents: HashMap<MessageId, Content>,
     /// Messages whose `Sent` was seen: to whom, and at which position.
     sent: BTreeMap<MessageId, (u64, u64)>,
     refused: HashSet<MessageId>,
     /// I4: what stands at a position of a user's stream; copies are marked.
     names: HashMap<(u64, u64), (MessageId, bool)>,
-    /// The last epoch in which a message was pushed.
-    pushed: HashMap<MessageId, u64>,
+    /// The last boot in which a message was pushed, by its epoch.
+    pushed: HashMap<MessageId, u32>,
     /// When each boot began, and its epoch.
     boots: Vec<(u64, u32)>,
     views: BTreeMap<Name, View>,
@@ -57,10 +57,14 @@ pub struct Checks {
     stored: BTreeMap<(MessageId, bool), (u64, u64)>,
     last_stored: HashMap<(u64, u64, u32), (u64, u64)>,
     violations: Vec<String>,
+    /// An own copy found no room: a later retry may have appended it out of order.
+    copies_lost: bool,
+    /// Prints what phones hear, with this time.
+    pub(crate) traced_ms: Option<u64>,
     /// What happened, for the reader of a report.
-    pub deliveries: u64,
+    pub(crate) deliveries: u64,
     /// `Refused` frames by reason.
-    pub refusals: BTreeMap<&'static str, u64>,
+    pub(crate) refusals: BTreeMap<&'static str, u64>,
 }
 
 fn hash_of(payload: &[u8]) -> u64 {
@@ -71,34 +75,43 @@ fn hash_of(payload: &[u8]) -> u64 {
 
 impl Checks {
     /// The first thing that did not hold.
-    pub fn violation(&self) -> Option<&str> {
+    pub(crate) fn violation(&self) -> Option<&str> {
         self.violations.first().map(String::as_str)
     }
 
     /// Messages whose `Sent` was seen.
-    pub fn sent_count(&self) -> usize {
+    pub(crate) fn sent_count(&self) -> usize {
         self.sent.len()
     }
 
     /// Something else did not hold.
-    pub fn violated(&mut self, what: String) {
+    pub(crate) fn violated(&mut self, what: String) {
         if self.violations.len() < 100 {
             self.violations.push(what);
         }
     }
 
+    /// Prints a line if this run is traced.
+    pub(crate) fn trace(&self, line: impl FnOnce() -> String) {
+        if let Some(now_ms) = self.traced_ms {
+            eprintln!("{now_ms:>7} {}", line());
+        }
+    }
+
     /// A server started.
-    pub fn booted(&mut self, wall_ms: u64, epoch: u32) {
+    pub(crate) fn booted(&mut self, wall_ms: u64, epoch: u32) {
+        self.trace(|| format!("boot, epoch {epoch:x}"));
         self.boots.push((wall_ms, epoch));
     }
 
     /// A phone's user wrote a message.
-    pub fn written(&mut self, id: MessageId, to: u64, payload: &[u8]) {
+    pub(crate) fn written(&mut self, id: MessageId, to: u64, payload: &[u8]) {
         self.contents.insert(id, Content { to, hash: hash_of(payload) });
     }
 
     /// A phone got a frame.
-    pub fn heard(&mut self, name: Name, frame: &ServerFrame<'_>) {
+    pub(crate) fn heard(&mut self, name: Name, frame: &ServerFrame<'_>) {
+        self.trace(|| format!("{name:?} {}", brief(frame)));
         match frame {
             ServerFrame::Welcome(welcome) => self.heard_welcome(name, welcome),
             ServerFrame::Deliver(deliver) => {
@@ -136,7 +149,7 @@ impl Checks {
         let boot =
             self.boots.iter().rev().find(|(start_ms, _)| *start_ms <= welcome.server_time_ms);
         let view = self.views.entry(name).or_default();
-        view.epoch = boot.map_or(0, |(_, epoch)| u64::from(*epoch));
+        view.boot = boot.map_or(0, |(_, epoch)| *epoch);
         view.last_position = 0;
         view.first_cursor.get_or_insert(welcome.cursor);
     }
@@ -162,8 +175,10 @@ impl Checks {
             self.violated(format!("copies: {name:?} got a copy of its own {id:?}"));
         }
         if copy_for.is_none() {
-            let epoch = self.pushed.entry(id).or_default();
-            *epoch = position >> 32;
+            // A boot may use several epochs; the first names it.
+            let epoch = u32::try_from(position >> 32).unwrap_or(u32::MAX);
+            let boot = self.boots.iter().rev().find(|(_, first)| *first <= epoch);
+            self.pushed.insert(id, boot.map_or(0, |(_, first)| *first));
         }
         if self.refused.contains(&id) {
             self.violated(format!("I5: {id:?} was refused for good, then delivered"));
@@ -186,8 +201,11 @@ impl Checks {
                 _ => None,
             };
             let last = view.last_id.entry((id.sender, id.device, copy_for)).or_insert(0);
-            if *last >= id.client_id {
-                wrong.push(format!("I3: {name:?} got {id:?} after client id {last}"));
+            let promised = copy_for.is_none() || !self.copies_lost;
+            if *last >= id.client_id && promised {
+                wrong.push(format!(
+                    "I3: {name:?} got {id:?} (copy for {copy_for:?}) after client id {last}"
+                ));
             }
             *last = id.client_id.max(*last);
         }
@@ -219,8 +237,8 @@ impl Checks {
         if refused.retriable != reason.retriable() {
             self.violated(format!("I5: {id:?}: {reason} says retriable {}", refused.retriable));
         }
-        let epoch = self.views.get(&name).map(|view| view.epoch);
-        if epoch.is_some() && self.pushed.get(&id).copied() == epoch {
+        let boot = self.views.get(&name).map(|view| view.boot);
+        if boot.is_some() && self.pushed.get(&id).copied() == boot {
             self.violated(format!("I5: {id:?} was pushed and then refused: {reason}"));
         }
         if self.sent.contains_key(&id) {
@@ -239,7 +257,7 @@ impl Checks {
     }
 
     /// Ticks: nobody is told that somebody has a message before one of their devices got it.
-    pub fn checks_ticks_tell_the_truth(&mut self, event: &ClientEvent, sender: u64) {
+    pub(crate) fn checks_ticks_tell_the_truth(&mut self, event: &ClientEvent, sender: u64) {
         let ClientEvent::Tick { client_id, device, to, mark, position, .. } = *event else {
             return;
         };
@@ -255,7 +273,7 @@ impl Checks {
     }
 
     /// A record of the log at the end, in log order.
-    pub fn recorded(&mut self, record: &Record<'_>) {
+    pub(crate) fn recorded(&mut self, record: &Record<'_>) {
         let copy = match record.kind {
             Kind::Message => false,
             Kind::OwnCopy => true,
@@ -283,7 +301,7 @@ impl Checks {
 
     /// At the end, after all records: I1, every message whose `Sent` was seen is in the log where
     /// it was said to be, and everything in the log reached every device it is for.
-    pub fn checks_i1_acked_is_kept(&mut self) {
+    pub(crate) fn checks_i1_acked_is_kept(&mut self) {
         let mut wrong = Vec::new();
         for (id, place) in &self.sent {
             let stored = self.stored.get(&(*id, false));
@@ -306,9 +324,10 @@ impl Checks {
     }
 
     /// I6: what a shard holds is within its limits.
-    pub fn checks_i6_bounded(&mut self, me: usize, shard: &SimShard, credits: usize) {
+    pub(crate) fn checks_i6_bounded(&mut self, me: usize, shard: &SimShard, credits: usize) {
         let tables = shard.tables();
         let load = shard.load();
+        self.copies_lost |= tables.counters.own_copies_lost > 0;
         let mut wrong = Vec::new();
         let mut bound = |what: &str, is: usize, most: usize| {
             if is > most {
@@ -321,7 +340,8 @@ impl Checks {
         bound("parked connections", load.parked, conns);
         bound("errands", load.errands, limits::ERRANDS_MAX);
         bound("partial inputs", tables.partials.count(), conns);
-        bound("doomed connections", tables.doomed.len(), 0);
+        bound("doomed connections", tables.doomed.len(), 2 * conns);
+        bound("copies", load.copies, limits::COPIES_WAITING_MAX);
         for (_, conn) in tables.conns.iter() {
             let most = limits::OUTBOX_BYTES_MAX + limits::FRAME_BYTES_MAX + 1024;
             bound("bytes of an outbox", tables.outboxes.waiting_bytes(conn), most);
@@ -346,6 +366,17 @@ impl Checks {
         }
         bound("dirty cursors", tables.dirty_cursors.len(), devices);
         wrong.into_iter().for_each(|what| self.violated(what));
+    }
+}
+
+/// A frame on one line, without its payload.
+fn brief(frame: &ServerFrame<'_>) -> String {
+    match frame {
+        ServerFrame::Deliver(deliver) => {
+            let Deliver { position, id, to, to_position, payload, .. } = deliver;
+            format!("Deliver {position:x} {id:?} to {to:?} {to_position:x}, {} B", payload.len())
+        }
+        other => format!("{other:x?}"),
     }
 }
 

@@ -10,9 +10,9 @@
 //! Deliberately not here: threads, sockets and files (`tests/conformance.rs` and the end-to-end
 //! tests have those), groups, history.
 
-pub mod checks;
-pub mod phone;
-pub mod plan;
-pub mod random;
-pub mod server;
-pub mod world;
+pub(crate) mod checks;
+pub(crate) mod phone;
+pub(crate) mod plan;
+pub(crate) mod random;
+pub(crate) mod server;
+pub(crate) mod world;

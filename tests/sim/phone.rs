@@ -19,7 +19,7 @@ const FRAME_BYTES_MAX: usize = 128 * 1024;
 
 /// How a connection is left.
 #[derive(Clone, Copy, Debug)]
-pub enum Leaving {
+pub(crate) enum Leaving {
     /// In order.
     Close,
     /// By a reset.
@@ -43,19 +43,23 @@ struct Link {
 }
 
 /// See the module.
-pub struct Phone {
+pub(crate) struct Phone {
     /// Who it is.
-    pub name: Name,
+    pub(crate) name: Name,
     /// What it remembers.
-    pub session: Session,
+    pub(crate) session: Session,
     /// Its clock runs so many times as fast, which makes it retry early.
-    pub haste: u64,
+    haste: u64,
+    /// What its clock showed, and the time of the world, when the haste was set.
+    clock: (u64, u64),
+    /// The last goodbye it heard, and how many.
+    pub(crate) goodbyes: (u32, Option<wire::Parting>),
     /// It reads nothing before this time.
-    pub stalled_until_ms: u64,
+    pub(crate) stalled_until_ms: u64,
     /// It connects again at this time.
-    pub connects_at_ms: u64,
+    pub(crate) connects_at_ms: u64,
     /// It swaps two deliveries: a canary for the checkers.
-    pub swaps: bool,
+    pub(crate) swaps: bool,
     token: String,
     options: SessionOptions,
     link: Option<Link>,
@@ -65,11 +69,13 @@ pub struct Phone {
 
 impl Phone {
     /// A phone that is not connected.
-    pub fn new(name: Name, token: String, options: SessionOptions) -> Self {
+    pub(crate) fn new(name: Name, token: String, options: SessionOptions) -> Self {
         Self {
             name,
             session: Session::new(token.clone(), options.clone()),
             haste: 1,
+            clock: (0, 0),
+            goodbyes: (0, None),
             stalled_until_ms: 0,
             connects_at_ms: 0,
             swaps: false,
@@ -81,19 +87,30 @@ impl Phone {
         }
     }
 
+    /// From now on its clock runs so many times as fast as the world's.
+    pub(crate) fn hurry(&mut self, haste: u64, now_ms: u64) {
+        self.clock = (self.own_ms(now_ms), now_ms);
+        self.haste = haste;
+    }
+
+    fn own_ms(&self, now_ms: u64) -> u64 {
+        let (shown_ms, set_ms) = self.clock;
+        shown_ms + (now_ms - set_ms) * self.haste
+    }
+
     /// Whether it has a connection.
-    pub fn is_connected(&self) -> bool {
+    pub(crate) fn is_connected(&self) -> bool {
         self.link.is_some()
     }
 
     /// Nothing waits in it.
-    pub fn is_settled(&self) -> bool {
+    pub(crate) fn is_settled(&self) -> bool {
         let written = self.link.as_ref().is_some_and(|link| link.output.is_empty());
         written && self.session.is_live() && self.session.unanswered() == 0
     }
 
     /// Connects to the listener of `shard`.
-    pub fn connect(&mut self, net: &SimNet, shard: usize, random: &mut Random, now_ms: u64) {
+    pub(crate) fn connect(&mut self, net: &SimNet, shard: usize, random: &mut Random, now_ms: u64) {
         let transport = if random.per_mille(300) { Transport::WebSocket } else { Transport::Tcp };
         let mut nonce = [0; 16];
         nonce[..8].copy_from_slice(&random.next().to_le_bytes());
@@ -113,11 +130,11 @@ impl Phone {
             assembly: Vec::new(),
             output,
         });
-        self.session.connected(now_ms * self.haste);
+        self.session.connected(self.own_ms(now_ms));
     }
 
     /// Leaves its connection.
-    pub fn leave(&mut self, how: Leaving) {
+    pub(crate) fn leave(&mut self, how: Leaving) {
         let Some(mut link) = self.link.take() else { return };
         self.session.disconnected();
         match how {
@@ -134,30 +151,30 @@ impl Phone {
     }
 
     /// The program ends and starts again from what it had saved.
-    pub fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.leave(Leaving::Close);
         let state = self.session.state();
         self.session = Session::restore(self.token.clone(), self.options.clone(), &state);
     }
 
     /// Closes what it left behind.
-    pub fn tidy_up(&mut self) {
+    pub(crate) fn tidy_up(&mut self) {
         self.left_behind.clear();
     }
 
     /// Its user writes.
-    pub fn write(&mut self, to: u64, payload: &[u8], checks: &mut Checks) {
+    pub(crate) fn write(&mut self, to: u64, payload: &[u8], checks: &mut Checks) {
         let Ok(client_id) = self.session.send(Stream::User(to), payload, 0) else { return };
         let (sender, device) = self.name;
         checks.written(MessageId { sender, device, client_id }, to, payload);
     }
 
     /// Lets it read, think and write.
-    pub fn run(&mut self, checks: &mut Checks, now_ms: u64, random: &mut Random) {
+    pub(crate) fn run(&mut self, checks: &mut Checks, now_ms: u64, random: &mut Random) {
         if self.link.is_none() {
             return;
         }
-        let own_ms = now_ms * self.haste;
+        let own_ms = self.own_ms(now_ms);
         self.session.tick(own_ms);
         let reads = now_ms >= self.stalled_until_ms;
         let ended = reads && self.read(checks, own_ms);
@@ -232,6 +249,9 @@ impl Phone {
                 ClientEvent::Message { peer, position, .. } if random.per_mille(300) => {
                     let peer = (!random.per_mille(200)).then_some(peer);
                     self.session.read(peer, position);
+                }
+                ClientEvent::Goodbye { reason, .. } => {
+                    self.goodbyes = (self.goodbyes.0 + 1, Some(reason));
                 }
                 ClientEvent::Renumbered { client_id, .. } => {
                     let name = self.name;

@@ -3,36 +3,37 @@
 use myriad::io::sim::Faults as NetFaults;
 use myriad::log::Settings;
 use myriad::path::Rules;
+use myriad::state::placement::Placement;
 
 use super::random::Random;
 use super::server::Setup;
 
 /// Chances per round, in a thousand; those of phones are per phone.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Chances {
+pub(crate) struct Chances {
     /// A user writes.
-    pub write: u64,
+    pub(crate) write: u64,
     /// A phone says something else.
-    pub chatter: u64,
+    pub(crate) chatter: u64,
     /// A phone leaves its connection.
-    pub leave: u64,
+    pub(crate) leave: u64,
     /// A phone stops reading for a while.
-    pub stall: u64,
+    pub(crate) stall: u64,
     /// The committer rests.
-    pub committer_stall: u64,
+    pub(crate) committer_stall: u64,
     /// The disk is full for a while.
-    pub disk_full: u64,
+    pub(crate) disk_full: u64,
     /// A write or sync is going to fail.
-    pub disk_fault: u64,
+    pub(crate) disk_fault: u64,
     /// The process or the host dies.
-    pub crash: u64,
+    pub(crate) crash: u64,
     /// The server is stopped in order.
-    pub drain: u64,
+    pub(crate) drain: u64,
 }
 
 /// What is broken on purpose, so that the checkers have something to find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Canary {
+pub(crate) enum Canary {
     /// A crash takes the disk back to an earlier time.
     DiskForgets,
     /// Phones hear deliveries in the wrong order.
@@ -41,38 +42,38 @@ pub enum Canary {
 
 /// See the module.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// The seed of everything else.
-    pub seed: u64,
+    pub(crate) seed: u64,
     /// How the server starts.
-    pub setup: Setup,
+    pub(crate) setup: Setup,
     /// Shards of later boots at the most.
-    pub shards_max: usize,
+    pub(crate) shards_max: usize,
     /// Users and how many devices each has.
-    pub users: Vec<(u64, u32)>,
+    pub(crate) users: Vec<(u64, u32)>,
     /// What the network does.
-    pub net: NetFaults,
+    pub(crate) net: NetFaults,
     /// Rounds before the end.
-    pub rounds: u32,
+    pub(crate) rounds: u32,
     /// Time of a round at the most.
-    pub step_ms_max: u64,
+    pub(crate) step_ms_max: u64,
     /// How long a phone stays away at the most.
-    pub away_ms_max: u64,
+    pub(crate) away_ms_max: u64,
     /// Chance that a shard misses a round.
-    pub lazy_shard_per_mille: u64,
+    pub(crate) lazy_shard_per_mille: u64,
     /// Chance that the committer misses a round.
-    pub lazy_committer_per_mille: u64,
+    pub(crate) lazy_committer_per_mille: u64,
     /// Chance that a phone is one that does not wait before it tries again.
-    pub hasty_per_mille: u64,
+    pub(crate) hasty_per_mille: u64,
     /// Chances of what happens.
-    pub chances: Chances,
+    pub(crate) chances: Chances,
     /// What is broken on purpose.
-    pub canary: Option<Canary>,
+    pub(crate) canary: Option<Canary>,
 }
 
 impl Plan {
     /// A plan that follows from `seed`, with this many credits between shards.
-    pub fn of(seed: u64, credits: usize) -> Self {
+    pub(crate) fn of(seed: u64, credits: usize) -> Self {
         let mut random = Random::new(seed ^ 0x51u64.rotate_left(40));
         let shards_max = usize::try_from(random.between(1, 3)).unwrap_or(1);
         let rounds = u32::try_from(random.between(200, 900)).unwrap_or(200);
@@ -113,6 +114,38 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// Two shards that do nothing but write to each other, with one credit each.
+    pub(crate) fn of_full_queues(seed: u64) -> Self {
+        let placement = Placement::new(2);
+        let living_at = |home| {
+            (1..).filter(move |user| placement.home(*user) == home).take(3).map(|user| (user, 1))
+        };
+        let setup = Setup {
+            shards: 2,
+            credits: 1,
+            epoch_positions: u32::MAX,
+            log: Settings::default(),
+            rules: Rules::default(),
+        };
+        Self {
+            seed,
+            setup,
+            shards_max: 1, // it never starts again
+            users: living_at(0).chain(living_at(1)).collect(),
+            net: NetFaults::none(),
+            rounds: 0,
+            step_ms_max: 1,
+            away_ms_max: 1,
+            lazy_shard_per_mille: 0,
+            lazy_committer_per_mille: 0,
+            hasty_per_mille: 0,
+            chances: Chances::default(),
+            canary: None,
+        }
+    }
+}
+
 fn users(random: &mut Random) -> Vec<(u64, u32)> {
     let count = random.between(4, 8);
     let user = |_| {
@@ -143,5 +176,6 @@ fn setup(random: &mut Random, shards: usize, credits: usize) -> Setup {
         rules.inbox_messages_max = 40;
         rules.inbox_messages_per_sender_max = 20;
     }
-    Setup { shards, credits, log, rules }
+    let epoch_positions = if random.per_mille(300) { 50 } else { u32::MAX };
+    Setup { shards, credits, epoch_positions, log, rules }
 }

@@ -21,35 +21,34 @@ const CONNS_MAX: usize = 512;
 /// Receive area of a driver: less than the largest frame, so that frames come in parts.
 const RECEIVE_BYTES: usize = 16 * 1024;
 
-/// Positions per epoch.
-const EPOCH_POSITIONS: u32 = u32::MAX;
-
 /// A shard as it is simulated.
-pub type SimShard = Shard<Sim, StoreReader<SharedMemory>>;
+pub(crate) type SimShard = Shard<Sim, StoreReader<SharedMemory>>;
 
 /// How a server is started.
 #[derive(Clone, Debug)]
-pub struct Setup {
+pub(crate) struct Setup {
     /// Shards.
-    pub shards: usize,
+    pub(crate) shards: usize,
     /// Credits between two shards.
-    pub credits: usize,
+    pub(crate) credits: usize,
+    /// Positions in an epoch.
+    pub(crate) epoch_positions: u32,
     /// Sizes of the log.
-    pub log: log::Settings,
+    pub(crate) log: log::Settings,
     /// The rules in force.
-    pub rules: Rules,
+    pub(crate) rules: Rules,
 }
 
 /// One boot.
-pub struct Server {
+pub(crate) struct Server {
     /// The shards, in order.
-    pub shards: Vec<SimShard>,
+    pub(crate) shards: Vec<SimShard>,
     /// The other end of the log.
-    pub committer: Committer<SharedMemory>,
+    pub(crate) committer: Committer<SharedMemory>,
     /// What tells shards to stop.
-    pub drains: Vec<Arc<Drain>>,
+    pub(crate) drains: Vec<Arc<Drain>>,
     /// The log failed; a restart is due.
-    pub has_failed: bool,
+    pub(crate) has_failed: bool,
     epoch: u32,
 }
 
@@ -62,7 +61,7 @@ impl Wake for Awake {
 
 impl Server {
     /// Recovers from `disk` and starts. Fails as a real start would; the disk is as it was then.
-    pub fn start(
+    pub(crate) fn start(
         setup: &Setup,
         net: &SimNet,
         disk: &SharedMemory,
@@ -90,8 +89,8 @@ impl Server {
             (0..setup.shards).map(|me| net.driver(me, CONNS_MAX, RECEIVE_BYTES)).collect();
         let doorbells = drivers.iter().map(Sim::doorbell).collect();
         let mailboxes = ring::mesh(setup.shards, setup.credits, doorbells);
-        let pieces = drivers.into_iter().zip(mailboxes).zip(tables).zip(stages);
         let epochs = Arc::new(AtomicU32::new(epoch));
+        let pieces = drivers.into_iter().zip(mailboxes).zip(tables).zip(stages);
         let shards = pieces.enumerate().map(|(me, (((driver, mailbox), tables), stage))| {
             let parts = Parts {
                 me,
@@ -101,8 +100,7 @@ impl Server {
                 stage,
                 mailbox,
                 tables,
-                // Short epochs: shards roll over many times in one run.
-                positions: Positions::with_limit(epoch, EPOCH_POSITIONS),
+                positions: Positions::with_limit(epoch, setup.epoch_positions),
                 epochs: Arc::clone(&epochs),
                 placement,
                 rules: Arc::clone(&rules),
@@ -119,17 +117,17 @@ impl Server {
     }
 
     /// The epoch of this boot's positions.
-    pub fn epoch(&self) -> u32 {
+    pub(crate) fn epoch(&self) -> u32 {
         self.epoch
     }
 
     /// One turn of one shard. False: it is through with draining.
-    pub fn turn(&mut self, shard: usize, now: Now) -> bool {
+    pub(crate) fn turn(&mut self, shard: usize, now: Now) -> bool {
         self.shards[shard].turn(&|| now, false).expect("a simulated driver always polls")
     }
 
     /// Lets the committer work until it would sleep.
-    pub fn commit(&mut self, now: Now) {
+    pub(crate) fn commit(&mut self, now: Now) {
         while !self.has_failed {
             match self.committer.step(now.mono_ms * 1000) {
                 Step::Committed { .. } => {}
@@ -140,17 +138,31 @@ impl Server {
     }
 
     /// Tells all shards how far the drain is.
-    pub fn drain(&self, phase: u8) {
+    pub(crate) fn drain(&self, phase: u8) {
         for drain in &self.drains {
             drain.phase.store(phase, Ordering::Release);
         }
     }
 
+    /// Every device is connected and has acked everything.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.shards.iter().all(|shard| {
+            let users = &shard.tables().users;
+            (0..u32::try_from(users.count()).expect("few users")).all(|user| {
+                users.devices_of(user).all(|index| {
+                    let device = users.device(index);
+                    device.conn.is_some() && device.cursor == users.user(user).tail
+                })
+            })
+        })
+    }
+
     /// Nothing is on its way between shards or to the log.
-    pub fn is_quiet(&self) -> bool {
+    pub(crate) fn is_quiet(&self) -> bool {
         self.shards.iter().all(|shard| {
             let load = shard.load();
-            load.waiters == 0 && load.parked == 0 && load.movers == 0 && !load.is_staged
+            let waits = load.waiters + load.parked + load.movers + load.copies + load.errands;
+            waits == 0 && !load.is_staged && !shard.tables().pairs.has_dirty()
         })
     }
 }

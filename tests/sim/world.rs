@@ -32,17 +32,17 @@ const REST_MS_MAX: u64 = 240_000;
 const REST_ROUNDS: u32 = 30;
 
 /// See the module.
-pub struct World {
+pub(crate) struct World {
     /// What must hold.
-    pub checks: Checks,
+    pub(crate) checks: Checks,
     /// The phones.
-    pub phones: Vec<Phone>,
+    pub(crate) phones: Vec<Phone>,
     /// The chance of this world.
-    pub random: Random,
+    pub(crate) random: Random,
     /// The disk.
-    pub disk: SharedMemory,
+    pub(crate) disk: SharedMemory,
     /// What was done to the server, for reports.
-    pub boots: u32,
+    pub(crate) boots: u32,
     plan: Plan,
     setup: Setup,
     net: SimNet,
@@ -51,13 +51,15 @@ pub struct World {
     now: Now,
     committer_stalls_until_ms: u64,
     disk_full_until_ms: Option<u64>,
+    /// A fault was planned that a start may meet.
+    disk_is_faulty: bool,
     restarts_at_ms: Option<u64>,
     backup: Option<SharedMemory>,
 }
 
 impl World {
     /// A world with a running server and phones that are not connected.
-    pub fn new(plan: Plan) -> Self {
+    pub(crate) fn new(plan: Plan) -> Self {
         let mut random = Random::new(plan.seed);
         let net = SimNet::new(random.next(), plan.net);
         let now = Now { mono_ms: 0, wall_ms: WALL_MS };
@@ -69,7 +71,7 @@ impl World {
                 let ack_every = u32::try_from(random.between(1, 5)).unwrap_or(1);
                 let options = SessionOptions { ack_every, ..SessionOptions::default() };
                 let mut phone = Phone::new((*user, device), token, options);
-                phone.haste = if random.per_mille(plan.hasty_per_mille) { 50 } else { 1 };
+                phone.hurry(if random.per_mille(plan.hasty_per_mille) { 20 } else { 1 }, 0);
                 phone.connects_at_ms = random.below(200);
                 phones.push(phone);
             }
@@ -91,25 +93,22 @@ impl World {
             now,
             committer_stalls_until_ms: 0,
             disk_full_until_ms: None,
+            disk_is_faulty: false,
             restarts_at_ms: None,
             backup: None,
         };
+        world.checks.traced_ms = std::env::var_os("MYRIAD_TRACE").map(|_| 0);
         world.boot();
         world
     }
 
-    /// The time.
-    pub fn now(&self) -> Now {
-        self.now
-    }
-
     /// The running server.
-    pub fn server(&mut self) -> Option<&mut Server> {
-        self.server.as_mut()
+    pub(crate) fn server(&self) -> Option<&Server> {
+        self.server.as_ref()
     }
 
     /// Everything the plan says, then the end. The first thing that did not hold is the error.
-    pub fn run(&mut self) -> Result<(), String> {
+    pub(crate) fn run(&mut self) -> Result<(), String> {
         for _ in 0..self.plan.rounds {
             self.pass(1, self.plan.step_ms_max);
             self.act();
@@ -123,7 +122,7 @@ impl World {
     }
 
     /// Phones, shards and committer go once, some of them perhaps not.
-    pub fn round(&mut self) {
+    pub(crate) fn round(&mut self) {
         let Self { phones, checks, now, random, net, plan, .. } = self;
         let shards = self.server.as_ref().map_or(0, |server| server.shards.len());
         for phone in phones.iter_mut() {
@@ -148,10 +147,13 @@ impl World {
     }
 
     /// Time passes.
-    pub fn pass(&mut self, least_ms: u64, most_ms: u64) {
+    pub(crate) fn pass(&mut self, least_ms: u64, most_ms: u64) {
         let ms = self.random.between(least_ms, most_ms);
         self.now.mono_ms += ms;
         self.now.wall_ms += ms;
+        if let Some(traced_ms) = &mut self.checks.traced_ms {
+            *traced_ms = self.now.mono_ms;
+        }
     }
 
     fn verdict(&self) -> Result<(), String> {
@@ -207,7 +209,7 @@ impl World {
     }
 
     /// The user of a phone writes something to somebody.
-    pub fn write(&mut self, index: usize, to: u64) {
+    pub(crate) fn write(&mut self, index: usize, to: u64) {
         let most = self.setup.rules.payload_bytes_max as u64;
         let random = &mut self.random;
         let bytes = match random.below(40) {
@@ -253,6 +255,7 @@ impl World {
                 _ => DiskFaults { dies_after: after, ..DiskFaults::default() },
             };
             self.disk.set_faults(faults);
+            self.disk_is_faulty = true;
         }
         if self.plan.canary == Some(Canary::DiskForgets) && self.random.per_mille(20) {
             self.backup = Some(self.disk.fork());
@@ -272,6 +275,7 @@ impl World {
 
     /// The process ends at once, or the whole host does; another start follows later.
     fn crash(&mut self) {
+        self.checks.trace(|| "crash".to_owned());
         self.server = None;
         if self.random.per_mille(500) {
             let keeps = self.random.below(1001);
@@ -318,9 +322,15 @@ impl World {
                 self.server = Some(server);
             }
             Err(error) => {
-                // Only a full disk may keep a server from starting.
-                if self.disk_full_until_ms.is_none() {
+                // Only what is wrong with the disk on purpose may keep a server from starting.
+                let excused = self.disk_full_until_ms.is_some() || self.disk_is_faulty;
+                if !excused || error.contains("damaged") {
                     self.checks.violated(format!("start: {error}"));
+                }
+                self.checks.trace(|| format!("no start: {error}"));
+                if self.disk_full_until_ms.is_none() {
+                    self.disk_is_faulty = false;
+                    self.disk.set_faults(DiskFaults::default());
                 }
                 self.restarts_at_ms = Some(self.now.mono_ms + 200);
             }
@@ -328,9 +338,10 @@ impl World {
     }
 
     /// Everything works again, and nobody does anything new.
-    pub fn mend(&mut self) {
+    pub(crate) fn mend(&mut self) {
         self.net.set_faults(NetFaults::none());
         self.disk_full_until_ms = None;
+        self.disk_is_faulty = false;
         self.disk.set_faults(DiskFaults::default());
         self.committer_stalls_until_ms = 0;
         self.plan.lazy_committer_per_mille = 0;
@@ -344,6 +355,7 @@ impl World {
             self.boot();
         }
         for phone in &mut self.phones {
+            phone.hurry(1, self.now.mono_ms);
             phone.stalled_until_ms = 0;
             phone.tidy_up();
             phone.connects_at_ms = phone.connects_at_ms.min(self.now.mono_ms + 1_000);
@@ -351,7 +363,7 @@ impl World {
     }
 
     /// Goes on until nothing happens any more.
-    pub fn come_to_rest(&mut self) -> Result<(), String> {
+    pub(crate) fn come_to_rest(&mut self) -> Result<(), String> {
         let end_ms = self.now.mono_ms + REST_MS_MAX;
         let mut rested = 0;
         while rested < REST_ROUNDS {
@@ -359,8 +371,9 @@ impl World {
             self.round();
             self.verdict()?;
             let settled = self.phones.iter().all(Phone::is_settled);
-            let quiet = self.server.as_ref().is_some_and(Server::is_quiet);
-            rested = if settled && quiet && self.net.is_quiet() { rested + 1 } else { 0 };
+            let server = self.server.as_ref();
+            let quiet = server.is_some_and(|server| server.is_quiet() && server.is_drained());
+            rested = if settled && quiet { rested + 1 } else { 0 };
             if self.now.mono_ms > end_ms {
                 return Err(format!("I5: no rest after the end: {}", self.unrest()));
             }
@@ -372,17 +385,19 @@ impl World {
         let mut out = String::new();
         for phone in self.phones.iter().filter(|phone| !phone.is_settled()) {
             let (live, unanswered) = (phone.session.is_live(), phone.session.unanswered());
-            out += &format!("{:?} live {live}, unanswered {unanswered}; ", phone.name);
+            let (name, link, byes) = (phone.name, phone.is_connected(), phone.goodbyes);
+            out += &format!("{name:?} link {link} live {live} unanswered {unanswered} {byes:?}; ");
         }
         let loads = self.server.iter().flat_map(|server| &server.shards);
         for shard in loads {
             out += &format!("{:?}; ", shard.load());
         }
-        out + &format!("network quiet: {}", self.net.is_quiet())
+        let drained = self.server.as_ref().is_some_and(Server::is_drained);
+        out + &format!("drained: {drained}")
     }
 
     /// What everybody got, and what is in the log.
-    pub fn judge(&mut self) -> Result<(), String> {
+    pub(crate) fn judge(&mut self) -> Result<(), String> {
         for phone in &self.phones {
             let unticked = phone.session.state().unticked;
             for message in unticked.iter().filter(|message| message.device == phone.name.1) {

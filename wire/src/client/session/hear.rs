@@ -3,10 +3,12 @@
 //! Deliberately not here: what is written because of it (`say.rs`).
 
 use super::{Phase, Session};
+use crate::client::PEERS_MAX;
 use crate::client::event::{ClientEvent, TickMark};
 use crate::client::ticks::Unticked;
 use crate::{
-    Deliver, Goodbye, Parting, Presence, Receipt, Refusal, Refused, Sent, ServerFrame, Welcome,
+    Deliver, Goodbye, Parting, Presence, Receipt, Refusal, Refused, Sent, ServerFrame, Stream,
+    Welcome,
 };
 
 impl Session {
@@ -64,7 +66,11 @@ impl Session {
         if welcome.cursor < self.inbox.received_up_to() {
             self.inbox.claim();
         }
+        self.welcomed_ms = welcome.server_time_ms;
         self.asks = self.ticks.unticked_users();
+        // Of these some may have been stored and even ticked, unheard.
+        let unanswered: Vec<Stream> = self.outbox.iter().map(|(_, message)| message.to).collect();
+        unanswered.into_iter().for_each(|to| self.ask_about(to));
         self.watch_due = !self.watched.is_empty();
         events.push(ClientEvent::Welcome {
             user: welcome.user,
@@ -147,6 +153,19 @@ impl Session {
                 mark: TickMark::Sent,
             };
             self.ticks.add(to, unticked, events);
+            if time_ms < self.welcomed_ms {
+                self.ask_about(to); // it may have been ticked before this device was here
+            }
+        }
+    }
+
+    /// Asks for the marks of what went to `to`, at the next output.
+    fn ask_about(&mut self, to: Stream) {
+        if let Stream::User(peer) = to
+            && self.asks.len() < PEERS_MAX
+            && !self.asks.contains(&peer)
+        {
+            self.asks.push(peer);
         }
     }
 

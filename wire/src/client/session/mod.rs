@@ -49,6 +49,8 @@ pub struct Session {
     /// Somebody watched was never seen by the server.
     watched_unknown: bool,
     asks: Vec<u64>,
+    /// The server's clock at the last `Welcome`, milliseconds since 1970.
+    welcomed_ms: u64,
     hello_due: bool,
     renew_due: bool,
     watch_due: bool,
@@ -99,6 +101,7 @@ impl Session {
             watched: Vec::new(),
             watched_unknown: false,
             asks: Vec::new(),
+            welcomed_ms: 0,
             hello_due: false,
             renew_due: false,
             watch_due: false,
