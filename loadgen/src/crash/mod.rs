@@ -16,6 +16,7 @@ pub mod oracle;
 mod play;
 mod report;
 
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use client::{Address, Session, SessionOptions, TickMark};
@@ -278,7 +279,9 @@ impl<'o> Runner<'o> {
     fn say(&self, what: &str) {
         if self.options.talkative {
             let counts = self.play.oracle.counts();
-            eprintln!(
+            // Nobody has to read it.
+            let _ = writeln!(
+                std::io::stderr(),
                 "{what}; so far {} messages, {} answers ({} repeated), {} deliveries, \
                  {} moved by retry, {} audited, {} violations",
                 counts.messages,
