@@ -1,4 +1,4 @@
-//! Time as it is handed to the shards: milliseconds, read once per turn, never by a rule itself.
+//! Time as it is handed to the shards: milliseconds, read by the turn, never by a rule itself.
 //!
 //! Owner: the thread that runs a shard reads its clock at the start of a turn; everything below
 //! gets the numbers. The simulator hands out its own.
@@ -8,9 +8,11 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 /// One reading of time, taken at the start of a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Now {
-    /// Milliseconds since the process started; never goes back. Deadlines are in it.
+    /// Milliseconds since the process started (in a shard: of its session clock, decision 0003);
+    /// never goes back. Deadlines are in it.
     pub mono_ms: u64,
-    /// Milliseconds since 1970 by the host's clock; may jump. Only shown to people.
+    /// Milliseconds since 1970 by the host's clock; may jump. For what people see, for the end of
+    /// tokens and for presence.
     pub wall_ms: u64,
 }
 

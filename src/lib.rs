@@ -1,4 +1,4 @@
-//! Myriad: a chat server that holds ten million live sessions on one host.
+//! Myriad: a chat server, built towards ten million live sessions on one host.
 //!
 //! Read the modules in the order below: a room uses only rooms above its own (`tests/tidy.rs`
 //! holds that). `docs/architecture.md` is the map.

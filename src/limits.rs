@@ -25,7 +25,7 @@ pub const SURPLUS_BYTES_MAX: usize = 4 * 1024;
 pub const SIGNATURES_PER_TURN_MAX: usize = 64;
 /// Tokens larger than this are refused unread.
 pub const TOKEN_BYTES_MAX: usize = 2 * 1024;
-/// Users one client may watch at a time.
+/// Users one `WatchPresence` may name.
 pub const WATCHED_USERS_MAX: usize = 64;
 /// Peers one `AskReceipts` may name.
 pub const ASKED_PEERS_MAX: usize = 256;

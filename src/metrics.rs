@@ -61,4 +61,6 @@ counters! {
     own_copies_lost,
     /// Sessions closed by the server, for any reason.
     goodbyes,
+    /// Of these: reset without a word, because they did not read what they were sent.
+    too_slow,
 }

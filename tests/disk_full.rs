@@ -17,11 +17,11 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use loadgen::process::Home;
-use support::raw::{Raw, message};
+use support::raw::{Got, Raw, hello, message};
 use support::{QUIET, Server};
-use wire::{Confirmed, Refusal};
+use wire::{Confirmed, Parting, Refusal};
 
-const PAYLOAD_BYTES: usize = 32 * 1024;
+const PAYLOAD_BYTES: usize = 64 * 1024;
 /// Far more messages than fit.
 const MESSAGES_MAX: u64 = 4_000;
 
@@ -81,6 +81,15 @@ fn fills_up_and_goes_on(home: Home, shards: usize, arguments: &[&str]) {
     assert_eq!(ann.refused(wire::Send { to: wire::Stream::User(to), ..send }), Refusal::DiskFull);
     let mut eve = server.raw("tcp", 4, 1);
     assert_eq!(eve.refused(message(1, now, &payload(1))), Refusal::DiskFull);
+    // A device nobody knows has to be noted first: if there is no room for that, it hears so.
+    let token = server.token(1, 7);
+    let mut stranger = Raw::open(&server.listen(), "ws");
+    stranger.send(&wire::ClientFrame::Hello(hello(&token)));
+    let answer = stranger.expect("an answer", |_| true);
+    let told = matches!(answer, Got::Welcome(_))
+        || matches!(answer, Got::Goodbye { reason: Parting::Overloaded, .. });
+    assert!(told, "{answer:?}");
+    drop(stranger);
     // Acks are taken, and what was stored is read.
     let mut bob = server.raw("tcp", now, 1);
     drain(&mut bob, &stored, now);

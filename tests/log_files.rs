@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -202,6 +203,7 @@ fn segments_are_whole_files_of_zeros_and_unfinished_ones_go() {
     assert!(store.create(3, 4096).is_err(), "it is there");
     assert_eq!((store.segments().unwrap(), store.bytes(3).unwrap()), (vec![3], 1024 * 1024));
     let path = dir.path().join("log").join(segment_file_name(3));
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     assert!(fs::read(&path).unwrap().iter().all(|byte| *byte == 0));
     assert!(store.write_at(4, 0, b"x").is_err(), "nothing is made by writing");
     fs::write(dir.path().join("log/log-0000000009.new"), b"half").unwrap();
@@ -234,7 +236,7 @@ fn damage_on_disk_is_named_by_file_place_and_user() {
         stages[0].flush();
         assert!(matches!(committer.step(id * 10_000), Step::Committed { .. }));
         let placed = stages[0].committed().unwrap();
-        first.get_or_insert(placed.at(ticket));
+        first = first.or_else(|| Some(placed.at(ticket)));
     }
     drop(committer);
     let at = first.unwrap();

@@ -62,7 +62,8 @@ impl Server {
     fn wait_for_hello(&mut self) {
         self.next(|event| {
             let Event::Frame(bytes) = event else { return false };
-            matches!(ClientFrame::decode(bytes), Ok(ClientFrame::Hello(hello)) if hello.token == "t")
+            let frame = ClientFrame::decode(bytes);
+            matches!(frame, Ok(ClientFrame::Hello(hello)) if hello.token == "t")
         });
     }
 

@@ -60,8 +60,7 @@ pub fn serve(listen: SocketAddr) -> io::Result<()> {
         "shards": 1,
         "pid": std::process::id(),
     });
-    println!("{first}");
-    io::stdout().flush()?;
+    crate::say!("{first}");
     let mut links: Vec<Option<Link>> = Vec::new();
     let mut events = Events::with_capacity(EVENTS_PER_TURN);
     let mut area = vec![0; READ_BYTES];

@@ -57,10 +57,10 @@ pub struct Report {
     pub resident_bytes_half: u64,
     /// With all of them.
     pub resident_bytes_after: u64,
-    /// Growth since the warm-up, per session.
-    pub bytes_per_session: f64,
     /// Growth since the start, warm-up and all, per session.
-    pub bytes_per_session_from_fresh: f64,
+    pub bytes_per_session: f64,
+    /// Growth since the warm-up, per session: without what is paid once.
+    pub bytes_per_session_after_warm_up: f64,
     /// Growth over the second half, per session.
     pub bytes_per_session_second_half: f64,
     /// Connections that ended.
@@ -162,8 +162,8 @@ pub fn run(options: &Options) -> Result<Report, IdleError> {
         resident_bytes_before: before.resident_bytes,
         resident_bytes_half: at_half.resident_bytes,
         resident_bytes_after: after.resident_bytes,
-        bytes_per_session: growth(before, options.sessions),
-        bytes_per_session_from_fresh: growth(fresh, all),
+        bytes_per_session: growth(fresh, all),
+        bytes_per_session_after_warm_up: growth(before, options.sessions),
         bytes_per_session_second_half: growth(at_half, all - half),
         closed: watch.closed,
     })

@@ -187,7 +187,7 @@ fn run(command: Command) -> Result<bool, Failure> {
             let transport = transport.name().to_owned();
             let result = check::run(&check::Options { server_binary, transport });
             if let Err(error) = &result {
-                println!("check failed: {error}");
+                loadgen::say!("check failed: {error}");
             }
             Ok(result.is_ok())
         }
@@ -249,7 +249,7 @@ fn run_bench(arguments: BenchArguments) -> Result<bool, Failure> {
 
 fn print_report(report: &impl serde::Serialize, file: Option<&Path>) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(report)?;
-    println!("{text}");
+    loadgen::say!("{text}");
     if let Some(file) = file {
         std::fs::write(file, text + "\n")?;
     }

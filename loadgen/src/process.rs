@@ -1,13 +1,13 @@
 //! A server as a child process: starting, killing, stopping, with its folder and its secret.
 //!
-//! Invariants: a started server never outlives its [`ServerProcess`], the folder never its
-//! [`Home`]. Deliberately not here: what the server says on its connections.
+//! Invariants: a started server never outlives its [`ServerProcess`]; the folder goes with the last
+//! of its [`Home`] and its servers, in whatever order they are dropped. Deliberately not here: what the server says on its connections.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -66,7 +66,7 @@ fn io_error(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> ProcessEr
 /// Where a server under test keeps its things: removed when dropped.
 #[derive(Debug)]
 pub struct Home {
-    folder: tempfile::TempDir,
+    folder: Arc<tempfile::TempDir>,
     secret: Vec<u8>,
 }
 
@@ -85,7 +85,7 @@ impl Home {
         for _ in 0..4 {
             secret.push_str(&format!("{:016x}", client::random_bits()));
         }
-        let home = Self { folder, secret: secret.into_bytes() };
+        let home = Self { folder: Arc::new(folder), secret: secret.into_bytes() };
         fs::write(home.secret_file(), &home.secret).map_err(io_error("can't write the secret"))?;
         Ok(home)
     }
@@ -151,12 +151,15 @@ impl ServeOptions {
 #[derive(Debug)]
 pub struct ServerProcess {
     child: Child,
+    /// Removed under a living server, the folder would come back in parts.
+    _folder: Option<Arc<tempfile::TempDir>>,
     listen: String,
     first_line: String,
 }
 
 impl ServerProcess {
-    /// Starts a server on a free loopback port and waits until it listens.
+    /// Starts a server and waits until it listens: on a free loopback port, unless the arguments
+    /// say where.
     ///
     /// # Errors
     /// It does not start, or its first line is not the promised one.
@@ -167,7 +170,10 @@ impl ServerProcess {
             .open(home.log_file())
             .map_err(io_error("can't write the server's log"))?;
         let mut command = Command::new(&options.binary);
-        command.args(["serve", "--listen", "127.0.0.1:0", "--driver", &options.driver]);
+        command.args(["serve", "--driver", &options.driver]);
+        if !options.arguments.iter().any(|argument| argument == "--listen") {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
         command.arg("--data").arg(home.data());
         command.arg("--auth-secret-file").arg(home.secret_file());
         if options.shards > 0 {
@@ -177,13 +183,17 @@ impl ServerProcess {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
         let what = format!("can't run {}", options.binary.display());
         let child = command.spawn().map_err(io_error(what))?;
-        let mut server = Self { child, listen: String::new(), first_line: String::new() };
+        let mut server = Self::new(child, Some(Arc::clone(&home.folder)));
         let not_started =
             |reason: String| ProcessError::NotStarted { reason, log: home.log_tail() };
         server.first_line = server.wait_for_first_line().map_err(not_started)?;
         server.listen = listen_of(&server.first_line)
             .map_err(|reason| ProcessError::NotStarted { reason, log: home.log_tail() })?;
         Ok(server)
+    }
+
+    fn new(child: Child, folder: Option<Arc<tempfile::TempDir>>) -> Self {
+        Self { child, _folder: folder, listen: String::new(), first_line: String::new() }
     }
 
     /// Host and port it listens on.
@@ -349,7 +359,7 @@ impl EchoProcess {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()?;
-        let mut server = ServerProcess { child, listen: String::new(), first_line: String::new() };
+        let mut server = ServerProcess::new(child, None);
         server.first_line = server.wait_for_first_line().map_err(std::io::Error::other)?;
         server.listen = listen_of(&server.first_line).map_err(std::io::Error::other)?;
         Ok(Self { server })

@@ -36,6 +36,8 @@ const TURN: Duration = Duration::from_millis(200);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// After the input ended so long is waited for answers.
 const FAREWELL: Duration = Duration::from_secs(10);
+/// The same if what is not answered is kept in a file.
+const FAREWELL_KEPT: Duration = Duration::from_secs(3);
 /// Own messages whose first words are kept to name them when their ticks come.
 const WORDS_KEPT: usize = 1_000;
 /// `kind` of a plain text.
@@ -217,7 +219,8 @@ impl Chat {
     /// Does what a line says; returns whether the user wants to quit.
     fn obey(&mut self, line: Line) -> Result<bool, ChatError> {
         let Line::Text(line) = line else {
-            self.farewell = Some(Instant::now() + FAREWELL);
+            let wait = if self.options.state.is_some() { FAREWELL_KEPT } else { FAREWELL };
+            self.farewell = Some(Instant::now() + wait);
             return Ok(false);
         };
         match Command::parse(&line) {

@@ -152,7 +152,8 @@ impl Config {
             sessions_max: said.sessions_max.unwrap_or_default(),
             users_max: said.users_max.unwrap_or_default(),
             pairs_max: said.pairs_max.unwrap_or_default(),
-            unknown_users_allowed: said.unknown_users_allowed.unwrap_or_default(),
+            // Somebody trying things out writes before the other side ever logged in.
+            unknown_users_allowed: said.unknown_users_allowed.unwrap_or(dev),
             unknown_conns_per_source_max: said.unknown_conns_per_source_max.unwrap_or_default(),
             payload_bytes_max: said.payload_bytes_max.unwrap_or_default(),
             inbox_messages_max: said.inbox_messages_max.unwrap_or_default(),
@@ -278,7 +279,6 @@ fn defaults() -> Settings {
         sessions_max: Some(limits::SESSIONS_MAX),
         users_max: Some(limits::USERS_MAX),
         pairs_max: Some(limits::PAIRS_MAX),
-        unknown_users_allowed: Some(false),
         unknown_conns_per_source_max: Some(limits::UNKNOWN_CONNS_PER_SOURCE_MAX),
         payload_bytes_max: Some(limits::PAYLOAD_BYTES_MAX),
         inbox_messages_max: Some(limits::INBOX_MESSAGES_MAX),
@@ -288,6 +288,8 @@ fn defaults() -> Settings {
         segment_bytes: Some(limits::SEGMENT_BYTES),
         commit_gap_us: Some(limits::COMMIT_GAP_US),
         drain_ms: Some(limits::DRAIN_MS),
+        // With `dev` it is allowed, otherwise not.
+        unknown_users_allowed: None,
         // Neither have a default that fits every host, nor may they: they are asked for.
         data: None,
         shards: None,

@@ -85,7 +85,7 @@ pub enum Closed {
     Peer,
     /// The peer reset it.
     Reset,
-    /// The peer's host stopped answering (keepalive, user timeout).
+    /// The peer's host stopped answering (user timeout).
     TimedOut,
     /// Anything else that the system reports.
     Failed(io::ErrorKind),

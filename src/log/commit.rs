@@ -5,7 +5,7 @@
 //! [`Committer::step`] itself with the time of its own making.
 //!
 //! ```text
-//!   | commit head | batch of shard 2 | batch of shard 0 | ... | zeros to 4 KiB |   one write, one sync
+//!   | head | batch of shard 2 | batch of shard 0 | ... | zeros to 4 KiB |   one write, one sync
 //! ```
 //!
 //! Invariants: batches of a stage are committed in the order they were handed over; nothing is

@@ -9,6 +9,8 @@
 //!   <data>/log/log-0000000002.new    one that is being made; removed at the next start
 //! ```
 //!
+//! Folders and segments are made for their owner only: they hold people's letters.
+//!
 //! Invariants: one process per folder (`flock`); no network file system (their locks and syncs
 //! cannot be relied on); a file has its final name only once it is allocated, zeroed and synced; a
 //! file stays open from before its first write until after its last sync, because a failed
@@ -17,7 +19,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -82,7 +84,9 @@ impl FileStore {
     /// [`OpenError`], each with its remedy.
     pub fn open(dir: &Path) -> Result<Self, OpenError> {
         let folder = dir.join("log");
-        fs::create_dir_all(&folder).map_err(|error| failed("making folder", &folder, error))?;
+        let mut maker = fs::DirBuilder::new();
+        maker.recursive(true).mode(0o700);
+        maker.create(&folder).map_err(|error| failed("making folder", &folder, error))?;
         refuse_network(dir)?;
         let path = dir.join("lock");
         let lock = OpenOptions::new()
@@ -259,7 +263,9 @@ fn create_file(folder: &Path, segment: u32, bytes: u64) -> io::Result<()> {
 /// Makes a file of zeros whose blocks are allocated and written: a commit then changes no
 /// metadata, and a full disk shows here.
 fn fill(path: &Path, bytes: u64) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let mut file = options.open(path)?;
     match rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes) {
         // Some file systems cannot; writing the zeros finds out too, only later.
         Ok(()) | Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::INVAL) => {}

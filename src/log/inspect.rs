@@ -109,6 +109,11 @@ pub fn verify(dir: &Path) -> Result<VerifyReport, InspectError> {
 fn read_all(dir: &Path, visit: &mut dyn FnMut(At, &Record<'_>)) -> Result<Scan, InspectError> {
     let store = FileStore::open_read_only(dir)?;
     let found = scan(&store, visit)?;
+    if found.found.is_empty() && found.blank.is_empty() {
+        // "Whole" would be true and of no use to whoever named the wrong folder.
+        let error = io::Error::new(io::ErrorKind::NotFound, "there are no segments");
+        return Err(OpenError::Io { what: "looking for a log in", path: dir.into(), error }.into());
+    }
     if let Some((index, end)) = found.end {
         read_tail(&store, &found.found[index], FIRST_COMMIT, end, &mut |commit| {
             commit.visit(commit.at, visit);

@@ -3,7 +3,8 @@
 //! Owner: one shard per [`Stage`]; the two queues are the only thing shared with the committer.
 //!
 //! ```text
-//!   free --append--> open --flush--> queue "full" --> committer --> queue "back" --committed--> free
+//!   free --append--> open --flush--> queue "full" --> committer --> queue "back" --committed-->
+//!   free again
 //! ```
 //!
 //! Invariants: a stage's batches come back in the order they were handed over; a batch holds at

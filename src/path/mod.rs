@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  accept > frame > session > route > store > deliver > receipt
-//!                      beside them: presence, limit, replay
+//!                      beside them: presence, replay
 //! ```
 //!
 //! A step never calls the next one: `shard::turn` does. Each is a plain function from tables, what

@@ -1,5 +1,5 @@
 //! Step 3: who is it. Login at the user's home, takeover by the same device, what the client
-//! confirms, activity, and when a silent or idle-handed session ends.
+//! confirms, activity, and when a silent, un-acking or expired session ends.
 
 use crate::clock::Now;
 use crate::limits;
@@ -277,7 +277,8 @@ pub fn deadline(tables: &Tables, rules: &Rules, conn: &Conn, now: Now) -> (u64, 
             let device = tables.users.device(conn.device);
             if device.unacked > 0 {
                 let waited_ms = device.unacked_for_ms(now.mono_ms);
-                let due_ms = (now.mono_ms + limits::ACK_TIMEOUT_MS + 1000) - waited_ms.min(now.mono_ms);
+                let due_ms =
+                    (now.mono_ms + limits::ACK_TIMEOUT_MS + 1000) - waited_ms.min(now.mono_ms);
                 due = due.min_by_time((due_ms, Parting::AckTimeout));
             }
             let left_s = u64::from(conn.expires_s).saturating_sub(now.wall_ms / 1000);

@@ -129,6 +129,7 @@ impl<D: Driver, R: Reader> Shard<D, R> {
         while let Some(token) = self.core.tables.outboxes.overflowing() {
             if self.core.tables.conns.get(token).is_some() {
                 self.core.tables.counters.goodbyes += 1;
+                self.core.tables.counters.too_slow += 1;
                 self.driver.close(token, How::Reset);
                 self.core.on_closed(token);
             }

@@ -365,7 +365,8 @@ impl<S, R: Reader> Core<S, R> {
             }
         };
         if let Some(login) = hello {
-            let (user, device, expires_s) = (claims.user, claims.device, claims.expires_s);
+            let (user, device) = (claims.user, claims.device);
+            let expires_s = claims.expires_s.saturating_add(limits::TOKEN_LEEWAY_S);
             conn.phase = Phase::Moving;
             conn.paused = true;
             let login = Login { user, device, expires_s, ..login };
@@ -374,7 +375,8 @@ impl<S, R: Reader> Core<S, R> {
             let same = self.tables.users.user(conn.user).id == claims.user
                 && self.tables.users.device(conn.device).id == claims.device;
             if same {
-                conn.expires_s = u32::try_from(claims.expires_s).unwrap_or(u32::MAX);
+                let expires_s = claims.expires_s.saturating_add(limits::TOKEN_LEEWAY_S);
+                conn.expires_s = u32::try_from(expires_s).unwrap_or(u32::MAX);
             } else {
                 self.doom(token, Parting::TokenInvalid);
             }

@@ -61,7 +61,7 @@ pub struct Side {
     pub jobs: Arc<Inlet<CheckJob>>,
     /// Checked tokens of this shard.
     pub checked: Arc<Inlet<Checked>>,
-    /// Last-seen times for their file: (slot or none, user, seconds).
+    /// Last-seen times for their file: (user, seconds).
     pub seen: Arc<Inlet<SeenBatch>>,
 }
 

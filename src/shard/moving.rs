@@ -24,7 +24,7 @@ impl<S, R: Reader> Core<S, R> {
         conn.paused = true;
         let Ok(token) = self.tables.conns.insert(conn) else {
             self.tables.counters.refused_full += 1;
-            return; // the socket closes; the table has spare places for saying why, and they are full
+            return; // the socket closes: even the spare places for saying why are taken
         };
         let handle = self.tables.sources.enter(source, token);
         if let Some(conn) = self.tables.conns.get_mut(token) {

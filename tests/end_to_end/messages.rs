@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use loadgen::client::Outgoing;
 use loadgen::{ClientEvent, Peer, SessionOptions, TickMark};
-use wire::{Confirmed, Stream};
+use wire::{ClientFrame, Confirmed, MessageId, Relation, Stream};
 
 use crate::support::raw::{Got, Raw, hello, message};
 use crate::support::{QUIET, Server, WAIT, next_message, ticked};
@@ -57,8 +58,8 @@ fn eight_devices_get_everything_and_a_ninth_drops_the_stalest() {
         let mut devices: Vec<Peer> = (1..=8).map(|id| server.peer(transport, 1, id)).collect();
         // Each was told of those that came after it.
         for added in 2..=8 {
-            let is_it = |event: &ClientEvent| matches!(event, ClientEvent::Device { device, added: true } if *device == added);
-            devices[0].wait_for(is_it, WAIT).unwrap();
+            let event = ClientEvent::Device { device: added, added: true };
+            devices[0].wait_for(|it| *it == event, WAIT).unwrap();
         }
         let client_id = bob.send(1, b"to all of you").unwrap();
         for device in &mut devices {
@@ -80,6 +81,8 @@ fn eight_devices_get_everything_and_a_ninth_drops_the_stalest() {
         }
         // All but the fifth go on being connected; it is the one to go.
         devices[4].client.close();
+        let client_id = devices[0].send(1, b"the server saw it go").unwrap();
+        ticked(&mut devices[0], client_id, TickMark::Sent);
         let ninth = server.peer(transport, 1, 9);
         for index in [0, 7] {
             let dropped = |event: &ClientEvent| {
@@ -101,10 +104,39 @@ fn eight_devices_get_everything_and_a_ninth_drops_the_stalest() {
     }
 }
 
+#[test]
+fn many_new_devices_at_once_are_each_themselves_or_told_why() {
+    for (shards, transport) in [(1, "tcp"), (2, "ws")] {
+        let server = Server::start(shards, &["--commit-gap-us", "50000"]);
+        let tokens: Vec<String> = (1..=30).map(|device| server.token(1, device)).collect();
+        let mut raws: Vec<Raw> =
+            tokens.iter().map(|_| Raw::open(&server.listen(), transport)).collect();
+        for (raw, token) in raws.iter_mut().zip(&tokens) {
+            raw.send(&ClientFrame::Hello(hello(token)));
+        }
+        let mut stayed = 0;
+        for (device, raw) in (1..).zip(&mut raws) {
+            let is_answer = |got: &Got| matches!(got, Got::Welcome(_) | Got::Goodbye { .. });
+            match raw.expect("an answer", is_answer) {
+                Got::Welcome(welcome) => {
+                    assert_eq!((welcome.user, welcome.device), (1, device));
+                    stayed += u32::from(!dropped(raw));
+                }
+                Got::Goodbye { reason, .. } => {
+                    assert_eq!(reason, wire::Parting::TooManyDevices);
+                }
+                other => unreachable!("{other:?}"),
+            }
+        }
+        assert_eq!(stayed, 8);
+        server.raw(transport, 1, 1).settle();
+    }
+}
+
 fn dropped(raw: &mut Raw) -> bool {
     let too_many = wire::Parting::TooManyDevices;
     let is_it = |got: &Got| matches!(got, Got::Goodbye { reason, .. } if *reason == too_many);
-    raw.wait(QUIET, is_it).is_some()
+    raw.wait(Duration::from_millis(50), is_it).is_some()
 }
 
 #[test]
@@ -145,6 +177,7 @@ fn receipts_wait_for_a_sender_who_was_away() {
         next_message(&mut bob);
         bob.read(1, first).unwrap();
         bob.quiet(QUIET).unwrap();
+        drop(bob);
         if shards == 2 {
             server.drain_and_restart();
         }
@@ -220,5 +253,93 @@ fn confirmed_answers_are_forgotten_and_new_ids_go_on() {
         let confirmed = Confirmed { base: id - 1, map: 0 };
         assert!(ann.ask(wire::Send { confirmed, ..message(id, 2, b"x") }).is_ok(), "{id}");
         next_message(&mut bob);
+    }
+}
+
+#[test]
+fn what_an_application_adds_to_a_message_arrives_with_it() {
+    for (shards, transport) in [(1, "ws"), (2, "tcp")] {
+        let mut server = Server::start(shards, &[]);
+        server.provision([2]);
+        let mut ann = server.peer(transport, 1, 1);
+        let target = MessageId { sender: 2, device: 3, client_id: u64::MAX >> 1 };
+        let relation = Some(Relation { kind: 4, target });
+        let outgoing = Outgoing {
+            to: Stream::User(2),
+            payload: Vec::new(),
+            kind: u32::MAX,
+            ttl_seconds: 3_600,
+            relation,
+            automatic: true,
+        };
+        let client_id = ann.client.session.send_message(outgoing).unwrap();
+        ticked(&mut ann, client_id, TickMark::Sent);
+        for restart in [false, true] {
+            if restart {
+                server.kill_and_restart();
+            }
+            // Not acked, so it comes again: from the log, and from the log of another life.
+            let options = SessionOptions { ack_every: 0, ..SessionOptions::default() };
+            let (url, token) = (server.url(transport), server.token(2, 1));
+            let mut bob = Peer::login_with(&url, &token, options, &Default::default()).unwrap();
+            let is_message = |event: &ClientEvent| matches!(event, ClientEvent::Message { .. });
+            let got = bob.wait_for(is_message, WAIT).unwrap();
+            let ClientEvent::Message { id, kind, payload, relation: got, .. } = got else {
+                unreachable!()
+            };
+            assert_eq!((id.sender, id.device, id.client_id), (1, 1, client_id));
+            assert_eq!((kind, payload.len(), got), (u32::MAX, 0, relation));
+        }
+    }
+}
+
+#[test]
+fn a_login_goes_on_where_the_device_says_it_stands() {
+    for (shards, transport) in [(1, "tcp"), (2, "ws")] {
+        let server = Server::start(shards, &[]);
+        server.provision([2]);
+        let mut ann = server.raw(transport, 1, 1);
+        let positions: Vec<u64> =
+            (1..=10).map(|id| ann.ask(message(id, 2, &[id as u8])).unwrap()).collect();
+        let token = server.token(2, 1);
+        let claims = wire::Hello { resume_after: positions[3], ..hello(&token) };
+        let (mut bob, welcome) = Raw::login_with(&server.listen(), transport, &claims);
+        assert_eq!(welcome.cursor, positions[3]);
+        for id in 5..=10 {
+            assert_eq!(bob.delivered().1, [id]);
+        }
+        // A device that says it holds less than it acked is not believed.
+        let less = wire::Hello { resume_after: positions[0], ..hello(&token) };
+        let (mut bob, welcome) = Raw::login_with(&server.listen(), transport, &less);
+        assert_eq!(welcome.cursor, positions[3]);
+        assert_eq!(bob.delivered().1, [5]);
+        // A device that comes later begins at the end.
+        let mut tablet = server.raw(transport, 2, 2);
+        assert!(tablet.collect(QUIET).is_empty());
+    }
+}
+
+#[test]
+fn another_number_of_shards_changes_nothing_for_anybody() {
+    let mut server = Server::start(2, &[]);
+    server.provision(1..=20);
+    let mut positions = Vec::new();
+    for user in 1..=20 {
+        let mut ann = server.raw("tcp", user, 1);
+        positions.push(ann.ask(message(1, user % 20 + 1, &user.to_le_bytes())).unwrap());
+    }
+    for shards in [1, 3] {
+        server.restart_with(shards);
+        for (user, position) in (1..).zip(&positions) {
+            let mut ann = server.raw("ws", user, 1);
+            let again = ann.ask(message(1, user % 20 + 1, &u64::to_le_bytes(user)));
+            assert_eq!(again, Ok(*position), "the first answer");
+        }
+    }
+    for (user, position) in (1..).zip(&positions) {
+        let mut bob = server.raw("tcp", user % 20 + 1, 1);
+        assert_eq!(bob.delivered(), (*position, u64::to_le_bytes(user).to_vec()));
+        bob.ack(*position);
+        bob.settle();
     }
 }

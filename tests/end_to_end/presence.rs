@@ -8,7 +8,10 @@ use crate::support::{QUIET, Server, WAIT, now_s};
 
 /// What the server says next about this user: online, and last seen in seconds since 1970.
 fn presence_of(peer: &mut Peer, user: u64) -> (bool, u64) {
-    let is_it = |event: &ClientEvent| matches!(event, ClientEvent::Presence { user: about, .. } if *about == user);
+    let is_it = |event: &ClientEvent| match event {
+        ClientEvent::Presence { user: about, .. } => *about == user,
+        _ => false,
+    };
     match peer.wait_for(is_it, WAIT).unwrap() {
         ClientEvent::Presence { online, last_seen_ms, .. } => (online, last_seen_ms / 1000),
         other => unreachable!("{other:?}"),
@@ -30,6 +33,7 @@ fn who_comes_goes_and_was_seen_is_told_to_who_watches() {
         let (online, seen) = presence_of(&mut ann, 2);
         assert!(!online, "bob went away");
         assert!((began..=now_s()).contains(&seen), "seen at {seen}, between {began} and now");
+        drop(ann);
         // Kept over an orderly end exactly, over a kill to within 30 s.
         server.drain_and_restart();
         let mut ann = server.peer(transport, 1, 1);
@@ -51,15 +55,16 @@ fn slow_who_only_keeps_the_app_open_is_not_online_for_long() {
     ann.watch(&[2]).unwrap();
     assert!(presence_of(&mut ann, 2).0);
     bob.client.session.set_active(false);
-    let idle = std::thread::spawn(move || {
-        bob.quiet(Duration::from_secs(15)).unwrap();
+    let bob = std::thread::spawn(move || {
+        bob.quiet(Duration::from_secs(9)).unwrap();
+        bob.typing(1, false).unwrap();
+        bob.quiet(QUIET).unwrap();
         bob
     });
     // 5 s and one and a half intervals after the last deed.
     assert!(!presence_of(&mut ann, 2).0);
-    let mut bob = idle.join().unwrap();
-    bob.typing(1, false).unwrap();
     assert!(presence_of(&mut ann, 2).0, "a deed");
+    bob.join().unwrap();
 }
 
 #[test]
@@ -70,8 +75,8 @@ fn typing_is_shown_at_once_and_never_stored() {
         let mut ann = server.peer(transport, 1, 1);
         for stopped in [false, true] {
             ann.typing(2, stopped).unwrap();
-            let is_it = |event: &ClientEvent| matches!(event, ClientEvent::Typing { user: 1, stopped: is } if *is == stopped);
-            bob.wait_for(is_it, WAIT).unwrap();
+            let event = ClientEvent::Typing { user: 1, stopped };
+            bob.wait_for(|it| *it == event, WAIT).unwrap();
         }
         bob.client.close();
         ann.typing(2, false).unwrap();

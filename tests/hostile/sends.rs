@@ -212,6 +212,28 @@ fn a_full_inbox_refuses_by_sender_and_in_all_and_order_is_kept() {
 }
 
 #[test]
+fn quotas_count_bytes_too() {
+    let limits = ["--inbox-bytes-max", "150000", "--inbox-bytes-per-sender-max", "100000"];
+    let server = Server::start(2, &limits);
+    server.provision([9]);
+    let mut ann = server.raw("ws", 1, 1);
+    let mut eve = server.raw("tcp", 2, 1);
+    assert!(ann.ask(message(1, 9, &[1; 60_000])).is_ok());
+    assert_eq!(ann.refused(message(2, 9, &[2; 60_000])), Refusal::InboxFull, "her share");
+    assert!(eve.ask(message(1, 9, &[3; 60_000])).is_ok());
+    assert_eq!(eve.refused(message(2, 9, &[4; 40_000])), Refusal::InboxFull, "the whole");
+    assert!(ann.ask(confirming(2, message(3, 9, &[5; 30_000]))).is_ok(), "a smaller one fits");
+    let mut bob = server.raw("tcp", 9, 1);
+    for first in [1, 3, 5] {
+        let (position, payload) = bob.delivered();
+        assert_eq!(payload[0], first);
+        bob.ack(position);
+    }
+    bob.settle();
+    assert!(eve.ask(message(2, 9, &[4; 40_000])).is_ok());
+}
+
+#[test]
 fn sends_in_one_burst_behind_a_refusal_are_held() {
     for (shards, transport) in [(1, "ws"), (2, "tcp")] {
         let server = Server::start(shards, &["--inbox-messages-per-sender-max", "3"]);

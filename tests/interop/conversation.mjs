@@ -138,6 +138,6 @@ const [role, own, peer] = process.argv.slice(2);
 let session = await new Device(BigInt(own)).login();
 if (role === "first") await first(session, BigInt(peer));
 else session = await second(session, BigInt(peer));
-await session.quiet();
+await session.quiet("presence"); // may be told more often than it changes
 await session.close(role === "first" ? 4000 : 1000, "schönen Tag");
 console.log(`node ${role}: the conversation went well`);

@@ -153,7 +153,7 @@ async def main(role, own, peer):
         await first(session, peer)
     else:
         session = await second(session, peer)
-    await session.quiet()
+    await session.quiet("presence")  # may be told more often than it changes
     await session.close(4000 if role == "first" else 1000, "schönen Tag")
     print(f"python {role}: the conversation went well")
 

@@ -376,6 +376,7 @@ async def a_refused_upgrade_says_why(town):
         (400, Place.url, {"subprotocols": ["chat"]}),
         (403, Place.url, {"origin": "https://elsewhere.example"}),
         (431, Place.url, {"additional_headers": {f"X-{i}": "x" for i in range(32)}}),
+        (431, Place.url, {"additional_headers": {"X-Long": "x" * 8 * KIB}}),
     ]
     for status, url, options in cases:
         try:

@@ -203,7 +203,9 @@ impl Checks {
             let last = view.last_id.entry((id.sender, id.device, copy_for)).or_insert(0);
             let promised = copy_for.is_none() || !self.copies_lost;
             if *last >= id.client_id && promised {
-                wrong.push(format!("I3: {name:?} got {id:?} (copy for {copy_for:?}) after client id {last}"));
+                wrong.push(format!(
+                    "I3: {name:?} got {id:?} (copy for {copy_for:?}) after client id {last}"
+                ));
             }
             *last = id.client_id.max(*last);
         }

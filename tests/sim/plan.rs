@@ -118,8 +118,9 @@ impl Plan {
     /// Two shards that do nothing but write to each other, with one credit each.
     pub(crate) fn of_full_queues(seed: u64) -> Self {
         let placement = Placement::new(2);
-        let living_at =
-            |home| (1..).filter(move |user| placement.home(*user) == home).take(3).map(|user| (user, 1));
+        let living_at = |home| {
+            (1..).filter(move |user| placement.home(*user) == home).take(3).map(|user| (user, 1))
+        };
         let setup = Setup {
             shards: 2,
             credits: 1,

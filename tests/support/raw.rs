@@ -325,7 +325,7 @@ impl Raw {
             match event {
                 Event::More { .. } => break,
                 Event::Frame(bytes) => {
-                    self.got.push_back(got(&ServerFrame::decode(bytes).unwrap()))
+                    self.got.push_back(got(&ServerFrame::decode(bytes).unwrap()));
                 }
                 Event::Pong => self.got.push_back(Got::SocketPong),
                 Event::Close { code } => self.close_code = Some(code),

@@ -143,8 +143,10 @@ pub(crate) fn judge(rule: &str, violations: Vec<Violation>) {
             (Some(_), _) => {}
         }
     }
-    for subject in excepted.keys().filter(|subject| !needed.contains(*subject)) {
-        faults.push(format!("{EXCEPTIONS}: remove `{rule} {subject}`: it is no longer needed"));
+    for (subject, amount) in excepted.iter().filter(|(subject, _)| !needed.contains(*subject)) {
+        let amount = amount.map(|amount| format!(" {amount}")).unwrap_or_default();
+        let line = format!("{rule} {subject}{amount}");
+        faults.push(format!("{EXCEPTIONS}: remove `{line}`: it is no longer needed"));
     }
     let count = faults.len();
     assert!(faults.is_empty(), "{count} finding(s) of {rule}:\n  {}\n", faults.join("\n  "));

@@ -68,7 +68,7 @@ pub fn run(options: &Options) -> Result<(), CheckError> {
     if result.is_err() {
         let log = home.log_tail();
         if !log.is_empty() {
-            println!("the server's last words:\n{log}");
+            crate::say!("the server's last words:\n{log}");
         }
     }
     result

@@ -41,7 +41,7 @@ pub(super) fn absent(
 pub(super) fn send(peer: &mut Peer, name: &str, to: u64, words: &str) -> Result<u64, CheckError> {
     let client_id = peer.send(to, words).map_err(missing(&format!("{name} sends")))?;
     let recipient = if to == 1 { "ann" } else { "bob" };
-    println!("{name:8} -> {recipient}: {words}");
+    crate::say!("{name:8} -> {recipient}: {words}");
     Ok(client_id)
 }
 

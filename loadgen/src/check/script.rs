@@ -47,13 +47,16 @@ pub(super) fn play(serve: &ServeOptions, transport: &str, home: &Home) -> Result
     offline_spell(&mut cast)?;
     let cast = crash(cast, serve, transport, home)?;
     orderly_end(cast, home)?;
-    println!("check passed: {STEPS} over {transport} in {:.1} s", started.elapsed().as_secs_f64());
+    crate::say!(
+        "check passed: {STEPS} over {transport} in {:.1} s",
+        started.elapsed().as_secs_f64()
+    );
     Ok(())
 }
 
 fn enter(serve: &ServeOptions, transport: &str, home: &Home) -> Result<Cast, CheckError> {
     let server = ServerProcess::start(serve, home)?;
-    println!("server   {}", server.first_line());
+    crate::say!("server   {}", server.first_line());
     let url = server.url(transport);
     let log_in = |user: u64, device: u32, name: &str| -> Result<Peer, CheckError> {
         let token = token(&serve.binary, home, user, device)?;
@@ -63,7 +66,7 @@ fn enter(serve: &ServeOptions, transport: &str, home: &Home) -> Result<Cast, Che
             let seen = (session.user(), session.device());
             return Err(CheckError::wrong("Welcome names who the token names", seen));
         }
-        println!("{name:8} logged in as user {user}, device {device}");
+        crate::say!("{name:8} logged in as user {user}, device {device}");
         Ok(peer)
     };
     let mut ann = log_in(ANN, 1, "ann")?;
@@ -83,7 +86,7 @@ fn presence(cast: &mut Cast) -> Result<(), CheckError> {
         matches!(event, ClientEvent::Presence { user: BOB, online: true, .. })
     };
     wait(&mut cast.ann, "bob is shown online", online)?;
-    println!("ann      sees bob online");
+    crate::say!("ann      sees bob online");
     Ok(())
 }
 
@@ -92,24 +95,24 @@ fn typing(cast: &mut Cast) -> Result<(), CheckError> {
     let types =
         |event: &ClientEvent| matches!(event, ClientEvent::Typing { user: ANN, stopped: false });
     wait(&mut cast.bob, "bob sees that ann types", types)?;
-    println!("bob      sees ann typing");
+    crate::say!("bob      sees ann typing");
     Ok(())
 }
 
 fn three_ticks(cast: &mut Cast) -> Result<(), CheckError> {
     let client_id = send(&mut cast.ann, "ann", BOB, "Hello Bob")?;
     let event = message(&mut cast.bob, "bob gets it", ANN, "Hello Bob")?;
-    println!("bob      <- ann: {}", text(&event));
+    crate::say!("bob      <- ann: {}", text(&event));
     tick(&mut cast.ann, client_id, TickMark::Sent)?;
-    println!("ann      ✓  sent");
+    crate::say!("ann      ✓  sent");
     tick(&mut cast.ann, client_id, TickMark::Has)?;
-    println!("ann      ✓✓ delivered");
+    crate::say!("ann      ✓✓ delivered");
     let ClientEvent::Message { position, .. } = event else {
         return Err(CheckError::wrong("a message is a message", event));
     };
     cast.bob.read(ANN, position).map_err(missing("bob reads it"))?;
     tick(&mut cast.ann, client_id, TickMark::Read)?;
-    println!("ann      ✓✓ read");
+    crate::say!("ann      ✓✓ read");
     Ok(())
 }
 
@@ -126,22 +129,22 @@ fn several_devices(cast: &mut Cast) -> Result<(), CheckError> {
         "the tablet gets what was sent while it was away",
         is_copy("Hello Bob"),
     )?;
-    println!("tablet   <- copy of: Hello Bob (sent while it was away)");
+    crate::say!("tablet   <- copy of: Hello Bob (sent while it was away)");
     let client_id = send(&mut cast.ann, "ann", BOB, "Shall we meet?")?;
     message(&mut cast.bob, "bob gets it", ANN, "Shall we meet?")?;
     wait(&mut cast.tablet, "the tablet gets a copy", is_copy("Shall we meet?"))?;
-    println!("tablet   <- copy of: Shall we meet?");
+    crate::say!("tablet   <- copy of: Shall we meet?");
     tick(&mut cast.ann, client_id, TickMark::Has)?;
     let ticked = |event: &ClientEvent| {
         matches!(event, ClientEvent::Tick { client_id: id, mark: TickMark::Has, .. }
             if *id == client_id)
     };
     wait(&mut cast.tablet, "the tablet sees the tick of what the phone sent", ticked)?;
-    println!("tablet   ✓✓ delivered (what the phone sent)");
+    crate::say!("tablet   ✓✓ delivered (what the phone sent)");
     send(&mut cast.bob, "bob", ANN, "Yes, at six")?;
     let event = message(&mut cast.ann, "ann gets the answer", BOB, "Yes, at six")?;
     message(&mut cast.tablet, "the tablet gets the answer", BOB, "Yes, at six")?;
-    println!("ann      <- bob: Yes, at six   (on both devices)");
+    crate::say!("ann      <- bob: Yes, at six   (on both devices)");
     let ClientEvent::Message { position, .. } = event else {
         return Err(CheckError::wrong("a message is a message", event));
     };
@@ -151,7 +154,7 @@ fn several_devices(cast: &mut Cast) -> Result<(), CheckError> {
             if *stream == Some(Stream::User(BOB)) && *up_to >= position)
     };
     wait(&mut cast.tablet, "the tablet hears that it was read", synced)?;
-    println!("tablet   sees that ann read it on the phone");
+    crate::say!("tablet   sees that ann read it on the phone");
     cast.tablet.client.close();
     Ok(())
 }
@@ -162,7 +165,7 @@ fn offline_spell(cast: &mut Cast) -> Result<(), CheckError> {
         matches!(event, ClientEvent::Presence { user: BOB, online: false, .. })
     };
     wait(&mut cast.ann, "bob is shown offline", offline)?;
-    println!("ann      sees bob offline");
+    crate::say!("ann      sees bob offline");
     let mut ids = Vec::new();
     for number in 1..=OFFLINE_MESSAGES {
         let words = format!("while you were away {number}");
@@ -171,7 +174,7 @@ fn offline_spell(cast: &mut Cast) -> Result<(), CheckError> {
     for client_id in &ids {
         tick(&mut cast.ann, *client_id, TickMark::Sent)?;
     }
-    println!("ann      -> bob: {OFFLINE_MESSAGES} messages   ✓ sent, bob is away");
+    crate::say!("ann      -> bob: {OFFLINE_MESSAGES} messages   ✓ sent, bob is away");
     let early = |event: &ClientEvent| {
         matches!(event, ClientEvent::Tick { client_id, mark, .. }
             if ids.contains(client_id) && *mark > TickMark::Sent)
@@ -185,11 +188,11 @@ fn offline_spell(cast: &mut Cast) -> Result<(), CheckError> {
             return Err(CheckError::wrong("what bob missed comes in order", text(&event)));
         }
     }
-    println!("bob      is back and gets all {OFFLINE_MESSAGES} in order");
+    crate::say!("bob      is back and gets all {OFFLINE_MESSAGES} in order");
     for client_id in &ids {
         tick(&mut cast.ann, *client_id, TickMark::Has)?;
     }
-    println!("ann      ✓✓ delivered, all {OFFLINE_MESSAGES}");
+    crate::say!("ann      ✓✓ delivered, all {OFFLINE_MESSAGES}");
     Ok(())
 }
 
@@ -215,10 +218,10 @@ fn crash(
     drain(&mut bob);
     note_answers(&mut ann, &mut first_answers);
     let before = first_answers.len() + 1;
-    println!("server   killed with kill -9; ann saw {before} of {BURST_MESSAGES} as sent");
+    crate::say!("server   killed with kill -9; ann saw {before} of {BURST_MESSAGES} as sent");
 
     let server = ServerProcess::start(serve, home)?;
-    println!("server   {}", server.first_line());
+    crate::say!("server   {}", server.first_line());
     let url = server.url(transport);
     ann.reconnect_to(&url).map_err(missing("ann comes back"))?;
     bob.reconnect_to(&url).map_err(missing("bob comes back"))?;
@@ -232,7 +235,7 @@ fn crash(
         return Err(CheckError::wrong("every retry is answered", format!("{left} are not")));
     }
     note_answers(&mut ann, &mut first_answers);
-    println!("ann      retried; all {BURST_MESSAGES} are sent");
+    crate::say!("ann      retried; all {BURST_MESSAGES} are sent");
     laptop.reconnect_to(&url).map_err(missing("bob's laptop logs in"))?;
     let stored = read_store(&mut laptop, &ids)?;
     for (client_id, position) in &first_answers {
@@ -241,9 +244,11 @@ fn crash(
             return Err(CheckError::wrong("a message stays where its Sent said", seen));
         }
     }
-    println!("laptop   reads what is stored: all {BURST_MESSAGES}, each once, in order, in place");
+    crate::say!(
+        "laptop   reads what is stored: all {BURST_MESSAGES}, each once, in order, in place"
+    );
     everything_reached(&mut bob, &ids)?;
-    println!("bob      has all {BURST_MESSAGES}");
+    crate::say!("bob      has all {BURST_MESSAGES}");
     Ok(Cast { server, ann, tablet, bob, laptop })
 }
 
@@ -320,11 +325,11 @@ fn orderly_end(cast: Cast, home: &Home) -> Result<(), CheckError> {
     if *reason != Parting::Shutdown || !reconnect {
         return Err(CheckError::wrong("the goodbye says shutdown", event));
     }
-    println!("ann      is told goodbye: {}", reason.name());
+    crate::say!("ann      is told goodbye: {}", reason.name());
     let status = server.wait(STOP_TIMEOUT, home)?;
     if !status.success() {
         return Err(CheckError::wrong("the server ends with 0 after SIGTERM", status));
     }
-    println!("server   drained and ended with 0");
+    crate::say!("server   drained and ended with 0");
     Ok(())
 }

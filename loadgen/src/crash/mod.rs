@@ -16,6 +16,7 @@ pub mod oracle;
 mod play;
 mod report;
 
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use client::{Address, Session, SessionOptions, TickMark};
@@ -213,6 +214,7 @@ impl<'o> Runner<'o> {
         self.connects += 1;
         let (user, device) = self.play.who(index);
         self.play.oracle.connected(user, device);
+        self.play.connected(index);
         self.swarm.connect(index, address, None).map_err(CrashError::Connect)
     }
 
@@ -221,7 +223,6 @@ impl<'o> Runner<'o> {
         while let Some(index) = self.play.dropped.pop() {
             self.swarm.disconnect(index);
             self.connect(index, address)?;
-            self.play.connected_again(index);
         }
         Ok(())
     }
@@ -278,7 +279,9 @@ impl<'o> Runner<'o> {
     fn say(&self, what: &str) {
         if self.options.talkative {
             let counts = self.play.oracle.counts();
-            eprintln!(
+            // Nobody has to read it.
+            let _ = writeln!(
+                std::io::stderr(),
                 "{what}; so far {} messages, {} answers ({} repeated), {} deliveries, \
                  {} moved by retry, {} audited, {} violations",
                 counts.messages,

@@ -78,15 +78,14 @@ impl Play {
     pub(super) fn begin_load(&mut self) {
         self.loading = true;
         self.written.fill(0);
-        self.blind.fill(false);
     }
 
+    /// Who is blind stays so: what is left in its socket comes after what it lost.
     pub(super) fn end_load(&mut self) {
         self.loading = false;
-        self.blind.fill(false);
     }
 
-    pub(super) fn connected_again(&mut self, index: usize) {
+    pub(super) fn connected(&mut self, index: usize) {
         if let Some(blind) = self.blind.get_mut(index) {
             *blind = false;
         }

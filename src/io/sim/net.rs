@@ -138,8 +138,10 @@ impl SimNet {
         let inner = self.inner.borrow();
         inner.backlogs.iter().all(VecDeque::is_empty)
             && inner.links.iter().all(|link| {
+                // Nobody will ever read what waits for a client that was dropped.
+                let client_gone = link.alive.strong_count() == 0;
                 (link.to_server.deaf || link.to_server.bytes.is_empty())
-                    && (link.to_client.deaf || link.to_client.bytes.is_empty())
+                    && (client_gone || link.to_client.deaf || link.to_client.bytes.is_empty())
             })
     }
 

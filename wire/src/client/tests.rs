@@ -416,7 +416,8 @@ fn nothing_but_hello_leaves_before_welcome() {
     session.tick(60_000);
     assert!(frames(&mut session).is_empty());
     feed(&mut session, &welcome(1));
-    assert_eq!(frames(&mut session), ["send 1", "read Some(User(2)) 5", "watch [2]"]);
+    let words = ["send 1", "read Some(User(2)) 5", "ask [2]", "watch [2]"];
+    assert_eq!(frames(&mut session), words);
 }
 
 #[test]
@@ -433,7 +434,7 @@ fn message_written_before_a_reinstalled_device_knew_better_gets_a_new_id() {
     session.connected(0);
     frames(&mut session);
     feed(&mut session, &welcome(50));
-    assert_eq!(frames(&mut session), ["send 1"]);
+    assert_eq!(frames(&mut session), ["send 1", "ask [2]"]);
     let stale = ServerFrame::Refused(Refused {
         client_id: 1,
         reason: Refusal::StaleId,
@@ -613,4 +614,21 @@ fn too_many_watched_users_change_nothing() {
     assert!(frames(&mut session).is_empty());
     session.watch(&[]).unwrap();
     assert_eq!(frames(&mut session), ["watch []"]);
+}
+
+#[test]
+fn user_never_seen_is_asked_for_more_often() {
+    let mut session = live(1);
+    session.watch(&[PEER]).unwrap();
+    assert_eq!(frames(&mut session), ["watch [2]"]);
+    let unknown = Presence { user: PEER, online: false, last_seen_ms: 0 };
+    feed(&mut session, &ServerFrame::Presence(unknown));
+    session.tick(10_000);
+    assert_eq!(frames(&mut session)[0], "watch [2]");
+    let known = Presence { user: PEER, online: true, last_seen_ms: 9 };
+    feed(&mut session, &ServerFrame::Presence(known));
+    session.tick(54_999);
+    assert!(!frames(&mut session).contains(&"watch [2]".to_owned()));
+    session.tick(55_000);
+    assert!(frames(&mut session).contains(&"watch [2]".to_owned()));
 }

@@ -3,11 +3,12 @@
 //! Deliberately not here: what is written because of it (`say.rs`).
 
 use super::{Phase, Session};
-use crate::client::event::{ClientEvent, TickMark};
 use crate::client::PEERS_MAX;
+use crate::client::event::{ClientEvent, TickMark};
 use crate::client::ticks::Unticked;
 use crate::{
-    Deliver, Goodbye, Parting, Receipt, Refusal, Refused, Sent, ServerFrame, Stream, Welcome,
+    Deliver, Goodbye, Parting, Presence, Receipt, Refusal, Refused, Sent, ServerFrame, Stream,
+    Welcome,
 };
 
 impl Session {
@@ -39,11 +40,11 @@ impl Session {
             ServerFrame::Typing(typing) => {
                 events.push(ClientEvent::Typing { user: typing.user, stopped: typing.stopped });
             }
-            ServerFrame::Presence(presence) => events.push(ClientEvent::Presence {
-                user: presence.user,
-                online: presence.online,
-                last_seen_ms: presence.last_seen_ms,
-            }),
+            ServerFrame::Presence(presence) => {
+                let Presence { user, online, last_seen_ms } = *presence;
+                self.watched_unknown |= !online && last_seen_ms == 0;
+                events.push(ClientEvent::Presence { user, online, last_seen_ms });
+            }
             ServerFrame::ReadSync(sync) => {
                 events.push(ClientEvent::ReadSync { stream: sync.stream, up_to: sync.up_to });
             }

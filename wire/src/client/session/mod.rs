@@ -12,7 +12,10 @@ use super::inbox::Inbox;
 use super::outbox::{Outbox, OutboxFull, Outgoing};
 use super::state::{PendingSend, SessionOptions, SessionState, TooManyWatched, UntickedMessage};
 use super::ticks::{Ticks, Unticked};
-use super::{HEARTBEAT_MS, LOST_AFTER_HEARTBEATS, NOTICES_MAX, WATCH_RENEW_MS, WATCHED_MAX};
+use super::{
+    HEARTBEAT_MS, LOST_AFTER_HEARTBEATS, NOTICES_MAX, WATCH_RENEW_MS, WATCH_UNKNOWN_RENEW_MS,
+    WATCHED_MAX,
+};
 use crate::{Confirmed, Stream};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,6 +46,8 @@ pub struct Session {
     reads: BTreeMap<Option<u64>, (u64, bool)>,
     typing: BTreeMap<u64, bool>,
     watched: Vec<u64>,
+    /// Somebody watched was never seen by the server.
+    watched_unknown: bool,
     asks: Vec<u64>,
     /// The server's clock at the last `Welcome`, milliseconds since 1970.
     welcomed_ms: u64,
@@ -94,6 +99,7 @@ impl Session {
             reads: BTreeMap::new(),
             typing: BTreeMap::new(),
             watched: Vec::new(),
+            watched_unknown: false,
             asks: Vec::new(),
             welcomed_ms: 0,
             hello_due: false,
@@ -234,8 +240,9 @@ impl Session {
             self.inbox.flush();
         }
         self.ping_due |= now_ms.saturating_sub(self.beat_ms) >= self.heartbeat_ms;
+        let lease_ms = if self.watched_unknown { WATCH_UNKNOWN_RENEW_MS } else { WATCH_RENEW_MS };
         self.watch_due |=
-            !self.watched.is_empty() && now_ms.saturating_sub(self.watched_ms) >= WATCH_RENEW_MS;
+            !self.watched.is_empty() && now_ms.saturating_sub(self.watched_ms) >= lease_ms;
     }
 
     // ---- what the owner may ask ------------------------------------------------------------

@@ -63,6 +63,7 @@ impl Session {
     fn take_rest(&mut self, sink: &mut dyn FnMut(&ClientFrame<'_>)) {
         if std::mem::take(&mut self.watch_due) {
             self.watched_ms = self.now_ms;
+            self.watched_unknown = false;
             sink(&ClientFrame::WatchPresence(WatchPresence { users: self.watched.clone() }));
         }
         while let Some((user, stopped)) = self.typing.pop_first() {

@@ -8,12 +8,15 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a test may fail by panicking"
+    clippy::cast_possible_truncation,
+    reason = "a test may fail by panicking, and its numbers are small"
 )]
 
-#[path = "../support/mod.rs"]
 mod support;
 
+#[path = "end_to_end/lifecycle.rs"]
 mod lifecycle;
+#[path = "end_to_end/messages.rs"]
 mod messages;
+#[path = "end_to_end/presence.rs"]
 mod presence;

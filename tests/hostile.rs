@@ -8,13 +8,17 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a test may fail by panicking"
+    clippy::cast_possible_truncation,
+    reason = "a test may fail by panicking, and its numbers are small"
 )]
 
-#[path = "../support/mod.rs"]
 mod support;
 
+#[path = "hostile/patience.rs"]
 mod patience;
+#[path = "hostile/sends.rs"]
 mod sends;
+#[path = "hostile/sessions.rs"]
 mod sessions;
+#[path = "hostile/strangers.rs"]
 mod strangers;
