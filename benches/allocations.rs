@@ -32,13 +32,14 @@ use wire::Stream;
 use wire::client::{ClientEvent, Session, SessionOptions, TickMark};
 
 /// Messages before the count begins: buffers and pools find their sizes.
-const WARM_UP: u64 = 4_000;
+const WARM_UP: u64 = 10_000;
 /// Messages that are counted, each with all three ticks.
 const COUNTED: u64 = 10_000;
 /// Messages each user has without the third tick at the most.
 const IN_FLIGHT: u64 = 16;
-/// The same before the count begins: more, so that every pool is at its largest by then.
-const IN_FLIGHT_WARM_UP: u64 = 60;
+/// The same before the count begins: more, so that every pool is at its largest by then, and few
+/// enough that no output of one turn outgrows what a pool keeps (16 KiB).
+const IN_FLIGHT_WARM_UP: u64 = 32;
 const SHARDS: usize = 2;
 const SECRET: &[u8] = b"a secret that only this benchmark knows";
 
