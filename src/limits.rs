@@ -69,7 +69,8 @@ pub const UNCONFIRMED_IDS_MAX: u64 = 64;
 /// Bytes waiting to leave to one connection beyond which it is closed as too slow. Above the
 /// un-acked window, so that only control traffic a client provokes and never reads gets there.
 pub const OUTBOX_BYTES_MAX: usize = 256 * 1024;
-/// Above this a connection is not read any more until its outbox has drained.
+/// Above this nothing more is read from the log for a connection, and presence and typing are
+/// not told to it.
 pub const OUTBOX_BYTES_HIGH: usize = 128 * 1024;
 /// How long a frame may wait for a credit toward another shard before it is refused.
 pub const CREDIT_WAIT_MS: u64 = 200;
@@ -82,6 +83,8 @@ pub const FRAMES_PER_SECOND_MAX: u16 = 20_000;
 pub const LINGER_MS: u64 = 2_000;
 /// Longest explanation in a `Goodbye`.
 pub const DETAIL_BYTES_MAX: usize = 120;
+/// What a `Renew` counts in that: a signature costs as much as very many frames.
+pub const RENEW_COST_FRAMES: u16 = 1_000;
 /// Sessions are looked at this often at least, whatever their deadlines say.
 pub const LOOK_MS_MAX: u64 = 15_000;
 /// Connections beyond the table that are kept just long enough to be told it is full.
@@ -106,8 +109,9 @@ pub const PAIRS_MAX: usize = 4_000_000;
 pub const ONLINE_THRESHOLD_MS: u64 = 5_000;
 /// A watch is a lease of this length.
 pub const WATCH_LEASE_MS: u64 = 60_000;
-/// Users a device may ask to watch in a minute, renewals included; what is above is dropped.
-pub const WATCH_TARGETS_PER_MINUTE_MAX: u16 = 1_200;
+/// Users a device may ask about in a minute, in `WatchPresence` and `AskReceipts` together; what
+/// is above is dropped.
+pub const QUESTIONS_PER_MINUTE_MAX: u16 = 4_096;
 /// Watchers per user; further ones are not told of changes.
 pub const WATCHERS_PER_USER_MAX: usize = 4_096;
 /// Watches a shard keeps in all.

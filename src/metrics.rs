@@ -57,7 +57,7 @@ counters! {
     stale,
     /// Presence and typing dropped because there was no room.
     shed,
-    /// Own copies that could not be stored.
+    /// Own copies that were not stored: no room in the log, or too many wait for a device.
     own_copies_lost,
     /// Sessions closed by the server, for any reason.
     goodbyes,

@@ -23,13 +23,14 @@ impl<S: Store> Committer<S> {
         if self.shared.short.load(Ordering::Acquire) {
             self.shared.short.store(false, Ordering::Relaxed);
         }
-        if !self.wants_segment() || self.error.is_some() {
-            return;
-        }
+        // What was ordered is taken even if the need has passed: it would be news for ever.
         if let Some(maker) = &mut self.maker
             && let Some((segment, result)) = maker.take_made()
         {
             return self.adopt(segment, result);
+        }
+        if !self.wants_segment() || self.error.is_some() {
+            return;
         }
         if self.now_us < self.retry_us || self.maker.as_ref().is_some_and(Maker::is_busy) {
             return;

@@ -124,8 +124,8 @@ pub fn push_typing(tables: &mut Tables, from: u64, to: u64, stopped: bool) {
     });
 }
 
-/// Whether a device may ask for so many users more in this minute.
-pub fn may_watch(tables: &mut Tables, device: u32, count: usize, now: Now) -> bool {
+/// Whether a device may ask about so many users more in this minute.
+pub fn may_ask(tables: &mut Tables, device: u32, count: usize, now: Now) -> bool {
     let here = tables.users.device_mut(device);
     let minute = u16::try_from(now.mono_ms / 60_000 % 65_536).unwrap_or(0);
     if here.watch_minute != minute {
@@ -133,7 +133,7 @@ pub fn may_watch(tables: &mut Tables, device: u32, count: usize, now: Now) -> bo
     }
     let count = u16::try_from(count).unwrap_or(u16::MAX);
     here.watched = here.watched.saturating_add(count);
-    let may = here.watched <= limits::WATCH_TARGETS_PER_MINUTE_MAX;
+    let may = here.watched <= limits::QUESTIONS_PER_MINUTE_MAX;
     if !may {
         tables.counters.shed += 1;
     }

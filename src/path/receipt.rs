@@ -106,14 +106,7 @@ pub fn ask(tables: &mut Tables, asker: u64, peer: u64) {
 
 /// A device's user has read a conversation (or all of them) up to a position of the own inbox.
 /// Returns whether a mark moved.
-pub fn read(
-    tables: &mut Tables,
-    stage: &mut Stage,
-    device: u32,
-    peer: Option<u64>,
-    up_to: u64,
-    wall_ms: u64,
-) -> bool {
+pub fn read(tables: &mut Tables, device: u32, peer: Option<u64>, up_to: u64) -> bool {
     let user = tables.users.device(device).user;
     let owner = tables.users.user(user);
     let (first_pair, tail) = (owner.first_pair, owner.tail);
@@ -125,13 +118,13 @@ pub fn read(
     match peer {
         Some(peer) => {
             if let Some(index) = tables.pairs.find(user, peer) {
-                moved = read_pair(tables, stage, index, up_to, wall_ms);
+                moved = read_pair(tables, index, up_to);
             }
         }
         None => {
             let mut at = first_pair;
             while at != NONE {
-                moved |= read_pair(tables, stage, at, up_to, wall_ms);
+                moved |= read_pair(tables, at, up_to);
                 at = tables.pairs.get(at).next;
             }
         }
@@ -144,26 +137,39 @@ pub fn read(
     moved
 }
 
-/// Moves one conversation's mark. The record is lazy: a mark lost in a crash is set again by the
+/// Moves one conversation's mark. Its record is lazy: a mark lost in a crash is set again by the
 /// reader, and tick 3 was true when it was told.
-fn read_pair(tables: &mut Tables, stage: &mut Stage, index: u32, up_to: u64, wall_ms: u64) -> bool {
+fn read_pair(tables: &mut Tables, index: u32, up_to: u64) -> bool {
     let pair = tables.pairs.get_mut(index);
     if up_to <= pair.read || pair.read >= pair.last {
         return false;
     }
     pair.read = up_to;
-    let (recipient, sender) = (pair.recipient, pair.sender);
+    if !std::mem::replace(&mut pair.read_dirty, true) {
+        tables.dirty_reads.push(index);
+    }
     tables.pairs.mark_dirty(index);
-    let record = Record {
-        stream_kind: STREAM_USER,
-        stream: tables.users.user(recipient).id,
-        time_ms: wall_ms,
-        peer: sender,
-        aux: up_to,
-        ..Record::blank(Kind::ReadMark)
-    };
-    let _kept_in_memory_if_refused = stage.append(Lane::Reserve, &record);
     true
+}
+
+/// Stages the read marks that moved since the last call: one record for any number of moves.
+pub fn stage_reads(tables: &mut Tables, stage: &mut Stage, wall_ms: u64) {
+    let mut dirty = std::mem::take(&mut tables.dirty_reads);
+    dirty.retain(|&index| {
+        let pair = tables.pairs.get_mut(index);
+        let record = Record {
+            stream_kind: STREAM_USER,
+            stream: tables.users.user(pair.recipient).id,
+            time_ms: wall_ms,
+            peer: pair.sender,
+            aux: pair.read,
+            ..Record::blank(Kind::ReadMark)
+        };
+        let staged = stage.append(Lane::Reserve, &record).is_ok();
+        pair.read_dirty = !staged;
+        !staged
+    });
+    tables.dirty_reads = dirty;
 }
 
 /// Stages the cursors that moved since the last call.

@@ -90,6 +90,8 @@ fn append(tables: &mut Tables, user: u32, at: At, record: &Record<'_>) {
 fn device(tables: &mut Tables, user: u32, record: &Record<'_>) {
     let known = tables.users.device_of(user, record.device);
     if record.body_kind == DEVICE_DROPPED {
+        let owner = tables.users.user_mut(user);
+        owner.ids_floor = owner.ids_floor.max(record.aux);
         if let Some(index) = known {
             remove_device(tables, index);
             release_acked(tables, user);
@@ -106,6 +108,7 @@ fn cursor(tables: &mut Tables, user: u32, record: &Record<'_>) {
     let Some(index) = tables.users.device_of(user, record.device) else { return };
     let (owner, device) = tables.users.pair_mut(user, index);
     let up_to = record.aux.min(owner.tail);
+    device.seen_s = device.seen_s.max(u32::try_from(record.time_ms / 1000).unwrap_or(u32::MAX));
     if up_to > device.cursor {
         device.cursor = up_to;
         device.pushed = up_to;

@@ -111,31 +111,34 @@ fn new_device(
     now: Now,
 ) -> Result<Admitted, Parting> {
     let count = tables.users.devices_of(user).count();
-    if count >= limits::DEVICES_PER_USER_MAX {
-        drop_stalest(tables, stage, user, now)?;
-    }
     // The first device gets what was stored before anybody logged in; later ones start at the end.
     let cursor = if count == 0 { 0 } else { tables.users.user(user).tail };
     let ticket = stage_device(tables, stage, user, id, (0, cursor), now)?;
+    if count >= limits::DEVICES_PER_USER_MAX {
+        drop_stalest(tables, stage, user, now)?;
+    }
     let device = tables.users.add_device(user, id, cursor);
+    tables.users.device_mut(device).seen_s = seconds(now);
     tell_devices(tables, user, device, id, true);
     Ok(Admitted::New(device, ticket))
 }
 
-/// Drops the device that was seen longest ago, connected ones last.
+/// Drops the device that was seen longest ago, connected ones last. One that waits for its own
+/// record is somebody logging in right now.
 fn drop_stalest(
     tables: &mut Tables,
     stage: &mut Stage,
     user: u32,
     now: Now,
 ) -> Result<(), Parting> {
-    let stalest = tables.users.devices_of(user).min_by_key(|&index| {
+    let durable = tables.users.devices_of(user).filter(|&at| tables.users.device(at).durable);
+    let stalest = durable.min_by_key(|&index| {
         let device = tables.users.device(index);
         (device.conn.is_some(), device.seen_s)
     });
-    let Some(stalest) = stalest else { return Ok(()) };
-    let id = tables.users.device(stalest).id;
-    stage_device(tables, stage, user, id, (DEVICE_DROPPED, 0), now)?;
+    let stalest = stalest.ok_or(Parting::Overloaded)?;
+    let (id, top) = (tables.users.device(stalest).id, tables.users.device(stalest).top);
+    stage_device(tables, stage, user, id, (DEVICE_DROPPED, top), now)?;
     remove_device(tables, stalest);
     release_acked(tables, user);
     tell_devices(tables, user, NONE, id, false);
@@ -145,6 +148,9 @@ fn drop_stalest(
 /// Forgets a device and everything kept for it.
 pub fn remove_device(tables: &mut Tables, device: u32) {
     let gone = tables.users.remove_device(device);
+    // If it comes back it goes on above every id it used: a message id names one message.
+    let owner = tables.users.user_mut(gone.user);
+    owner.ids_floor = owner.ids_floor.max(gone.top).max(gone.base);
     let mut window = gone.window;
     tables.windows.retain(&mut window, |_| false);
     tables.dirty_cursors.retain(|&other| other != device);
@@ -244,7 +250,7 @@ pub fn active(tables: &mut Tables, user: u32, now: Now) {
 }
 
 /// A connection goes away: its device is no longer connected.
-pub fn gone(tables: &mut Tables, token: Token) {
+pub fn gone(tables: &mut Tables, token: Token, now: Now) {
     let Some(conn) = tables.conns.get_mut(token) else { return };
     let source = std::mem::replace(&mut conn.source, NONE);
     let index = std::mem::replace(&mut conn.device, NONE);
@@ -259,6 +265,7 @@ pub fn gone(tables: &mut Tables, token: Token) {
         device.unacked = 0;
         device.unacked_bytes = 0;
         device.pushed = device.cursor;
+        device.seen_s = seconds(now);
     }
     tables.watches.touch(tables.users.user(user).watchers);
 }

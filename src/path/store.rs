@@ -134,9 +134,11 @@ fn try_store(
 /// Stores the copy of what one device sent for the sender's other devices.
 ///
 /// # Errors
-/// The log has no room for it.
+/// The log has no room for it, or so many copies wait for a device that never comes that no
+/// further ones are kept.
 pub fn store_copy(
     tables: &mut Tables,
+    rules: &Rules,
     stage: &mut Stage,
     positions: &mut Positions,
     request: &Request,
@@ -144,13 +146,14 @@ pub fn store_copy(
 ) -> Result<Stored, log::Refused> {
     let (to_position, time_ms) = outcome;
     let user = tables.users.find(request.sender).ok_or(log::Refused::Failed)?;
-    let position = positions.peek().ok_or(log::Refused::Failed)?;
+    if copies_are_full(tables, rules, user, request) {
+        return Err(log::Refused::Full);
+    }
+    let position = positions.peek().ok_or(log::Refused::Busy)?;
     let mut record = record(Kind::OwnCopy, request, request.sender, position, time_ms);
     record.peer = request.to;
     record.aux = to_position;
-    // Its message is stored already: the copy may use the reserve rather than be lost.
-    let ticket =
-        stage.append(Lane::Message, &record).or_else(|_| stage.append(Lane::Reserve, &record))?;
+    let ticket = stage.append(Lane::Message, &record)?;
     positions.take();
     let former_tail = append(tables, user, position, request, true);
     Ok(Stored { user, position, former_tail, ticket, time_ms })
@@ -208,8 +211,8 @@ fn check_quotas(
     let bytes = request.payload.len() as u64;
     let here = tables.users.user(user);
     if let Some(inbox) = tables.inboxes.get(here.inbox) {
-        let full = inbox.count() >= rules.inbox_messages_max as usize
-            || inbox.bytes() + bytes > rules.inbox_bytes_max;
+        let full = inbox.count() - inbox.copies() >= rules.inbox_messages_max as usize
+            || inbox.bytes() - inbox.copy_bytes() + bytes > rules.inbox_bytes_max;
         if full {
             return Err(Refusal::InboxFull);
         }
@@ -223,6 +226,16 @@ fn check_quotas(
         }
     }
     Ok(())
+}
+
+/// Copies of what a user sent have a quota of their own: an abandoned device must neither grow
+/// memory for ever nor keep others' messages out.
+fn copies_are_full(tables: &Tables, rules: &Rules, user: u32, request: &Request) -> bool {
+    let bytes = request.payload.len() as u64;
+    tables.inboxes.get(tables.users.user(user).inbox).is_some_and(|inbox| {
+        inbox.copies() >= rules.inbox_messages_max as usize
+            || inbox.copy_bytes() + bytes > rules.inbox_bytes_max
+    })
 }
 
 /// Puts a record at the end of a user's stream; returns the former tail.

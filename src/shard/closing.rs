@@ -65,7 +65,7 @@ impl<S, R: Reader> Core<S, R> {
         if conn.phase == Phase::Leaving {
             return;
         }
-        session::gone(&mut self.tables, token);
+        session::gone(&mut self.tables, token, self.now);
         let Some(conn) = self.tables.conns.get_mut(token) else { return };
         conn.phase = Phase::Leaving;
         conn.heard_ms = self.now.mono_ms;
@@ -81,7 +81,7 @@ impl<S, R: Reader> Core<S, R> {
 
     /// The driver let go of a connection: forget it.
     pub(super) fn on_closed(&mut self, token: Token) {
-        session::gone(&mut self.tables, token);
+        session::gone(&mut self.tables, token, self.now);
         let Some(mut conn) = self.tables.conns.remove(token) else {
             self.tables.counters.stale += 1;
             return;

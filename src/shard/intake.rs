@@ -4,18 +4,16 @@
 //! connection. A frame that needs a credit toward another shard and finds none is kept whole, and
 //! its connection is not read until it went through: order is kept and memory is bounded.
 
-use super::{CheckJob, Core, Mover};
-use crate::auth::{Claims, TokenError};
+use super::Core;
 use crate::io::Next;
 use crate::limits;
 use crate::log::Reader;
 use crate::mem::Token;
 use crate::path::{accept, deliver, frame, presence, receipt, session};
 use crate::state::NONE;
-use crate::state::conn::{Parked, Partial, Phase};
-use crate::state::request::Login;
+use crate::state::conn::{Conn, Parked, Partial, Phase};
 use std::net::IpAddr;
-use wire::{ClientFrame, Hello, Parting, ServerFrame, Stream};
+use wire::{ClientFrame, Parting, ServerFrame, Stream};
 
 /// What became of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,7 +112,10 @@ impl<S, R: Reader> Core<S, R> {
         }
         let waits = matches!(conn.phase, Phase::Verifying | Phase::Moving);
         if waits && partial.raw.len() > limits::SURPLUS_BYTES_MAX {
-            self.tables.doomed.push((token, Parting::HelloExpected));
+            // Now, not at the end of the turn: it must not move home meanwhile.
+            self.say_goodbye(token, Parting::HelloExpected, "");
+            self.tables.partials.recycle(partial);
+            return Next::Read;
         }
         self.tables.partials.put(conn, partial);
         if conn.paused { Next::Pause } else { Next::Read }
@@ -156,6 +157,10 @@ impl<S, R: Reader> Core<S, R> {
             }
             let (step, unit) = frame::next(conn, &self.rules, &mut input[used..], assembly);
             used += step;
+            if !matches!(unit, frame::Unit::More) && spend(conn, 1, self.now.mono_ms) {
+                self.doom(token, Parting::TooManyFrames);
+                return used;
+            }
             match unit {
                 frame::Unit::More => return used,
                 frame::Unit::Nothing => {}
@@ -212,15 +217,7 @@ impl<S, R: Reader> Core<S, R> {
             (Phase::Greeting, _) => self.doom(token, Parting::HelloExpected),
             (Phase::Session, ClientFrame::Hello(_)) => self.doom(token, Parting::SecondHello),
             (Phase::Session, _) => {
-                let second = u16::try_from(self.now.mono_ms / 1000 % 65_536).unwrap_or(0);
-                if conn.second != second {
-                    (conn.second, conn.spent) = (second, 0);
-                }
-                conn.spent += 1;
                 conn.heard_ms = self.now.mono_ms;
-                if conn.spent > limits::FRAMES_PER_SECOND_MAX {
-                    return self.doom(token, Parting::TooManyFrames);
-                }
                 self.on_session_frame(token, frame)
             }
             _ => Step::Taken,
@@ -254,8 +251,7 @@ impl<S, R: Reader> Core<S, R> {
                     Some(Stream::Group(_)) => return Step::Taken,
                     None => None,
                 };
-                let Self { tables, stage, .. } = self;
-                receipt::read(tables, stage, device, peer, read.up_to, now.wall_ms);
+                receipt::read(&mut self.tables, device, peer, read.up_to);
             }
             ClientFrame::Ping(ping) => {
                 session::confirm(&mut self.tables, device, ping.confirmed);
@@ -275,112 +271,28 @@ impl<S, R: Reader> Core<S, R> {
             }
             ClientFrame::WatchPresence(watch) => {
                 let Self { tables, errands, .. } = self;
-                if presence::may_watch(tables, device, watch.users.len(), now) {
+                if presence::may_ask(tables, device, watch.users.len(), now) {
                     let new = presence::watch_errands(tables, user, device, &watch.users);
                     super::traffic::add_errands(errands, new);
                 }
             }
             ClientFrame::AskReceipts(ask) => {
                 let Self { tables, errands, .. } = self;
-                let new = presence::receipt_errands(tables, user, &ask.peers);
-                super::traffic::add_errands(errands, new);
+                if presence::may_ask(tables, device, ask.peers.len(), now) {
+                    let new = presence::receipt_errands(tables, user, &ask.peers);
+                    super::traffic::add_errands(errands, new);
+                }
             }
-            ClientFrame::Renew(renew) => return self.on_token(token, renew.token, None),
+            ClientFrame::Renew(renew) => {
+                let conn = self.tables.conns.get_mut(token);
+                if conn.is_some_and(|conn| spend(conn, limits::RENEW_COST_FRAMES, now.mono_ms)) {
+                    return self.doom(token, Parting::TooManyFrames);
+                }
+                return self.on_token(token, renew.token, None);
+            }
             ClientFrame::Hello(_) => {}
         }
         Step::Taken
-    }
-
-    fn on_hello(&mut self, token: Token, hello: &Hello<'_>) -> Step {
-        let login = Login {
-            user: 0,
-            device: 0,
-            expires_s: 0,
-            resume_after: hello.resume_after,
-            confirmed: hello.confirmed,
-            active: hello.active,
-        };
-        self.on_token(token, hello.token, Some(login))
-    }
-
-    /// A token to check, of a `Hello` or a `Renew`; in the next turn if this one checked enough.
-    fn on_token(&mut self, token: Token, jwt: &str, hello: Option<Login>) -> Step {
-        if self.signatures_left == 0 {
-            self.park(token);
-            return Step::Wait;
-        }
-        self.signatures_left -= 1;
-        self.check(token, jwt, hello)
-    }
-
-    /// Checks a token here, or has it checked where it may take long.
-    fn check(&mut self, conn: Token, jwt: &str, hello: Option<Login>) -> Step {
-        if let Some(side) = self.side.as_ref().filter(|_| self.keys.is_slow(jwt)) {
-            let job = CheckJob { shard: self.me, conn, jwt: jwt.to_owned(), hello };
-            if side.jobs.push(job).is_err() {
-                return self.doom(conn, Parting::Overloaded);
-            }
-            if hello.is_some()
-                && let Some(conn) = self.tables.conns.get_mut(conn)
-            {
-                conn.phase = Phase::Verifying;
-                conn.paused = true;
-            }
-            return Step::Taken;
-        }
-        let claims = self.keys.verify(jwt, self.now.wall_ms / 1000);
-        self.on_claims(conn, hello, claims);
-        Step::Taken
-    }
-
-    /// Answers of the thread that checks slow tokens.
-    pub(super) fn checked(&mut self) {
-        let Some(side) = self.side.clone() else { return };
-        while let Some(checked) = side.checked.pop() {
-            let waits = self
-                .tables
-                .conns
-                .get(checked.conn)
-                .is_some_and(|conn| conn.phase == Phase::Verifying || checked.hello.is_none());
-            if waits {
-                self.on_claims(checked.conn, checked.hello, checked.claims);
-            }
-        }
-    }
-
-    fn on_claims(
-        &mut self,
-        token: Token,
-        hello: Option<Login>,
-        claims: Result<Claims, TokenError>,
-    ) {
-        let Some(conn) = self.tables.conns.get_mut(token) else { return };
-        let claims = match claims {
-            Ok(claims) => claims,
-            Err(error) => {
-                let expired = error == TokenError::Expired;
-                let parting = if expired { Parting::TokenExpired } else { Parting::TokenInvalid };
-                self.say_goodbye(token, parting, &error.to_string());
-                return;
-            }
-        };
-        if let Some(login) = hello {
-            let (user, device) = (claims.user, claims.device);
-            let expires_s = claims.expires_s.saturating_add(limits::TOKEN_LEEWAY_S);
-            conn.phase = Phase::Moving;
-            conn.paused = true;
-            let login = Login { user, device, expires_s, ..login };
-            self.movers.push_back(Mover { conn: token, login, since_ms: self.now.mono_ms });
-        } else if conn.phase == Phase::Session && conn.device != NONE {
-            let same = self.tables.users.user(conn.user).id == claims.user
-                && self.tables.users.device(conn.device).id == claims.device;
-            if same {
-                let expires_s = claims.expires_s.saturating_add(limits::TOKEN_LEEWAY_S);
-                conn.expires_s = u32::try_from(expires_s).unwrap_or(u32::MAX);
-            } else {
-                self.doom(token, Parting::TokenInvalid);
-            }
-        }
     }
 
     /// Stops reading a connection until there is room for its next frame.
@@ -391,4 +303,17 @@ impl<S, R: Reader> Core<S, R> {
             self.parked.push_back(Parked { token, since_ms });
         }
     }
+}
+
+/// Counts what a session costs in this second. True: it is more than a session may.
+fn spend(conn: &mut Conn, cost: u16, now_ms: u64) -> bool {
+    if conn.phase != Phase::Session {
+        return false;
+    }
+    let second = u16::try_from(now_ms / 1000 % 65_536).unwrap_or(0);
+    if conn.second != second {
+        (conn.second, conn.spent) = (second, 0);
+    }
+    conn.spent = conn.spent.saturating_add(cost);
+    conn.spent > limits::FRAMES_PER_SECOND_MAX
 }

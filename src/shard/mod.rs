@@ -1,15 +1,16 @@
 //! A shard: one pinned thread, one loop, and everything it owns.
 //!
 //! `turn.rs` is the loop; `intake.rs` turns completions into frames and frames into steps of the
-//! path; `traffic.rs` carries requests between steps, shards and the log; `moving.rs` takes
-//! sessions home; `closing.rs` ends connections. All control flow of the message path is in this
-//! room; the rules are in `path`.
+//! path; `tokens.rs` checks who they are; `moving.rs` takes sessions home; `traffic.rs` carries
+//! requests between steps, shards and the log; `closing.rs` ends connections. All control flow of
+//! the message path is in this room; the rules are in `path`.
 //!
 //! Invariant: nothing here blocks except `Driver::poll`, and only while there is nothing to do.
 
 mod closing;
 mod intake;
 mod moving;
+mod tokens;
 mod traffic;
 mod turn;
 

@@ -30,11 +30,15 @@ impl<S, R: Reader> Core<S, R> {
             Stream::Group(_) => self.me,
         };
         session::confirm(&mut self.tables, device, send.confirmed);
-        if home != self.me
-            && !self.mailbox.has_credit(home)
-            && route::is_new(&mut self.tables, device, send.client_id)
-        {
-            return self.wait_for_credit(token, device, home, send.client_id);
+        if route::is_new(&mut self.tables, device, send.client_id) {
+            if let Some(reason) = self.cannot_keep(device, send.to) {
+                route::hold(&mut self.tables, device, send.client_id);
+                route::refuse(&mut self.tables, device, send.client_id, reason);
+                return Step::Taken;
+            }
+            if home != self.me && !self.mailbox.has_credit(home) {
+                return self.wait_for_credit(token, device, home, send.client_id);
+            }
         }
         if !send.automatic {
             session::active(&mut self.tables, user, self.now);
@@ -55,6 +59,19 @@ impl<S, R: Reader> Core<S, R> {
             }
         }
         Step::Taken
+    }
+
+    /// What the state of the log says to a new message before anybody else is asked. After a failed
+    /// sync requests under way never come back, and their credits with them; on a full disk the
+    /// copy for the sender's other devices would find no room after the message has.
+    fn cannot_keep(&self, device: u32, to: Stream) -> Option<Refusal> {
+        match self.stage.health() {
+            log::Health::Failed => Some(Refusal::StoreFailed),
+            log::Health::Full if route::wants_copy(&self.tables, device, to) => {
+                Some(Refusal::DiskFull)
+            }
+            log::Health::Full | log::Health::Good => None,
+        }
     }
 
     /// No credit toward the recipient's home: the connection waits a little, then hears so.
@@ -128,8 +145,9 @@ impl<S, R: Reader> Core<S, R> {
                 self.tables.requests.give(request);
                 continue;
             };
-            let Self { tables, stage, positions, now, .. } = self;
-            match store::store_copy(tables, stage, positions, &request, (position, time_ms)) {
+            let Self { tables, rules, stage, positions, now, .. } = self;
+            match store::store_copy(tables, rules, stage, positions, &request, (position, time_ms))
+            {
                 Ok(stored) => {
                     deliver::push_copy(tables, &stored, &request, position, *now);
                     request.stage = Staged::OwnCopy;
@@ -283,13 +301,20 @@ impl<S, R: Reader> Core<S, R> {
 
     /// Carries questions about other users to their homes, as far as there are credits.
     pub(super) fn run_errands(&mut self) {
+        let mut without_credit = 0u64; // a bit per shard: at most 64
         for _ in 0..self.errands.len() {
             let Some(errand) = self.errands.pop_front() else { return };
             let home = self.placement.home(errand.target());
             if home == self.me {
                 self.run_errand(errand);
-            } else if self.mailbox.notify(home, Envelope::Errand(errand)).is_err() {
-                self.mailbox.wants_credit(home);
+                continue;
+            }
+            let full = without_credit & (1 << home) != 0;
+            if full || self.mailbox.notify(home, Envelope::Errand(errand)).is_err() {
+                if !full {
+                    self.mailbox.wants_credit(home);
+                    without_credit |= 1 << home;
+                }
                 self.errands.push_back(errand);
             }
         }

@@ -102,6 +102,7 @@ impl<D: Driver, R: Reader> Shard<D, R> {
         if core.now.mono_ms >= core.cursors_due_ms || core.drain_phase > 0 {
             core.cursors_due_ms = core.now.mono_ms + limits::COMMIT_LAZY_MS;
             receipt::stage_cursors(&mut core.tables, &mut core.stage, core.now.wall_ms);
+            receipt::stage_reads(&mut core.tables, &mut core.stage, core.now.wall_ms);
         }
         core.stage.flush();
         self.close_doomed();
@@ -167,7 +168,7 @@ impl<S, R: Reader> Core<S, R> {
         if let Some(due_ms) = self.wheel.next_due_ms(self.now.mono_ms) {
             by(due_ms.max(self.now.mono_ms + 1));
         }
-        if !self.tables.dirty_cursors.is_empty() {
+        if !self.tables.dirty_cursors.is_empty() || !self.tables.dirty_reads.is_empty() {
             by(self.cursors_due_ms.max(self.now.mono_ms + 1));
         }
         if self.tables.watches.count() > 0 {

@@ -67,6 +67,8 @@ impl Entry {
 pub struct Inbox {
     entries: VecDeque<Entry>,
     bytes: u64,
+    copies: usize,
+    copy_bytes: u64,
 }
 
 impl Inbox {
@@ -74,6 +76,10 @@ impl Inbox {
     pub fn append(&mut self, entry: Entry) {
         assert!(self.entries.back().is_none_or(|last| last.position < entry.position), "I3");
         self.bytes += u64::from(entry.bytes());
+        if entry.is_own_copy() {
+            self.copies += 1;
+            self.copy_bytes += u64::from(entry.bytes());
+        }
         self.entries.push_back(entry);
     }
 
@@ -84,6 +90,10 @@ impl Inbox {
         }
         let first = self.entries.pop_front()?;
         self.bytes -= u64::from(first.bytes());
+        if first.is_own_copy() {
+            self.copies -= 1;
+            self.copy_bytes -= u64::from(first.bytes());
+        }
         Some(first)
     }
 
@@ -103,6 +113,18 @@ impl Inbox {
     #[must_use]
     pub fn count(&self) -> usize {
         self.entries.len()
+    }
+
+    /// How many of them are copies of what the user sent.
+    #[must_use]
+    pub fn copies(&self) -> usize {
+        self.copies
+    }
+
+    /// Payload bytes of those.
+    #[must_use]
+    pub fn copy_bytes(&self) -> u64 {
+        self.copy_bytes
     }
 
     /// Payload bytes of the waiting records.

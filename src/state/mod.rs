@@ -45,6 +45,8 @@ pub struct Tables {
     pub requests: request::Requests,
     /// Devices whose cursor is ahead of the log.
     pub dirty_cursors: Vec<u32>,
+    /// Pairs whose read mark is ahead of the log.
+    pub dirty_reads: Vec<u32>,
     /// Users whose last-seen time is ahead of its file.
     pub dirty_seen: Vec<u32>,
     /// Connections the rules want closed, with the reason.
@@ -69,6 +71,7 @@ impl Tables {
             watches: watch::Watches::default(),
             requests: request::Requests::default(),
             dirty_cursors: Vec::new(),
+            dirty_reads: Vec::new(),
             dirty_seen: Vec::new(),
             doomed: Vec::new(),
             counters: Counters::default(),

@@ -33,6 +33,8 @@ pub struct Pair {
     pub next: u32,
     /// On the dirty list.
     pub dirty: bool,
+    /// The mark `read` is ahead of the log.
+    pub read_dirty: bool,
 }
 
 /// The pairs of a shard.
@@ -81,6 +83,7 @@ impl Pairs {
             recipient,
             next: *first,
             dirty: false,
+            read_dirty: false,
         }))
         .ok()?;
         *first = index;

@@ -9,7 +9,7 @@ use crate::mem::Token;
 use crate::state::NONE;
 use hashbrown::HashTable;
 
-/// One user. 56 bytes (asserted below).
+/// One user. 64 bytes (asserted below).
 #[derive(Debug)]
 pub struct User {
     /// The id on the wire.
@@ -21,6 +21,8 @@ pub struct User {
     /// Devices have everything above this, up to `has`. Not 0 when a device that came late acked
     /// beyond what waits for an older one: of that nobody can say that somebody has it.
     pub has_from: u64,
+    /// No client id of a dropped device lies above this; a device that is new starts above it.
+    pub ids_floor: u64,
     /// Waiting records, [`NONE`] for none.
     pub inbox: u32,
     /// First device.
@@ -83,7 +85,7 @@ pub struct Device {
     pub durable: bool,
 }
 
-const _: () = assert!(size_of::<User>() <= 56);
+const _: () = assert!(size_of::<User>() <= 64);
 const _: () = assert!(size_of::<Device>() <= 104);
 
 impl User {
@@ -211,6 +213,7 @@ impl Users {
             tail: 0,
             has: 0,
             has_from: 0,
+            ids_floor: 0,
             inbox: NONE,
             first_device: NONE,
             first_pair: NONE,
@@ -274,6 +277,8 @@ impl Users {
     /// Adds a device to a user.
     pub fn add_device(&mut self, user: u32, id: u32, cursor: u64) -> u32 {
         let mut device = Device::new(id, user, cursor);
+        let floor = self.users[user as usize].ids_floor;
+        (device.base, device.top) = (floor, floor);
         device.next = self.users[user as usize].first_device;
         let index = u32::try_from(self.devices.insert(device)).unwrap_or(NONE);
         assert!(index != NONE, "fewer than 2^32 devices fit a process");
