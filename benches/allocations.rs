@@ -6,6 +6,7 @@
 //! `MYRIAD_BACKTRACES=n` prints where the first n came from.
 
 #![allow(unsafe_code, reason = "a global allocator that counts")]
+#![allow(clippy::expect_used, reason = "a benchmark may fail by panicking")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::backtrace::Backtrace;

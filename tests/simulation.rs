@@ -3,6 +3,8 @@
 //! `MYRIAD_SEED=n` runs that seed only, `MYRIAD_SEEDS=n` runs so many instead of the usual number.
 //! `MYRIAD_TRACE=1` prints every frame that phones hear.
 
+#![allow(clippy::expect_used, reason = "a simulation may fail by panicking: its seed is printed")]
+
 mod sim;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
