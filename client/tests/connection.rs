@@ -1,5 +1,7 @@
 //! Connections against small scripted servers on loopback: upgrade, framing, closing, garbage.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail by panicking")]
+
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::thread::{self, JoinHandle};

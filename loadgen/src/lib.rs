@@ -3,7 +3,7 @@
 //!
 //! Reading guide: [`Peer`] is one client that waits; [`swarm::Swarm`] is thousands on one thread;
 //! [`process::ServerProcess`] starts, kills and stops a server; [`check`] plays a conversation,
-//! [`crash`] kills a server under load and proves that nothing is lost, [`bench`], [`echo`] and
+//! [`crash`] kills a server under load and proves that nothing is lost, [`mod@bench`], [`echo`] and
 //! [`idle`] measure.
 //!
 //! Deliberately not here: the client's rules (`wire::client`) and sockets (`client`).

@@ -1,7 +1,8 @@
 //! A server as a child process: starting, killing, stopping, with its folder and its secret.
 //!
 //! Invariants: a started server never outlives its [`ServerProcess`]; the folder goes with the last
-//! of its [`Home`] and its servers, in whatever order they are dropped. Deliberately not here: what the server says on its connections.
+//! of its [`Home`] and its servers, in whatever order they are dropped. Deliberately not here: what
+//! the server says on its connections.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};

@@ -69,7 +69,7 @@ pub struct Settings {
     /// Pairs of users whose delivery and read marks are remembered (count)
     #[arg(long, value_name = "COUNT")]
     pub pairs_max: Option<usize>,
-    /// Let messages wait for users that never logged in (default: they are refused)
+    /// Let messages wait for users that never logged in (default: with dev, else they are refused)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", value_parser = BoolishValueParser::new())]
     pub unknown_users_allowed: Option<bool>,

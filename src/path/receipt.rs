@@ -1,8 +1,8 @@
 //! Step 7: marks become receipts.
 //!
-//! A receipt is a comparison of what is true (the recipient's `has`, the conversation's `read`) with
-//! what the sender's home was told. Dirty pairs are looked at once per turn; what finds no credit
-//! toward another shard stays dirty and grows (flags, never queue entries).
+//! A receipt is a comparison of what is true (the recipient's `has`, the conversation's `read`)
+//! with what the sender's home was told. Dirty pairs are looked at once per turn; what finds no
+//! credit toward another shard stays dirty and grows (flags, never queue entries).
 
 use crate::log::{Kind, Lane, Record, Stage};
 use crate::path::STREAM_USER;
