@@ -10,7 +10,7 @@ use crate::path::store::{note_pair, release_acked};
 use crate::state::Tables;
 use crate::state::inbox::Entry;
 use crate::state::placement::Placement;
-use crate::state::window::{Answer, Outcome};
+use crate::state::window::{Answer, Outcome, stream_tag};
 use wire::Refusal;
 
 /// Why a log does not fit these settings.
@@ -158,7 +158,10 @@ fn remember(tables: &mut Tables, window: &mut u32, record: &Record<'_>, copied: 
         Some(known) => known.copied |= copied,
         None => {
             let (client_id, request_crc) = (record.client_id, record.request_crc);
-            tables.windows.insert(window, Answer { client_id, request_crc, copied, outcome });
+            let to = if record.kind == Kind::Message { record.stream } else { record.peer };
+            let stream = stream_tag(to);
+            let answer = Answer { client_id, request_crc, stream, copied, outcome };
+            tables.windows.insert(window, answer);
         }
     }
 }

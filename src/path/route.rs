@@ -7,6 +7,7 @@
 //!  known, same CRC    the first answer again (or nothing yet, while under way)
 //!  known, other CRC   id_reused
 //!  above base + 64    window_full, may be tried again
+//!  below a stored one  stale_id, after a restart that forgot that it was refused
 //!  above a held id    held, may be tried again (M8: nothing overtakes what was refused)
 //!  else               a request
 //! ```
@@ -15,7 +16,7 @@ use crate::limits;
 use crate::path::Rules;
 use crate::path::session::CLIENT_ID_MAX;
 use crate::state::request::{Request, Staged};
-use crate::state::window::{Answer, Outcome};
+use crate::state::window::{Answer, Outcome, stream_tag};
 use crate::state::{NONE, Tables};
 use wire::{Refusal, Send, ServerFrame, Stream};
 
@@ -58,6 +59,12 @@ pub fn route(tables: &mut Tables, rules: &Rules, device: u32, send: &Send<'_>) -
         let answer = *answer;
         return repeat(tables, device, send, request_crc, answer);
     }
+    // Refused for good, but a crash took the note of that, and what came behind it was stored: too
+    // late for this id (I3).
+    let stream = stream_tag(user_to);
+    if tables.windows.is_overtaken(window, send.client_id, stream) {
+        return Routed::Refused(Refusal::StaleId);
+    }
     let here = tables.users.device_mut(device);
     if here.held & (bit - 1) != 0 {
         here.held |= bit;
@@ -66,8 +73,8 @@ pub fn route(tables: &mut Tables, rules: &Rules, device: u32, send: &Send<'_>) -
     here.held &= !bit;
     here.top = here.top.max(send.client_id);
     let mut window = here.window;
-    let outcome = Outcome::Pending;
-    let answer = Answer { client_id: send.client_id, request_crc, copied: false, outcome };
+    let (client_id, outcome) = (send.client_id, Outcome::Pending);
+    let answer = Answer { client_id, request_crc, stream, copied: false, outcome };
     tables.windows.insert(&mut window, answer);
     tables.users.device_mut(device).window = window;
     Routed::New(request(tables, device, user_to, request_crc, send))
@@ -139,7 +146,6 @@ fn request(
     let here = tables.users.device(device);
     request.sender = tables.users.user(here.user).id;
     request.device = here.id;
-    request.attempt = here.attempt;
     request.client_id = send.client_id;
     request.to = to;
     request.request_crc = request_crc;
@@ -259,11 +265,6 @@ fn forget_for_retry(tables: &mut Tables, device: u32, request: &Request) {
     tables.windows.retain(&mut window, |answer| answer.client_id != request.client_id);
     let here = tables.users.device_mut(device);
     here.window = window;
-    // Once per attempt: what was refused behind another is no new attempt, or the two would come
-    // again under different ones, and the second could overtake the first (see `path::store`).
-    if here.attempt == request.attempt {
-        here.attempt = here.attempt.wrapping_add(1);
-    }
     if let Some(bit) = here.bit(request.client_id)
         && here.seen & bit == 0
     {

@@ -3,9 +3,10 @@
 //! Everything that could refuse it is asked before: the user, the quotas, room in the log. After
 //! this step it is pushed and can't be refused any more (I5).
 //!
-//! **Nothing overtakes a refusal** (I3): requests of one device travel through one queue, so those
-//! behind one that was refused with "try again" are still under way. They carry the same `attempt`
-//! as it did, and [`Refusals`] remembers that attempt until its device counts on.
+//! **Nothing overtakes a refusal** (I3): requests from one shard travel through one queue, so those
+//! of a device behind one that was refused with "try again" may still be under way. Each request
+//! says how many such refusals its shard had heard of when it sent it, and [`Refusals`] remembers
+//! those it had not: what lies behind one of them is refused as well.
 
 use crate::clock::Now;
 use crate::log::{self, Kind, Lane, Record, Stage, Ticket};
@@ -31,46 +32,63 @@ pub struct Stored {
     pub time_ms: u64,
 }
 
-/// Recently refused (device, attempt) of one source shard; bounded by that shard's credits, since
-/// no more requests than that can be under way.
+/// Refusals with "try again" of which one source shard had not heard when it sent what came last.
+///
+/// Both ends count them. An answer not yet taken out holds a credit, so there are at most as many
+/// as that shard has credits (I6).
 #[derive(Debug)]
 pub struct Refusals {
-    recent: VecDeque<(u64, u32, u8)>,
-    recent_max: usize,
+    /// How many there ever were.
+    told: u64,
+    /// In the order of their numbers.
+    unheard: VecDeque<Unheard>,
+    unheard_max: usize,
+}
+
+#[derive(Debug)]
+struct Unheard {
+    number: u64,
+    sender: u64,
+    device: u32,
+    client_id: u64,
 }
 
 impl Refusals {
     /// Remembers at most `credits` refusals.
     #[must_use]
     pub fn new(credits: usize) -> Self {
-        Self { recent: VecDeque::new(), recent_max: credits }
+        Self { told: 0, unheard: VecDeque::new(), unheard_max: credits }
     }
 
     /// How many are remembered.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.recent.len()
+        self.unheard.len()
     }
 
-    fn contains(&self, request: &Request) -> bool {
-        self.recent.contains(&(request.sender, request.device, request.attempt))
+    /// The shard had heard of the first `count` when it sent what has come now.
+    fn heard(&mut self, count: u64) {
+        while self.unheard.front().is_some_and(|refused| refused.number <= count) {
+            self.unheard.pop_front();
+        }
+    }
+
+    /// Whether an earlier message of its device was refused, unheard.
+    fn holds(&self, request: &Request) -> bool {
+        self.unheard.iter().any(|refused| {
+            (refused.sender, refused.device) == (request.sender, request.device)
+                && refused.client_id < request.client_id
+        })
     }
 
     fn note(&mut self, request: &Request) {
-        if self.contains(request) {
-            return;
+        debug_assert!(self.unheard.len() < self.unheard_max, "each of them holds a credit");
+        if self.unheard.len() >= self.unheard_max {
+            self.unheard.pop_front();
         }
-        if self.recent.len() >= self.recent_max {
-            self.recent.pop_front();
-        }
-        self.recent.push_back((request.sender, request.device, request.attempt));
-    }
-
-    /// The device counted on: what it refused before is over.
-    fn newer(&mut self, request: &Request) {
-        self.recent.retain(|&(sender, device, attempt)| {
-            (sender, device) != (request.sender, request.device) || attempt == request.attempt
-        });
+        self.told += 1;
+        let Request { sender, device, client_id, .. } = *request;
+        self.unheard.push_back(Unheard { number: self.told, sender, device, client_id });
     }
 }
 
@@ -87,13 +105,12 @@ pub fn store(
     request: &Request,
     now: Now,
 ) -> Result<Stored, Refusal> {
-    if !refusals.recent.is_empty() {
-        refusals.newer(request);
-        if refusals.contains(request) {
-            return Err(Refusal::Held);
-        }
-    }
-    let stored = try_store(tables, rules, stage, positions, request, now);
+    refusals.heard(request.refusals_heard);
+    let stored = if refusals.holds(request) {
+        Err(Refusal::Held)
+    } else {
+        try_store(tables, rules, stage, positions, request, now)
+    };
     if let Err(reason) = stored
         && reason.retriable()
     {

@@ -189,7 +189,10 @@ struct Core<S, R> {
     epochs: Arc<AtomicU32>,
     epoch_under_way: bool,
     mailbox: Mailbox<Envelope<S>>,
+    /// Per shard that asks: what it was refused.
     refusals: Vec<Refusals>,
+    /// Per shard that was asked: how many refusals with "try again" were heard from it.
+    refusals_heard: Vec<u64>,
     waiters: VecDeque<Waiter>,
     wheel: Wheel,
     /// Session clock and wall clock of this turn.
@@ -241,6 +244,7 @@ impl<D: Driver, R: Reader> Shard<D, R> {
             epoch_under_way: false,
             mailbox: parts.mailbox,
             refusals: (0..shards).map(|_| Refusals::new(parts.credits)).collect(),
+            refusals_heard: vec![0; shards],
             waiters: VecDeque::new(),
             wheel: Wheel::new(conns_max, 0),
             now: Now { mono_ms: 0, wall_ms: now.wall_ms },

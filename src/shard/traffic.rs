@@ -44,8 +44,12 @@ impl<S, R: Reader> Core<S, R> {
             session::active(&mut self.tables, user, self.now);
         }
         match route::route(&mut self.tables, &self.rules, device, send) {
-            route::Routed::New(request) if home == self.me => self.store(self.me, request),
-            route::Routed::New(request) => {
+            route::Routed::New(mut request) => {
+                request.refusals_heard = self.refusals_heard[home];
+                if home == self.me {
+                    self.store(self.me, request);
+                    return Step::Taken;
+                }
                 let sent = self.mailbox.ask(home, Envelope::Send(request));
                 debug_assert!(sent.is_ok(), "a credit was there a moment ago");
             }
@@ -114,14 +118,15 @@ impl<S, R: Reader> Core<S, R> {
     /// The recipient's home has decided: tell the sender's.
     fn decided(&mut self, from: usize, request: Box<Request>) {
         if from == self.me {
-            self.finish(request);
+            self.finish(self.me, request);
         } else {
             self.mailbox.answer(from, Envelope::Send(request));
         }
     }
 
     /// At the sender's home: what has to be durable before the answer, then the answer.
-    fn finish(&mut self, request: Box<Request>) {
+    fn finish(&mut self, home: usize, request: Box<Request>) {
+        self.refusals_heard[home] += u64::from(request.retry.is_some());
         match route::finish(&mut self.tables, request) {
             route::Finish::Copy(request) => self.store_copy(request),
             route::Finish::NoteRefusal(request) => self.note_refusal(request),
@@ -271,7 +276,7 @@ impl<S, R: Reader> Core<S, R> {
             let Some((from, kind, letter)) = self.mailbox.receive() else { return };
             match letter {
                 Envelope::Send(request) if kind == Kind::Question => self.store(from, request),
-                Envelope::Send(request) => self.finish(request),
+                Envelope::Send(request) => self.finish(from, request),
                 Envelope::Move(arrival) => self.on_arrival(*arrival),
                 Envelope::Receipt { sender, recipient, after, up_to, mark } => {
                     let receipt = Receipt { sender, recipient, after, up_to, mark };

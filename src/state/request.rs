@@ -14,8 +14,8 @@ pub struct Request {
     pub sender: u64,
     /// From which device.
     pub device: u32,
-    /// The sender's refusal count, see `path::store`.
-    pub attempt: u8,
+    /// Refusals with "try again" its shard had heard from the recipient's home, see `path::store`.
+    pub refusals_heard: u64,
     /// The device's id for it.
     pub client_id: u64,
     /// The recipient.
@@ -66,7 +66,7 @@ impl Requests {
             Box::new(Request {
                 sender: 0,
                 device: 0,
-                attempt: 0,
+                refusals_heard: 0,
                 client_id: 0,
                 to: 0,
                 request_crc: 0,

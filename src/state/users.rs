@@ -76,8 +76,6 @@ pub struct Device {
     unacked_since_s: u16,
     /// Messages pushed and not acked.
     pub unacked: u16,
-    /// Counts refusals with "try again"; a request carries it, see `path::store`.
-    pub attempt: u8,
     /// The cursor is ahead of what the log says.
     pub cursor_dirty: bool,
     /// Its own record is durable: before that it is not welcomed, so that no message of it can
@@ -126,7 +124,6 @@ impl Device {
             watched: 0,
             unacked_since_s: 0,
             unacked: 0,
-            attempt: 0,
             cursor_dirty: false,
             durable: false,
         }

@@ -29,11 +29,23 @@ pub struct Answer {
     pub client_id: u64,
     /// CRC-32C of the request, to tell a repeat from another message under the same id.
     pub request_crc: u32,
+    /// [`stream_tag`] of whose stream it went to.
+    pub stream: u16,
     /// Whether the sender's own inbox holds a copy.
     pub copied: bool,
     /// What became of it.
     pub outcome: Outcome,
 }
+
+/// 16 bits of a user's id, enough to tell streams apart: two that look the same cost a new number
+/// for a message that came late after a crash.
+#[must_use]
+pub fn stream_tag(user: u64) -> u16 {
+    let mixed = user.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 48;
+    u16::try_from(mixed).unwrap_or(0)
+}
+
+const _: () = assert!(size_of::<Answer>() <= 40);
 
 /// All windows of a shard.
 #[derive(Debug, Default)]
@@ -48,6 +60,18 @@ impl Windows {
     /// The answer to `client_id`, if remembered.
     pub fn find(&mut self, window: u32, client_id: u64) -> Option<&mut Answer> {
         self.slots.get_mut(window as usize)?.iter_mut().find(|answer| answer.client_id == client_id)
+    }
+
+    /// Whether a later id to the same stream was stored already.
+    #[must_use]
+    pub fn is_overtaken(&self, window: u32, client_id: u64, stream: u16) -> bool {
+        self.slots.get(window as usize).is_some_and(|answers| {
+            answers.iter().any(|answer| {
+                answer.client_id > client_id
+                    && answer.stream == stream
+                    && matches!(answer.outcome, Outcome::Sent { .. })
+            })
+        })
     }
 
     /// Remembers an answer; the caller has checked that the id is new.
@@ -98,8 +122,10 @@ mod tests {
         let mut window = NONE;
         for client_id in 1..=3 {
             let outcome = Outcome::Pending;
-            windows
-                .insert(&mut window, Answer { client_id, request_crc: 0, copied: false, outcome });
+            windows.insert(
+                &mut window,
+                Answer { client_id, request_crc: 0, stream: 0, copied: false, outcome },
+            );
         }
         windows.retain(&mut window, |answer| answer.client_id > 2);
         assert!(windows.find(window, 2).is_none());

@@ -253,9 +253,8 @@ impl Phone {
                 ClientEvent::Goodbye { reason, .. } => {
                     self.goodbyes = (self.goodbyes.0 + 1, Some(reason));
                 }
-                ClientEvent::Renumbered { client_id, .. } => {
-                    let name = self.name;
-                    checks.violated(format!("I5: {name:?} had to rename message {client_id}"));
+                ClientEvent::Renumbered { client_id, new_client_id } => {
+                    checks.renumbered(self.name, client_id, new_client_id);
                 }
                 _ => {}
             }
