@@ -10,6 +10,7 @@ use crate::path::{Rules, STREAM_USER};
 use crate::state::conn::{Conn, Phase};
 use crate::state::request::Login;
 use crate::state::{NONE, Tables};
+use std::cmp::Reverse;
 use wire::{Confirmed, Parting, ServerFrame};
 
 /// A record's mark in `body_kind` that a device was dropped.
@@ -132,9 +133,10 @@ fn drop_stalest(
     now: Now,
 ) -> Result<(), Parting> {
     let durable = tables.users.devices_of(user).filter(|&at| tables.users.device(at).durable);
-    let stalest = durable.min_by_key(|&index| {
+    // The list begins with the newest: of several seen in one second the oldest goes.
+    let stalest = durable.max_by_key(|&index| {
         let device = tables.users.device(index);
-        (device.conn.is_some(), device.seen_s)
+        Reverse((device.conn.is_some(), device.seen_s))
     });
     let stalest = stalest.ok_or(Parting::Overloaded)?;
     let (id, top) = (tables.users.device(stalest).id, tables.users.device(stalest).top);

@@ -123,7 +123,9 @@ fn many_new_devices_at_once_are_each_themselves_or_told_why() {
                     stayed += u32::from(!dropped(raw));
                 }
                 Got::Goodbye { reason, .. } => {
-                    assert_eq!(reason, wire::Parting::TooManyDevices);
+                    // While all eight wait for their records, a ninth is to come again.
+                    let named = [wire::Parting::TooManyDevices, wire::Parting::Overloaded];
+                    assert!(named.contains(&reason), "{reason:?}");
                 }
                 other => unreachable!("{other:?}"),
             }
