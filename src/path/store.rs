@@ -299,3 +299,46 @@ pub fn release_acked(tables: &mut Tables, user: u32) {
     }
     tables.inboxes.release_empty(&mut here.inbox);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Refusals;
+    use crate::state::request::Requests;
+
+    /// Whether a request of the one device is held, given what its shard had heard.
+    fn is_held(refusals: &mut Refusals, client_id: u64, heard: u64) -> bool {
+        let mut request = Requests::default().take();
+        request.client_id = client_id;
+        refusals.heard(heard);
+        refusals.holds(&request)
+    }
+
+    fn refuse(refusals: &mut Refusals, client_id: u64) {
+        let mut request = Requests::default().take();
+        request.client_id = client_id;
+        refusals.note(&request);
+    }
+
+    #[test]
+    fn what_was_sent_before_a_refusal_was_heard_does_not_overtake_it() {
+        let mut refusals = Refusals::new(8);
+        refuse(&mut refusals, 5);
+        assert!(is_held(&mut refusals, 6, 0), "sent right behind it");
+        refuse(&mut refusals, 6);
+        // The client tries 5 again at once; its shard has heard of 5 and not of 6 by then.
+        assert!(!is_held(&mut refusals, 5, 1));
+        assert!(is_held(&mut refusals, 7, 1), "6 is still refused");
+        assert!(!is_held(&mut refusals, 6, 2));
+        assert!(!is_held(&mut refusals, 7, 2));
+        assert_eq!(refusals.count(), 0);
+    }
+
+    #[test]
+    fn another_device_is_not_held() {
+        let mut refusals = Refusals::new(8);
+        refuse(&mut refusals, 5);
+        let mut other = Requests::default().take();
+        (other.device, other.client_id) = (9, 6);
+        assert!(!refusals.holds(&other));
+    }
+}

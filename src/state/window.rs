@@ -133,4 +133,20 @@ mod tests {
         windows.retain(&mut window, |_| false);
         assert_eq!((window, windows.count()), (NONE, 0));
     }
+
+    #[test]
+    fn an_id_is_overtaken_by_a_later_one_stored_in_the_same_stream() {
+        let mut windows = Windows::default();
+        let mut window = NONE;
+        let sent = Outcome::Sent { position: 1, time_ms: 1 };
+        for (client_id, to, outcome) in [(4, 7, sent), (6, 8, sent), (9, 7, Outcome::Pending)] {
+            let stream = stream_tag(to);
+            let answer = Answer { client_id, request_crc: 0, stream, copied: false, outcome };
+            windows.insert(&mut window, answer);
+        }
+        assert!(windows.is_overtaken(window, 3, stream_tag(7)));
+        assert!(windows.is_overtaken(window, 5, stream_tag(8)));
+        assert!(!windows.is_overtaken(window, 5, stream_tag(7)), "9 may yet be refused");
+        assert!(!windows.is_overtaken(NONE, 1, stream_tag(7)));
+    }
 }
