@@ -11,7 +11,8 @@ use crate::{MessageId, Stream};
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SessionOptions {
     /// Received messages after which an `Ack` leaves; fewer are acked at the next
-    /// [`Session::tick`]. 1 acks at once; 0 leaves every `Ack` to [`Session::acknowledge`].
+    /// [tick](crate::client::Session::tick). 1 acks at once; 0 leaves every `Ack` to
+    /// [`acknowledge`](crate::client::Session::acknowledge).
     pub ack_every: u32,
     /// Messages the outbox holds.
     pub outbox_messages_max: usize,
