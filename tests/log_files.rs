@@ -175,7 +175,10 @@ fn two_shards_write_through_the_thread_and_read_back_through_maps() {
 #[test]
 fn a_data_folder_has_one_user_at_a_time() {
     let dir = tempfile::tempdir().unwrap();
-    let first = FileStore::open(dir.path()).unwrap();
+    let mut first = FileStore::open(dir.path()).unwrap();
+    let nothing_yet = verify(dir.path());
+    assert!(matches!(nothing_yet, Err(InspectError::Open(_))), "no log is not a whole log");
+    first.create(1, 16_384).unwrap();
     assert!(matches!(FileStore::open(dir.path()), Err(OpenError::Locked(_))));
     assert!(verify(dir.path()).unwrap().in_use, "looking is allowed, with a warning");
     drop(first);
