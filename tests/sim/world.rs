@@ -27,7 +27,8 @@ const SECRET: &[u8] = b"a secret that only the simulation knows";
 /// Where the wall clock starts: in 2026, in milliseconds since 1970.
 const WALL_MS: u64 = 1_780_000_000_000;
 /// How long a mended world may take to come to rest, by its own clock. Long: where a staging ring
-/// is tiny, phones that were refused often wait 30 s between attempts and lose to those who were not.
+/// is tiny, phones that were refused often wait 30 s between attempts and lose to those who were
+/// not.
 const REST_MS_MAX: u64 = 900_000;
 /// Rounds it must be at rest, so that nothing is under way unseen.
 const REST_ROUNDS: u32 = 30;
