@@ -200,7 +200,7 @@ pub const SECRET_BYTES_MIN: usize = 32;
 pub const KEY_FILE_BYTES_MAX: u64 = 16 * 1024;
 /// Keys of one algorithm: a token that names no key is tried against each of them.
 pub const KEYS_PER_ALGORITHM_MAX: usize = 4;
-/// How far the clocks of the issuer and of this host may be apart.
+/// How far `nbf` may lie ahead: clocks of issuer and host differ. `exp` is exact.
 pub const TOKEN_LEEWAY_S: u64 = 30;
 /// Life of a token that `myriad token` mints unless told otherwise.
 pub const TOKEN_TTL_S: u64 = 24 * 3600;

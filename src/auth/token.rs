@@ -22,7 +22,7 @@ pub struct Claims {
     pub user: u64,
     /// The device (`device`), never 0; 1 if the token names none.
     pub device: u32,
-    /// When the token ends (`exp`), in seconds since 1970. The leeway is not in it.
+    /// When the token ends (`exp`), in seconds since 1970.
     pub expires_s: u64,
 }
 
@@ -132,7 +132,7 @@ impl<'t> Parts<'t> {
     /// Malformed, claims missing or unusable, expired, not yet valid.
     pub(super) fn claims(&self, now_s: u64) -> Result<Claims, TokenError> {
         let (claims, not_before_s) = self.raw_claims()?;
-        if now_s >= claims.expires_s.saturating_add(limits::TOKEN_LEEWAY_S) {
+        if now_s >= claims.expires_s {
             return Err(TokenError::Expired);
         }
         if not_before_s > now_s.saturating_add(limits::TOKEN_LEEWAY_S) {

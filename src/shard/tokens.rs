@@ -4,7 +4,6 @@
 use super::intake::Step;
 use super::{CheckJob, Core, Mover};
 use crate::auth::{Claims, TokenError};
-use crate::limits;
 use crate::log::Reader;
 use crate::mem::Token;
 use crate::state::NONE;
@@ -87,8 +86,7 @@ impl<S, R: Reader> Core<S, R> {
             }
         };
         if let Some(login) = hello {
-            let (user, device) = (claims.user, claims.device);
-            let expires_s = claims.expires_s.saturating_add(limits::TOKEN_LEEWAY_S);
+            let (user, device, expires_s) = (claims.user, claims.device, claims.expires_s);
             conn.phase = Phase::Moving;
             conn.paused = true;
             let login = Login { user, device, expires_s, ..login };
@@ -97,8 +95,7 @@ impl<S, R: Reader> Core<S, R> {
             let same = self.tables.users.user(conn.user).id == claims.user
                 && self.tables.users.device(conn.device).id == claims.device;
             if same {
-                let expires_s = claims.expires_s.saturating_add(limits::TOKEN_LEEWAY_S);
-                conn.expires_s = u32::try_from(expires_s).unwrap_or(u32::MAX);
+                conn.expires_s = u32::try_from(claims.expires_s).unwrap_or(u32::MAX);
             } else {
                 self.doom(token, Parting::TokenInvalid);
             }
