@@ -289,16 +289,6 @@ impl<D: Driver, R: Reader> Shard<D, R> {
             is_staged: !core.stage.is_idle(),
         }
     }
-
-    /// Its driver: for the simulator.
-    pub fn driver_mut(&mut self) -> &mut D {
-        &mut self.driver
-    }
-
-    /// Whether the log takes nothing any more.
-    pub fn log_health(&self) -> crate::log::Health {
-        self.core.stage.health()
-    }
 }
 
 impl<S, R: Reader> Core<S, R> {

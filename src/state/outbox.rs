@@ -84,12 +84,6 @@ impl Outboxes {
         self.slots.get(conn.outbox as usize).map_or(0, |outbox| outbox.gathering.len())
     }
 
-    /// Whether a send of this connection is under way.
-    #[must_use]
-    pub fn is_sending(&self, conn: &Conn) -> bool {
-        self.slots.get(conn.outbox as usize).is_some_and(|outbox| outbox.sending)
-    }
-
     /// The connections with something gathered since the last call; give the vector back.
     #[must_use]
     pub fn take_dirty(&mut self) -> Vec<Token> {
