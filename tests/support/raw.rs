@@ -8,6 +8,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use socket2::SockRef;
 use wire::{
     Ack, ClientFrame, Confirmed, Event, Hello, MessageId, Parser, Parting, Ping, Policy, Refusal,
     Send, ServerFrame, Stream, Transport,
@@ -128,6 +129,11 @@ impl Raw {
             Got::Welcome(welcome) => (raw, welcome),
             other => unreachable!("{other:?}"),
         }
+    }
+
+    /// From now on the kernel keeps little of what comes and is not read.
+    pub(crate) fn receive_little(&self) {
+        SockRef::from(&self.stream).set_recv_buffer_size(4096).unwrap();
     }
 
     /// Writes bytes as they are. A connection that is gone is noticed when it is read.
