@@ -43,6 +43,8 @@ struct Image {
 #[derive(Clone, Debug, Default)]
 struct Disk {
     segments: BTreeMap<u32, Image>,
+    /// Taken out of the log and not yet overwritten, by the name they are to get.
+    retired: BTreeMap<u32, Image>,
     faults: Faults,
     syncs: u64,
     writes: u64,
@@ -85,6 +87,11 @@ impl SharedMemory {
             image.current = image.durable.clone();
         }
         disk.faults = Faults { bytes_max: disk.faults.bytes_max, ..Faults::default() };
+    }
+
+    /// What a start does first: ends what an earlier run left in the making.
+    pub fn reopen(&self) {
+        self.disk().retired.clear();
     }
 
     /// The sectors that were written and not synced.
@@ -157,6 +164,13 @@ impl Image {
 }
 
 impl Disk {
+    fn add_blank(&mut self, segment: u32, bytes: u64) -> io::Result<()> {
+        let zeros = vec![0_u8; usize::try_from(bytes).map_err(io::Error::other)?];
+        let image = Image { current: zeros.clone(), durable: zeros, dirty: BTreeSet::new() };
+        self.segments.insert(segment, image);
+        Ok(())
+    }
+
     fn live(&mut self) -> io::Result<()> {
         if let Some(left) = &mut self.faults.dies_after {
             *left = left.checked_sub(1).ok_or_else(|| io::Error::other("the process died"))?;
@@ -195,14 +209,12 @@ impl Store for SharedMemory {
         if disk.segments.contains_key(&segment) {
             return Err(ErrorKind::AlreadyExists.into());
         }
-        let used: u64 = disk.segments.values().map(|image| image.current.len() as u64).sum();
+        let images = disk.segments.values().chain(disk.retired.values());
+        let used: u64 = images.map(|image| image.current.len() as u64).sum();
         if disk.faults.bytes_max.is_some_and(|bytes_max| used + bytes > bytes_max) {
             return Err(ErrorKind::StorageFull.into());
         }
-        let zeros = vec![0_u8; usize::try_from(bytes).map_err(io::Error::other)?];
-        let image = Image { current: zeros.clone(), durable: zeros, dirty: BTreeSet::new() };
-        disk.segments.insert(segment, image);
-        Ok(())
+        disk.add_blank(segment, bytes)
     }
 
     fn write_at(&mut self, segment: u32, offset: u64, bytes: &[u8]) -> io::Result<()> {
@@ -239,6 +251,27 @@ impl Store for SharedMemory {
         let count = there.len().min(out.len());
         out[..count].copy_from_slice(&there[..count]);
         Ok(count)
+    }
+
+    fn retire(&mut self, segment: u32, name: u32) -> io::Result<()> {
+        let mut disk = self.disk();
+        disk.live()?;
+        let image = disk.segments.remove(&segment).ok_or(ErrorKind::NotFound)?;
+        disk.retired.insert(name, image);
+        Ok(())
+    }
+
+    fn renew(&mut self, segment: u32, bytes: u64) -> io::Result<()> {
+        let mut disk = self.disk();
+        disk.live()?;
+        disk.retired.remove(&segment).ok_or(ErrorKind::NotFound)?;
+        disk.add_blank(segment, bytes)
+    }
+
+    fn scrub(&mut self, name: u32) -> io::Result<()> {
+        let mut disk = self.disk();
+        disk.live()?;
+        disk.retired.remove(&name).map(|_| ()).ok_or_else(|| ErrorKind::NotFound.into())
     }
 
     fn remove(&mut self, segment: u32) -> io::Result<()> {

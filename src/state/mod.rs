@@ -5,6 +5,7 @@
 
 pub mod conn;
 pub mod inbox;
+pub mod live;
 pub mod outbox;
 pub mod pairs;
 pub mod placement;
@@ -35,6 +36,8 @@ pub struct Tables {
     pub users: users::Users,
     /// Waiting mail.
     pub inboxes: inbox::Inboxes,
+    /// Where in the log waiting mail lies.
+    pub live: live::Live,
     /// Answers not confirmed.
     pub windows: window::Windows,
     /// Marks.
@@ -66,6 +69,7 @@ impl Tables {
             sources: sources::Sources::default(),
             users: users::Users::with_capacity(users_max),
             inboxes: inbox::Inboxes::default(),
+            live: live::Live::default(),
             windows: window::Windows::default(),
             pairs: pairs::Pairs::new(pairs_max),
             watches: watch::Watches::default(),

@@ -10,7 +10,8 @@ use myriad::clock::Now;
 use myriad::io::Driver as _;
 use myriad::io::sim::{Sim, SimNet};
 use myriad::log::{self, Committer, SharedMemory, Step, StoreReader, Wake};
-use myriad::path::{Rules, replay};
+use myriad::path::Rules;
+use myriad::path::replay::Replay;
 use myriad::ring;
 use myriad::shard::{Drain, Parts, Shard};
 use myriad::state::placement::Placement;
@@ -71,14 +72,19 @@ impl Server {
         let placement = Placement::new(setup.shards);
         let mut tables: Vec<Tables> =
             (0..setup.shards).map(|_| Tables::new(CONNS_MAX, 64, 1024)).collect();
+        disk.reopen();
+        let mut replay = Replay::new(placement);
         let mut fits = Ok(());
         let (recovered, _) = log::recover(disk.clone(), &setup.log, &mut |at, record| {
             if fits.is_ok() {
-                fits = replay::record(&mut tables, placement, at, record);
+                fits = replay.record(&mut tables, at, record);
             }
         })
         .map_err(|error| error.to_string())?;
         fits.map_err(|error| error.to_string())?;
+        replay.finish().map_err(|error| error.to_string())?;
+        let live = tables.iter().flat_map(|tables| tables.live.segments());
+        recovered.check_live(live).map_err(|error| error.to_string())?;
         let epoch = log::next_epoch(recovered.highest_epoch, now.wall_ms);
         let wakes = (0..setup.shards).map(|_| Arc::new(Awake) as Arc<dyn Wake>).collect();
         let (stages, committer) =
