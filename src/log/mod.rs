@@ -33,6 +33,7 @@ mod fuzz;
 mod inspect;
 mod map;
 mod memory;
+mod pages;
 mod partition;
 mod reader;
 mod record;
