@@ -21,9 +21,10 @@ use crate::limits;
 
 /// `body_kind` of the first record of a checkpoint. `stream`: how many shards take part.
 pub const CHECKPOINT_BEGIN: u32 = 1;
-/// `body_kind` of a piece of an image. `stream`: the shard.
+/// `body_kind` of a piece of an image. `stream`: the shard; `peer`: how many there are.
 pub const CHECKPOINT_IMAGE: u32 = 2;
-/// `body_kind` of the end of a shard's image. `stream`: the shard, `position`: how many there are.
+/// `body_kind` of the end of a shard's image. `stream`: the shard, `position`: its last one, so that
+/// no epoch is forgotten.
 pub const CHECKPOINT_END: u32 = 3;
 /// `body_kind` of the last record of a checkpoint.
 pub const CHECKPOINT_COMPLETE: u32 = 4;

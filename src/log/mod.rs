@@ -36,6 +36,7 @@ mod inspect;
 mod make;
 mod map;
 mod memory;
+mod pages;
 mod partition;
 mod pins;
 mod reader;

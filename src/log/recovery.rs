@@ -12,7 +12,8 @@
 //! Only the last commit can be whole in the page cache and not on the disk: a later one is written
 //! only after a sync. So it is copied to a fresh segment and synced there before anything is
 //! served, and with it, if the segment is less than half full, all of that segment, so that
-//! restarts do not leave a trail of nearly empty ones. Records are reported at their new places.
+//! restarts do not leave a trail of nearly empty ones (unless the checkpoint a restart begins with
+//! was made in that segment: it names places in it). Records are reported at their new places.
 //! The first commit of the copy is written last, after a sync of the others: a segment counts from
 //! its first whole commit on, so the copy takes effect when all of it is durable, and until then
 //! the original does. A crash at any moment of this is recovered like any other.
@@ -213,7 +214,10 @@ fn plan(
                 let why = format!("the last commit, {last_bytes} bytes, does not fit a segment");
                 return Err(RecoverError::Settings(why));
             }
-            let all = u64::from(end - FIRST_COMMIT) <= settings.capacity() / 2;
+            // A checkpoint knows places of records before it. Where its pieces may name places in
+            // this segment, those stay: of the last commit no place was known yet.
+            let unnamed = found.first_redo == scan.redo;
+            let all = unnamed && u64::from(end - FIRST_COMMIT) <= settings.capacity() / 2;
             let from = if all { FIRST_COMMIT } else { last.at.offset };
             Ok(Plan::Fresh { segment, carried: Some(Carried { found, from, end }) })
         }
@@ -394,7 +398,7 @@ impl<S: Store> Recovered<S> {
             self.store.write_at(at.segment, u64::from(at.offset), &last.bytes)?;
             self.store.sync(at.segment)?;
         }
-        let Found { head, seed, first } = found;
+        let Found { head, seed, first, .. } = found;
         Ok((Tail { number: segment, seed: *seed, offset, bytes: head.bytes, first: *first }, at))
     }
 

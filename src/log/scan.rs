@@ -157,9 +157,12 @@ fn survey<S: Store>(store: &S, scan: &mut Scan) -> Result<(), RecoverError> {
         }
         scan.report.highest_epoch = scan.report.highest_epoch.max(head.epoch);
         scan.report.last_time_ms = scan.report.last_time_ms.max(head.time_ms);
-        let mut found = Found { head, seed: seed_of(head.generation), first: None };
+        let mut found = Found { head, seed: seed_of(head.generation), first: None, first_redo: 0 };
         match read_commit(store, &found, FIRST_COMMIT, &mut commit)? {
-            Ok(()) => found.first = Some(commit.head.sequence),
+            Ok(()) => {
+                found.first = Some(commit.head.sequence);
+                found.first_redo = commit.head.redo;
+            }
             Err(Flaw::Newer(kind)) => return Err(newer(&commit, kind)),
             Err(_) => {}
         }

@@ -219,8 +219,8 @@ impl Dim {
             }
             Item::Answer { user, device, answer } => load_answer(here, user, device, answer),
             Item::Entry { user, mut entry } => {
-                if entry.at().is_none() {
-                    let position = entry.position;
+                let position = entry.position;
+                if entry.at().is_none() && !waits(here, user, position) {
                     let at = self.places.get(&(user, position));
                     entry.place(*at.ok_or(ReplayError::Missing { user, position })?);
                 }
@@ -270,10 +270,19 @@ fn load_answer(here: &mut Tables, user: u64, device: u32, answer: Answer) {
     here.users.device_mut(index).window = window;
 }
 
+/// Whether this record is in the user's inbox already.
+fn waits(here: &mut Tables, user: u64, position: u64) -> bool {
+    let Some(index) = here.users.find(user) else { return false };
+    let handle = here.users.user(index).inbox;
+    here.inboxes.get_mut(handle).is_some_and(|inbox| inbox.find(position).is_some())
+}
+
 fn load_entry(here: &mut Tables, user: u64, entry: Entry) {
     let Some(index) = here.users.find(user) else { return };
     let owner = here.users.user_mut(index);
-    here.inboxes.of(&mut owner.inbox).insert(entry);
+    if !here.inboxes.of(&mut owner.inbox).insert(entry) {
+        return; // it came between its user's image and this piece
+    }
     if let Some(at) = entry.at() {
         here.live.add(at, entry.bytes());
     }

@@ -103,7 +103,8 @@ impl<S, R: Reader> Core<S, R> {
         Record {
             body_kind,
             stream: self.me as u64,
-            position: 0,
+            // Epochs of before the mark must stay known: they are used up.
+            position: self.positions.last(),
             peer: self.mailbox.shards() as u64,
             time_ms: self.now.wall_ms,
             aux: self.imaging.begun,

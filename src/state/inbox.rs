@@ -160,13 +160,15 @@ impl Inbox {
         self.entries.push_back(entry);
     }
 
-    /// Adds a record wherever its position belongs: when an image is loaded.
-    pub fn insert(&mut self, entry: Entry) {
+    /// Adds a record wherever its position belongs, when an image is loaded. False: it is there.
+    pub fn insert(&mut self, entry: Entry) -> bool {
         let index = self.entries.partition_point(|other| other.position < entry.position);
-        if self.entries.get(index).is_none_or(|other| other.position != entry.position) {
+        let is_new = self.entries.get(index).is_none_or(|other| other.position != entry.position);
+        if is_new {
             self.count_in(&entry);
             self.entries.insert(index, entry);
         }
+        is_new
     }
 
     /// Takes the record of exactly this position out.

@@ -124,6 +124,12 @@ impl Positions {
         (self.next <= self.end).then_some(self.next)
     }
 
+    /// The last position that may have been given out; its upper half is the epoch.
+    #[must_use]
+    pub fn last(&self) -> u64 {
+        self.next - 1
+    }
+
     /// The position just peeked at is taken.
     pub fn take(&mut self) {
         debug_assert!(self.next <= self.end);
