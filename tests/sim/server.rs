@@ -73,7 +73,7 @@ impl Server {
         let mut tables: Vec<Tables> =
             (0..setup.shards).map(|_| Tables::new(CONNS_MAX, 64, 1024)).collect();
         disk.reopen();
-        let mut replay = Replay::new(placement);
+        let mut replay = Replay::new(placement, &setup.rules);
         let mut fits = Ok(());
         let (recovered, _) = log::recover(disk.clone(), &setup.log, &mut |at, record| {
             if fits.is_ok() {
@@ -112,6 +112,7 @@ impl Server {
                 rules: Arc::clone(&rules),
                 keys: Arc::clone(keys),
                 side: None,
+                expiry_held: false,
                 drain: Arc::clone(&drains[me]),
                 sessions_max: CONNS_MAX - 64,
                 credits: setup.credits,
