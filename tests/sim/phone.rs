@@ -58,6 +58,8 @@ pub(crate) struct Phone {
     pub(crate) stalled_until_ms: u64,
     /// It connects again at this time.
     pub(crate) connects_at_ms: u64,
+    /// How long it waits after it lost its connection, at the most.
+    pub(crate) pause_ms_max: u64,
     /// It swaps two deliveries: a canary for the checkers.
     pub(crate) swaps: bool,
     token: String,
@@ -78,6 +80,7 @@ impl Phone {
             goodbyes: (0, None),
             stalled_until_ms: 0,
             connects_at_ms: 0,
+            pause_ms_max: 400,
             swaps: false,
             token,
             options,
@@ -181,7 +184,7 @@ impl Phone {
         self.handle_events(checks, random);
         if ended || self.session.is_lost(own_ms) || !self.put_out(random) {
             self.leave(Leaving::Close);
-            self.connects_at_ms = now_ms + random.between(1, 400);
+            self.connects_at_ms = now_ms + random.between(1, self.pause_ms_max);
         }
     }
 
