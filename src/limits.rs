@@ -187,6 +187,17 @@ pub const COMMIT_LAZY_MS: u64 = 50;
 pub const COMMIT_LAZY_FULL_MS: u64 = 1_000;
 /// Room a shard takes from the common store at once, while there is plenty.
 pub const ROOM_LEASE_BYTES: u64 = 64 * 1024;
+/// Bytes of log after which the next checkpoint begins, in segments: a restart reads about so much
+/// beside the checkpoint itself, and reclaim lags behind by about so much.
+pub const CHECKPOINT_SEGMENTS: u64 = 4;
+/// Pause between checkpoints that are made because something has to go from the disk.
+pub const CHECKPOINT_GAP_MS: u64 = 10_000;
+/// Largest payload of one piece of an image.
+pub const IMAGE_BYTES_MAX: usize = 32 * 1024;
+/// Bytes of images (and of records copied forward) a shard stages in one turn at the most.
+pub const IMAGE_BYTES_PER_TURN_MAX: usize = 128 * 1024;
+/// Freed segments that are kept ready; beyond that they are removed.
+pub const SPARE_SEGMENTS_MAX: usize = 4;
 /// Pause before making a segment is tried again after it failed.
 pub const SEGMENT_RETRY_MS: u64 = 1_000;
 /// Segments a shard keeps mapped; beyond that the one with the lowest number goes.

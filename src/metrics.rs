@@ -59,6 +59,8 @@ counters! {
     shed,
     /// Own copies that were not stored: no room in the log, or too many wait for a device.
     own_copies_lost,
+    /// Waiting records that could not be read back from the log.
+    unreadable,
     /// Sessions closed by the server, for any reason.
     goodbyes,
     /// Of these: reset without a word, because they did not read what they were sent.

@@ -67,10 +67,12 @@ fn slow_a_crash_at_any_single_disk_action_loses_nothing() {
         let lived = (0..).take_while(reached).count();
         assert!(lived > 50, "a life of {lived} disk actions only");
         // And again at every action of the start that follows, until that start is through.
+        let mut longest = 0;
         for at in (0..u32::try_from(lived).unwrap_or(0)).step_by(7) {
             let again = (0..30).take_while(|again| die(seed, death, &[at, *again], &mut sums) > 1);
-            assert!(again.count() > 4, "a start takes more than four disk actions");
+            longest = longest.max(again.count());
         }
+        assert!(longest > 8, "a start of {longest} disk actions only");
     }
     println!("{sums}");
 }

@@ -46,6 +46,8 @@ struct Image {
 #[derive(Clone, Debug, Default)]
 struct Disk {
     segments: BTreeMap<u32, Image>,
+    /// Taken out of the log and not yet overwritten, by the name they are to get.
+    retired: BTreeMap<u32, Image>,
     faults: Faults,
     died: bool,
     syncs: u64,
@@ -101,6 +103,11 @@ impl SharedMemory {
         disk.faults = Faults { bytes_max: disk.faults.bytes_max, ..Faults::default() };
         disk.died = false;
         disk.actions += 1;
+    }
+
+    /// What a start does first: ends what an earlier run left in the making.
+    pub fn reopen(&self) {
+        self.disk().retired.clear();
     }
 
     /// The sectors that were written and not synced.
@@ -186,6 +193,12 @@ impl Image {
 }
 
 impl Disk {
+    fn add_blank(&mut self, segment: u32, bytes: u64) -> io::Result<()> {
+        let zeros = Pages::zeros(usize::try_from(bytes).map_err(io::Error::other)?);
+        self.segments.insert(segment, Image::of(zeros));
+        Ok(())
+    }
+
     fn live(&mut self) -> io::Result<()> {
         self.actions += 1;
         if let Some(left) = &mut self.faults.dies_after {
@@ -229,13 +242,12 @@ impl Store for SharedMemory {
         if disk.segments.contains_key(&segment) {
             return Err(ErrorKind::AlreadyExists.into());
         }
-        let used: u64 = disk.segments.values().map(|image| image.current.len() as u64).sum();
+        let images = disk.segments.values().chain(disk.retired.values());
+        let used: u64 = images.map(|image| image.current.len() as u64).sum();
         if disk.faults.bytes_max.is_some_and(|bytes_max| used + bytes > bytes_max) {
             return Err(ErrorKind::StorageFull.into());
         }
-        let zeros = Pages::zeros(usize::try_from(bytes).map_err(io::Error::other)?);
-        disk.segments.insert(segment, Image::of(zeros));
-        Ok(())
+        disk.add_blank(segment, bytes)
     }
 
     fn write_at(&mut self, segment: u32, offset: u64, bytes: &[u8]) -> io::Result<()> {
@@ -271,6 +283,27 @@ impl Store for SharedMemory {
         }
         let image = disk.segment(segment)?;
         Ok(image.current.read(usize::try_from(offset).unwrap_or(usize::MAX), out))
+    }
+
+    fn retire(&mut self, segment: u32, name: u32) -> io::Result<()> {
+        let mut disk = self.disk();
+        disk.live()?;
+        let image = disk.segments.remove(&segment).ok_or(ErrorKind::NotFound)?;
+        disk.retired.insert(name, image);
+        Ok(())
+    }
+
+    fn renew(&mut self, segment: u32, bytes: u64) -> io::Result<()> {
+        let mut disk = self.disk();
+        disk.live()?;
+        disk.retired.remove(&segment).ok_or(ErrorKind::NotFound)?;
+        disk.add_blank(segment, bytes)
+    }
+
+    fn scrub(&mut self, name: u32) -> io::Result<()> {
+        let mut disk = self.disk();
+        disk.live()?;
+        disk.retired.remove(&name).map(|_| ()).ok_or_else(|| ErrorKind::NotFound.into())
     }
 
     fn remove(&mut self, segment: u32) -> io::Result<()> {

@@ -12,7 +12,8 @@
 //! Only the last commit can be whole in the page cache and not on the disk: a later one is written
 //! only after a sync. So it is copied to a fresh segment and synced there before anything is
 //! served, and with it, if the segment is less than half full, all of that segment, so that
-//! restarts do not leave a trail of nearly empty ones. Records are reported at their new places.
+//! restarts do not leave a trail of nearly empty ones (unless the checkpoint a restart begins with
+//! was made in that segment: it names places in it). Records are reported at their new places.
 //! The first commit of the copy is written last, after a sync of the others: a segment counts from
 //! its first whole commit on, so the copy takes effect when all of it is durable, and until then
 //! the original does. A crash at any moment of this is recovered like any other.
@@ -32,9 +33,9 @@ use std::sync::Arc;
 use super::commit::Committer;
 use super::format::{COMMIT_HEAD_BYTES, CommitHead, FIRST_COMMIT, SegmentHead, padded};
 use super::record::{self, At, Kind, Record};
-use super::report::{RecoverError, Report, failed};
+use super::report::{Corrupt, RecoverError, Report, failed};
 use super::scan::{Scan, read_tail, scan};
-use super::segment::{Opening, Tail, finish, generation, length_u32, wipe, write_head};
+use super::segment::{Opening, Sealed, Tail, finish, generation, length_u32, wipe, write_head};
 use super::settings::Settings;
 use super::staging::{Stage, Wake};
 use super::store::Store;
@@ -71,6 +72,10 @@ pub struct Recovered<S> {
     next_segment: u32,
     segments: u64,
     time_ms: u64,
+    /// Number of the commit a restart begins to read at.
+    redo: u64,
+    /// Segments before the one the log ends in, in order.
+    sealed: VecDeque<Sealed>,
     /// Highest epoch of anything found; the next one must be above it ([`super::next_epoch`]).
     pub highest_epoch: u32,
 }
@@ -115,6 +120,17 @@ pub fn recover<S: Store>(
     {
         dead.push(carried.found.head.segment);
     }
+    let ended = scan.end.map_or(0, |(index, _)| scan.found[index].head.segment);
+    let in_place = matches!(plan, Plan::InPlace { .. });
+    let counts = |found: &&Found| {
+        let number = found.head.segment;
+        !dead.contains(&number) && (number < ended || (number == ended && !in_place))
+    };
+    let sealed = scan.found.iter().filter(counts).filter_map(|found| {
+        let Found { head, first, .. } = found;
+        first.map(|first| Sealed { number: head.segment, first, bytes: head.bytes })
+    });
+    let sealed = sealed.collect();
     let recovered = Recovered {
         store,
         settings: *settings,
@@ -126,6 +142,8 @@ pub fn recover<S: Store>(
         soiled: std::mem::take(&mut scan.soiled),
         next_segment,
         time_ms: scan.report.last_time_ms,
+        redo: scan.redo,
+        sealed,
         highest_epoch: scan.report.highest_epoch,
     };
     Ok((recovered, scan.report))
@@ -196,7 +214,10 @@ fn plan(
                 let why = format!("the last commit, {last_bytes} bytes, does not fit a segment");
                 return Err(RecoverError::Settings(why));
             }
-            let all = u64::from(end - FIRST_COMMIT) <= settings.capacity() / 2;
+            // A checkpoint knows places of records before it. Where its pieces may name places in
+            // this segment, those stay: of the last commit no place was known yet.
+            let unnamed = found.first_redo == scan.redo;
+            let all = unnamed && u64::from(end - FIRST_COMMIT) <= settings.capacity() / 2;
             let from = if all { FIRST_COMMIT } else { last.at.offset };
             Ok(Plan::Fresh { segment, carried: Some(Carried { found, from, end }) })
         }
@@ -223,12 +244,22 @@ fn visit_tail<S: Store>(
     let Some((index, end)) = scan.end else { return Ok(()) };
     let found = &scan.found[index];
     read_tail(store, found, FIRST_COMMIT, end, &mut |commit| {
-        commit.visit(plan.place(commit.at), visit);
+        if commit.head.sequence >= scan.redo {
+            commit.visit(plan.place(commit.at), visit);
+        }
         Ok(())
     })
 }
 
 impl Plan {
+    /// Whether the log goes on in this segment.
+    fn has(&self, number: u32) -> bool {
+        match self {
+            Self::Fresh { segment, .. } => *segment == number,
+            Self::InPlace { found, .. } => found.head.segment == number,
+        }
+    }
+
     /// Where what was found at `at` will be.
     fn place(&self, at: At) -> At {
         match self {
@@ -263,7 +294,8 @@ impl<S: Store> Recovered<S> {
             }
         };
         let sequence = last.as_ref().map_or(1, |last| last.head.sequence + 1);
-        let head = CommitHead { sequence, previous, epoch, count: 1, body_bytes: 0 };
+        let redo = self.redo;
+        let head = CommitHead { sequence, previous, epoch, count: 1, body_bytes: 0, redo };
         previous = self.write_epoch(&mut current, head)?;
         // Only now: until the new epoch is durable these might be all there is.
         for segment in std::mem::take(&mut self.dead) {
@@ -282,8 +314,33 @@ impl<S: Store> Recovered<S> {
             next_segment: self.next_segment,
             segments: self.segments,
             time_ms: self.time_ms,
+            redo: self.redo,
+            sealed: std::mem::take(&mut self.sealed),
         };
         Ok(Committer::open(self.store, &self.settings, opening, wakes))
+    }
+
+    /// Whether every one of `segments` is there: else messages that wait would be lost in silence.
+    ///
+    /// # Errors
+    /// [`RecoverError::Corrupt`] naming the first that is missing.
+    pub fn check_live(&self, segments: impl Iterator<Item = u32>) -> Result<(), RecoverError> {
+        let there = |segment: u32| {
+            self.sealed.iter().any(|sealed| sealed.number == segment) || self.plan.has(segment)
+        };
+        for segment in segments {
+            if !there(segment) {
+                let at = At { segment, offset: 0 };
+                let what = "messages that wait are in this segment, and it is missing";
+                return Err(RecoverError::Corrupt(Corrupt {
+                    at,
+                    commit: 0,
+                    what,
+                    users: Vec::new(),
+                }));
+            }
+        }
+        Ok(())
     }
 
     /// The store, without having opened anything.
@@ -316,6 +373,7 @@ impl<S: Store> Recovered<S> {
                 self.store.write_at(segment, u64::from(tail.offset), &commit.bytes)?;
             }
             previous = Some(At { segment, offset: tail.offset });
+            tail.first.get_or_insert(head.sequence);
             tail.offset += bytes;
             offset += bytes;
         }
@@ -340,7 +398,8 @@ impl<S: Store> Recovered<S> {
             self.store.write_at(at.segment, u64::from(at.offset), &last.bytes)?;
             self.store.sync(at.segment)?;
         }
-        Ok((Tail { number: segment, seed: found.seed, offset, bytes: found.head.bytes }, at))
+        let Found { head, seed, first, .. } = found;
+        Ok((Tail { number: segment, seed: *seed, offset, bytes: head.bytes, first: *first }, at))
     }
 
     /// Gives a segment the head of this boot; wipes it first if anything is left in it.
@@ -369,6 +428,7 @@ impl<S: Store> Recovered<S> {
         self.store.write_at(tail.number, u64::from(tail.offset), &bytes)?;
         self.store.sync(tail.number)?;
         let at = At { segment: tail.number, offset: tail.offset };
+        tail.first.get_or_insert(head.sequence);
         tail.offset += taken;
         Ok(at)
     }

@@ -218,7 +218,7 @@ pub fn has_moved(tables: &mut Tables, user: u32, device: u32) {
     }
     let Some(inbox) = tables.inboxes.get(owner.inbox) else { return };
     for entry in inbox.after(former).take_while(|entry| entry.position <= up_to) {
-        if entry.is_own_copy() {
+        if !entry.is_message() {
             continue;
         }
         if let Some(pair) = tables.pairs.find(user, entry.sender) {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  accept > frame > session > route > store > deliver > receipt
-//!                      beside them: presence, replay
+//!                      beside them: presence, replay, image
 //! ```
 //!
 //! A step never calls the next one: `shard::turn` does. Each is a plain function from tables, what
@@ -12,6 +12,7 @@
 pub mod accept;
 pub mod deliver;
 pub mod frame;
+pub mod image;
 pub mod presence;
 pub mod receipt;
 pub mod replay;

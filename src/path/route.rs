@@ -74,7 +74,7 @@ pub fn route(tables: &mut Tables, rules: &Rules, device: u32, send: &Send<'_>) -
     here.top = here.top.max(send.client_id);
     let mut window = here.window;
     let (client_id, outcome) = (send.client_id, Outcome::Pending);
-    let answer = Answer { client_id, request_crc, stream, copied: false, outcome };
+    let answer = Answer { client_id, request_crc, stream, copied: false, settling: false, outcome };
     tables.windows.insert(&mut window, answer);
     tables.users.device_mut(device).window = window;
     Routed::New(request(tables, device, user_to, request_crc, send))
@@ -117,13 +117,16 @@ fn repeat(
         return Routed::Refused(Refusal::IdReused);
     }
     tables.counters.repeats += 1;
+    if answer.settling {
+        return Routed::Answered(None);
+    }
     match answer.outcome {
         Outcome::Pending => Routed::Answered(None),
         Outcome::Sent { .. } if !answer.copied && wants_copy(tables, device, send.to) => {
             let Stream::User(to) = send.to else { return Routed::Answered(Some(answer.outcome)) };
             let window = tables.users.device(device).window;
             if let Some(known) = tables.windows.find(window, send.client_id) {
-                known.outcome = Outcome::Pending;
+                known.settling = true;
             }
             let mut request = request(tables, device, to, request_crc, send);
             request.outcome = answer.outcome;
@@ -209,6 +212,11 @@ pub fn finish(tables: &mut Tables, request: Box<Request>) -> Finish {
     match request.outcome {
         Outcome::Refused(_) => Finish::NoteRefusal(request),
         Outcome::Sent { .. } if wants_copy(tables, device, Stream::User(request.to)) => {
+            // A checkpoint made meanwhile must know that the message is safe.
+            let window = tables.users.device(device).window;
+            if let Some(answer) = tables.windows.find(window, request.client_id) {
+                (answer.outcome, answer.settling) = (request.outcome, true);
+            }
             Finish::Copy(request)
         }
         _ => {
@@ -226,6 +234,7 @@ pub fn settle(tables: &mut Tables, request: &Request, copied: bool) {
     let window = tables.users.device(device).window;
     if let Some(answer) = tables.windows.find(window, request.client_id) {
         answer.outcome = request.outcome;
+        answer.settling = false;
         answer.copied |= copied;
     }
     answer(tables, device, request.client_id, request.outcome);
@@ -298,7 +307,8 @@ mod tests {
         let mut window = tables.users.device(device).window;
         let outcome = Outcome::Sent { position: 1, time_ms: 1 };
         let stream = stream_tag(8);
-        let answer = Answer { client_id: 5, request_crc: 0, stream, copied: true, outcome };
+        let answer =
+            Answer { client_id: 5, request_crc: 0, stream, copied: true, settling: false, outcome };
         tables.windows.insert(&mut window, answer);
         tables.users.device_mut(device).window = window;
         assert!(!is_new(&mut tables, device, 4, Stream::User(8)), "refused at once: stale_id");

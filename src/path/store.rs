@@ -11,7 +11,9 @@
 use crate::clock::Now;
 use crate::log::{self, Kind, Lane, Record, Stage, Ticket};
 use crate::path::{Rules, STREAM_USER};
-use crate::state::inbox::Entry;
+use crate::state::inbox::{Entry, What};
+use crate::state::live::Live;
+use crate::state::pairs::Pairs;
 use crate::state::request::Request;
 use crate::state::{NONE, Positions, Tables};
 use std::collections::VecDeque;
@@ -209,6 +211,7 @@ fn record(kind: Kind, request: &Request, stream: u64, position: u64, time_ms: u6
         body_kind: request.kind,
         peer: 0,
         aux: 0,
+        moved: false,
         relation: request.relation.map(|relation| log::Relation {
             kind: relation.kind,
             sender: relation.target.sender,
@@ -260,7 +263,9 @@ fn append(tables: &mut Tables, user: u32, position: u64, request: &Request, own_
     let here = tables.users.user_mut(user);
     let former_tail = std::mem::replace(&mut here.tail, position);
     let bytes = u32::try_from(request.payload.len()).unwrap_or(u32::MAX >> 1);
-    let entry = Entry::staged(position, request.sender, request.device, bytes, own_copy);
+    let what = if own_copy { What::OwnCopy } else { What::Message };
+    let from = (request.sender, request.device);
+    let entry = Entry::staged(position, from, bytes, what, request.ttl_s != 0);
     tables.inboxes.of(&mut here.inbox).append(entry);
     if !own_copy {
         note_pair(tables, user, request.sender, position, bytes);
@@ -273,7 +278,7 @@ pub fn note_pair(tables: &mut Tables, user: u32, sender: u64, position: u64, byt
     let first = &mut tables.users.user_mut(user).first_pair;
     if let Some(pair) = tables.pairs.find_or_add(user, sender, first) {
         let pair = tables.pairs.get_mut(pair);
-        pair.last = position;
+        pair.last = pair.last.max(position);
         pair.waiting += 1;
         pair.waiting_bytes += u64::from(bytes);
     }
@@ -288,16 +293,26 @@ pub fn release_acked(tables: &mut Tables, user: u32) {
     }
     let Some(inbox) = tables.inboxes.get_mut(here.inbox) else { return };
     while let Some(entry) = inbox.pop_through(acked) {
-        if entry.is_own_copy() {
-            continue;
-        }
-        if let Some(pair) = tables.pairs.find(user, entry.sender) {
-            let pair = tables.pairs.get_mut(pair);
-            pair.waiting = pair.waiting.saturating_sub(1);
-            pair.waiting_bytes = pair.waiting_bytes.saturating_sub(u64::from(entry.bytes()));
-        }
+        forget_entry(&mut tables.live, &mut tables.pairs, user, &entry);
     }
     tables.inboxes.release_empty(&mut here.inbox);
+}
+
+/// What was counted for an entry that left its inbox.
+pub fn forget_entry(live: &mut Live, pairs: &mut Pairs, user: u32, entry: &Entry) {
+    if let Some(at) = entry.at()
+        && !entry.is_moving()
+    {
+        live.remove(at, entry.bytes());
+    }
+    if !entry.is_message() {
+        return;
+    }
+    if let Some(pair) = pairs.find(user, entry.sender) {
+        let pair = pairs.get_mut(pair);
+        pair.waiting = pair.waiting.saturating_sub(1);
+        pair.waiting_bytes = pair.waiting_bytes.saturating_sub(u64::from(entry.bytes()));
+    }
 }
 
 #[cfg(test)]

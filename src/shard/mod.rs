@@ -2,11 +2,12 @@
 //!
 //! `turn.rs` is the loop; `intake.rs` turns completions into frames and frames into steps of the
 //! path; `tokens.rs` checks who they are; `moving.rs` takes sessions home; `traffic.rs` carries
-//! requests between steps, shards and the log; `closing.rs` ends connections. All control flow of
+//! requests between steps, shards and the log; `checkpoint.rs` does its part of a checkpoint; `closing.rs` ends connections. All control flow of
 //! the message path is in this room; the rules are in `path`.
 //!
 //! Invariant: nothing here blocks except `Driver::poll`, and only while there is nothing to do.
 
+mod checkpoint;
 mod closing;
 mod intake;
 mod moving;
@@ -18,7 +19,7 @@ use crate::auth::{Claims, Keys, TokenError};
 use crate::clock::Now;
 use crate::io::Driver;
 use crate::limits;
-use crate::log::{Reader, Stage, Ticket};
+use crate::log::{LiveReport, Reader, Stage, Ticket};
 use crate::mem::{Token, Wheel};
 use crate::path::Rules;
 use crate::path::store::Refusals;
@@ -124,6 +125,10 @@ enum Waiter {
     Login { ticket: Ticket, conn: Token, device: u32, login: Login },
     /// The next epoch of this shard's positions.
     Epoch { ticket: Ticket, epoch: u32 },
+    /// A waiting record that is copied forward.
+    Moved { ticket: Ticket, user: u32, position: u64 },
+    /// The end of this shard's image.
+    Image { ticket: Ticket, report: Box<LiveReport> },
 }
 
 impl Waiter {
@@ -131,7 +136,9 @@ impl Waiter {
         match self {
             Self::Request { ticket, .. }
             | Self::Login { ticket, .. }
-            | Self::Epoch { ticket, .. } => ticket.batch,
+            | Self::Epoch { ticket, .. }
+            | Self::Moved { ticket, .. }
+            | Self::Image { ticket, .. } => ticket.batch,
         }
     }
 }
@@ -218,6 +225,7 @@ struct Core<S, R> {
     resumes: Vec<Token>,
     errands: VecDeque<Errand>,
     behind: Vec<u32>,
+    imaging: checkpoint::Imaging,
     cursors_due_ms: u64,
     presence_due_ms: u64,
     sweep_due_ms: u64,
@@ -262,6 +270,7 @@ impl<D: Driver, R: Reader> Shard<D, R> {
             resumes: Vec::new(),
             errands: VecDeque::new(),
             behind: Vec::new(),
+            imaging: checkpoint::Imaging::new(),
             cursors_due_ms: 0,
             presence_due_ms: 0,
             sweep_due_ms: 0,

@@ -207,6 +207,10 @@ impl<S, R: Reader> Core<S, R> {
                         self.positions.roll(epoch);
                         self.epoch_under_way = false;
                     }
+                    Some(Waiter::Moved { ticket, user, position }) => {
+                        self.place(&placed, ticket, user, position);
+                    }
+                    Some(Waiter::Image { report, .. }) => self.on_image(*report),
                     None => {}
                 }
             }
@@ -249,7 +253,9 @@ impl<S, R: Reader> Core<S, R> {
         let handle = self.tables.users.user(user).inbox;
         let entry = self.tables.inboxes.get_mut(handle).and_then(|inbox| inbox.find(position));
         if let Some(entry) = entry {
-            entry.place(placed.at(ticket));
+            let at = placed.at(ticket);
+            entry.place(at);
+            self.tables.live.add(at, entry.bytes());
             deliver::behind(&self.tables, user, &mut self.behind);
         }
     }
@@ -270,10 +276,10 @@ impl<S, R: Reader> Core<S, R> {
         self.behind = behind;
     }
 
-    /// Letters from other shards.
-    pub(super) fn letters(&mut self) {
+    /// Letters from other shards. True: more are left.
+    pub(super) fn letters(&mut self) -> bool {
         for _ in 0..limits::LETTERS_PER_TURN_MAX {
-            let Some((from, kind, letter)) = self.mailbox.receive() else { return };
+            let Some((from, kind, letter)) = self.mailbox.receive() else { return false };
             match letter {
                 Envelope::Send(request) if kind == Kind::Question => self.store(from, request),
                 Envelope::Send(request) => self.finish(from, request),
@@ -292,6 +298,7 @@ impl<S, R: Reader> Core<S, R> {
                 }
             }
         }
+        true
     }
 
     pub(super) fn send_typing(&mut self, user: u32, to: u64, stopped: bool) {

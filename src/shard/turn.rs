@@ -4,6 +4,7 @@
 //!  completions   accept > frame > session > route > store > deliver     (sockets before timers)
 //!  letters       from other shards: store > deliver, or finish at the sender's home
 //!  commits       what became durable: finish, answers, devices that read on from the log
+//!  checkpoint    a few pieces of an image of all this, while one is under way
 //!  logins        moves home, tokens checked elsewhere, connections that waited for a credit
 //!  timers        deadlines, presence
 //!  receipts      dirty marks become receipts
@@ -33,9 +34,11 @@ impl<D: Driver, R: Reader> Shard<D, R> {
         let core = &mut self.core;
         core.tables.counters.turns += 1;
         core.signatures_left = limits::SIGNATURES_PER_TURN_MAX;
-        core.letters();
+        let phase = core.stage.phase();
+        let has_letters = core.letters();
         core.commits();
         core.checked();
+        core.checkpoint(phase, has_letters);
         self.attach_arrivals();
         self.move_home();
         self.retry_parked();
@@ -159,6 +162,7 @@ impl<S, R: Reader> Core<S, R> {
             || !self.copies.is_empty()
             || !self.tables.doomed.is_empty()
             || !self.errands.is_empty()
+            || self.imaging.is_busy()
             || self.tables.pairs.has_dirty()
             || self.drain_phase > 0;
         let mut sleep_ms = if urgent { 1 } else { limits::SLEEP_MS_MAX };

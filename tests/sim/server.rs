@@ -16,7 +16,7 @@ use myriad::shard::{Drain, Parts, Shard};
 use myriad::state::placement::Placement;
 use myriad::state::{Positions, Tables};
 
-use super::store::{self, OpenLog};
+use super::store::{self, Contents, OpenLog};
 
 /// Connections of a shard's table; phones that come back often leave some lingering.
 const CONNS_MAX: usize = 512;
@@ -59,8 +59,8 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Recovers from `disk` and starts; `seen` gets every record of the log. Fails as a real start
-    /// would; the disk is as it was then.
+    /// Recovers from `disk` and starts; `seen` gets every record that is read, and says what waits.
+    /// Fails as a real start would; the disk is as it was then.
     pub(crate) fn start(
         setup: &Setup,
         net: &SimNet,
@@ -68,11 +68,11 @@ impl Server {
         keys: &Arc<Keys>,
         now: Now,
         seen: &mut dyn FnMut(&Record<'_>),
-    ) -> Result<Self, String> {
+    ) -> Result<(Self, Contents), String> {
         let placement = Placement::new(setup.shards);
         let mut tables: Vec<Tables> =
             (0..setup.shards).map(|_| Tables::new(CONNS_MAX, USERS_MAX, PAIRS_MAX)).collect();
-        let OpenLog { stages, committer, epoch } =
+        let OpenLog { stages, committer, epoch, contents } =
             store::open(disk, &setup.log, &mut tables, now.wall_ms, seen)?;
         let rules = Arc::new(setup.rules.clone());
         let drains: Vec<_> = (0..setup.shards).map(|_| Arc::new(Drain::default())).collect();
@@ -104,7 +104,7 @@ impl Server {
             Shard::new(parts, now)
         });
         let shards = shards.collect();
-        Ok(Self { shards, committer, drains, has_failed: false, epoch })
+        Ok((Self { shards, committer, drains, has_failed: false, epoch }, contents))
     }
 
     /// The epoch of this boot's positions.

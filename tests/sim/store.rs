@@ -2,10 +2,16 @@
 
 use std::sync::Arc;
 
-use myriad::log::{self, Committer, Record, SharedMemory, Stage, Wake};
-use myriad::path::replay;
+use myriad::log::{
+    self, Committer, Reader as _, Record, Recovered, SharedMemory, Stage, StoreReader, Wake,
+};
+use myriad::path::replay::Replay;
 use myriad::state::Tables;
 use myriad::state::placement::Placement;
+use wire::MessageId;
+
+use super::checks::Name;
+use super::fast::{FastMap, FastSet};
 
 /// Shards that never sleep need no waking.
 struct Awake;
@@ -22,10 +28,24 @@ pub(crate) struct OpenLog {
     pub(crate) committer: Committer<SharedMemory>,
     /// The epoch of this start.
     pub(crate) epoch: u32,
+    /// What the server remembers now.
+    pub(crate) contents: Contents,
 }
 
-/// Recovers the log on `disk` into `tables`, one per shard, and opens it. `seen` gets every record.
-/// Fails as a real start would; the disk is as it was then.
+/// What a server that has just started remembers.
+#[derive(Debug, Default)]
+pub(crate) struct Contents {
+    /// What waits for some device, by stream and position; of each the message, if its record can
+    /// be read.
+    pub(crate) waiting: FastMap<(u64, u64), Option<MessageId>>,
+    /// The devices.
+    pub(crate) devices: FastSet<Name>,
+    /// The highest epoch before the start.
+    pub(crate) highest_epoch: u32,
+}
+
+/// Recovers the log on `disk` into `tables`, one per shard, and opens it. `seen` gets every record
+/// that is read. Fails as a real start would; the disk is as it was then.
 pub(crate) fn open(
     disk: &SharedMemory,
     settings: &log::Settings,
@@ -33,31 +53,70 @@ pub(crate) fn open(
     wall_ms: u64,
     seen: &mut dyn FnMut(&Record<'_>),
 ) -> Result<OpenLog, String> {
-    let placement = Placement::new(tables.len());
-    let mut fits = Ok(());
-    let (recovered, _) = log::recover(disk.clone(), settings, &mut |at, record| {
-        seen(record);
-        if fits.is_ok() {
-            fits = replay::record(tables, placement, at, record);
-        }
-    })
-    .map_err(|error| error.to_string())?;
-    fits.map_err(|error| error.to_string())?;
-    let epoch = log::next_epoch(recovered.highest_epoch, wall_ms);
+    disk.reopen();
+    let recovered = recover(disk, settings, tables, seen)?;
+    let highest_epoch = recovered.highest_epoch;
+    let epoch = log::next_epoch(highest_epoch, wall_ms);
     let wakes = tables.iter().map(|_| Arc::new(Awake) as Arc<dyn Wake>).collect();
     let (stages, committer) = recovered.start(epoch, wakes).map_err(|error| error.to_string())?;
-    Ok(OpenLog { stages, committer, epoch })
+    let contents = contents(disk, tables, highest_epoch);
+    Ok(OpenLog { stages, committer, epoch, contents })
 }
 
-/// Reads everything that a start would believe, and changes nothing. Gives the highest epoch.
+/// Reads everything that a start would believe, and changes nothing.
 pub(crate) fn read(
     disk: &SharedMemory,
     settings: &log::Settings,
     seen: &mut dyn FnMut(&Record<'_>),
-) -> Result<u32, String> {
+) -> Result<Contents, String> {
     let copy = disk.fork();
     copy.set_faults(log::Faults::default());
-    log::recover(copy, settings, &mut |_, record| seen(record))
-        .map(|(recovered, _)| recovered.highest_epoch)
-        .map_err(|error| error.to_string())
+    let mut tables = [Tables::new(64, 64, 1024)];
+    let recovered = recover(&copy, settings, &mut tables, seen)?;
+    Ok(contents(&copy, &tables, recovered.highest_epoch))
+}
+
+fn recover(
+    disk: &SharedMemory,
+    settings: &log::Settings,
+    tables: &mut [Tables],
+    seen: &mut dyn FnMut(&Record<'_>),
+) -> Result<Recovered<SharedMemory>, String> {
+    let mut replay = Replay::new(Placement::new(tables.len()));
+    let mut fits = Ok(());
+    let (recovered, _) = log::recover(disk.clone(), settings, &mut |at, record| {
+        seen(record);
+        if fits.is_ok() {
+            fits = replay.record(tables, at, record);
+        }
+    })
+    .map_err(|error| error.to_string())?;
+    fits.map_err(|error| error.to_string())?;
+    replay.finish().map_err(|error| error.to_string())?;
+    let live = tables.iter().flat_map(|tables| tables.live.segments());
+    recovered.check_live(live).map_err(|error| error.to_string())?;
+    Ok(recovered)
+}
+
+fn contents(disk: &SharedMemory, tables: &[Tables], highest_epoch: u32) -> Contents {
+    let mut contents = Contents { highest_epoch, ..Contents::default() };
+    let mut reader = StoreReader::new(disk.clone());
+    for tables in tables {
+        for index in 0..u32::try_from(tables.users.count()).unwrap_or(u32::MAX) {
+            let user = tables.users.user(index);
+            let device = |device| (user.id, tables.users.device(device).id);
+            contents.devices.extend(tables.users.devices_of(index).map(device));
+            let waiting = tables.inboxes.get(user.inbox).into_iter();
+            for entry in waiting.flat_map(|inbox| inbox.after(0)) {
+                let record = entry.at().and_then(|at| reader.read(at));
+                let record = record.filter(|record| record.position == entry.position);
+                let id = record.map(|record| {
+                    let Record { sender, device, client_id, .. } = record;
+                    MessageId { sender, device, client_id }
+                });
+                contents.waiting.insert((user.id, entry.position), id);
+            }
+        }
+    }
+    contents
 }

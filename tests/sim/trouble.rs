@@ -3,12 +3,8 @@
 //! Owner: the world. What breaks, breaks by the chances of the plan; `mend` ends all of it.
 
 use myriad::io::sim::Faults as NetFaults;
-use myriad::log::{Faults as DiskFaults, Kind, SharedMemory, Store as _};
-use myriad::path::session::DEVICE_DROPPED;
-use wire::MessageId;
+use myriad::log::{Faults as DiskFaults, SharedMemory, Store as _};
 
-use super::checks::Name;
-use super::fast::FastSet;
 use super::plan::{Canary, Death};
 use super::server::Server;
 use super::store;
@@ -46,6 +42,8 @@ pub(crate) struct Troubles {
     disk_is_faulty: bool,
     restarts_at_ms: Option<u64>,
     backup: Option<SharedMemory>,
+    /// A backup was restored and has not started yet: every epoch up to this may be used up.
+    clock_must_pass: Option<u32>,
     rot: Option<Rot>,
 }
 
@@ -248,29 +246,21 @@ impl World {
         let Some(backup) = self.troubles.backup.take() else { return };
         self.mend_rot();
         // What the lost disk had used: nobody can ask it any more, but the clock knows.
-        let used = store::read(&self.disk, &self.setup.log, &mut |_| {}).unwrap_or(0);
-        let mut ids = FastSet::<MessageId>::default();
-        let mut devices = FastSet::<Name>::default();
-        let read = store::read(&backup, &self.setup.log, &mut |record| match record.kind {
-            Kind::Message => {
-                let (sender, device, client_id) = (record.sender, record.device, record.client_id);
-                ids.insert(MessageId { sender, device, client_id });
-            }
-            Kind::Device if record.body_kind != DEVICE_DROPPED => {
-                devices.insert((record.stream, record.device));
-            }
-            _ => {}
-        });
-        if let Err(what) = read {
-            return self.checks.violated(format!("backup: it can't be read: {what}"));
-        }
+        let used = store::read(&self.disk, &self.setup.log, &mut |_| {});
+        let used = used.map_or(0, |contents| contents.highest_epoch);
+        let Self { checks, setup, .. } = self;
+        checks.log_begins();
+        let read = store::read(&backup, &setup.log, &mut |record| checks.recorded(record));
+        let contents = match read {
+            Ok(contents) => contents,
+            Err(what) => return self.checks.violated(format!("backup: it can't be read: {what}")),
+        };
         self.toll.restores += 1;
         self.toll.former_disk_actions += self.disk.actions().saturating_sub(backup.actions());
         self.disk = backup;
-        let lost = self.checks.restored(ids, &devices, used);
+        let lost = self.checks.restored(&contents, used);
         self.checks.trace(|| format!("a backup is restored; {lost} messages are lost"));
-        let passed_ms = (EPOCH_BASE_S + u64::from(self.checks.highest_epoch()) + 2) * 1000;
-        self.now.wall_ms = self.now.wall_ms.max(passed_ms);
+        self.troubles.clock_must_pass = Some(self.checks.highest_epoch());
     }
 
     /// The server is asked to stop, and does.
@@ -299,12 +289,18 @@ impl World {
             self.setup.shards = usize::try_from(self.random.between(1, most)).unwrap_or(1);
         }
         self.plan_death();
+        if let Some(epoch) = self.troubles.clock_must_pass {
+            let passed_ms = (EPOCH_BASE_S + u64::from(epoch) + 2) * 1000;
+            self.now.wall_ms = self.now.wall_ms.max(passed_ms);
+        }
         let Self { setup, net, disk, keys, now, checks, .. } = self;
         checks.log_begins();
         match Server::start(setup, net, disk, keys, *now, &mut |record| checks.recorded(record)) {
-            Ok(server) => {
+            Ok((server, contents)) => {
                 self.toll.boots += 1;
-                self.checks.booted(server.epoch());
+                self.troubles.clock_must_pass = None;
+                checks.is_rotten = self.troubles.rot.is_some();
+                checks.booted(server.epoch(), &contents);
                 self.server = Some(server);
             }
             Err(_) if self.disk.has_died() => {

@@ -4,7 +4,7 @@
 //! they see frames as phones get them and, at every start and at the end, the records of the log.
 //!
 //! ```text
-//!  kept       I1  Sent is in the log at every start; all that is in the log reaches its devices
+//!  kept       I1  what was Sent waits at every start; all that waits reaches its devices
 //!  once       I2  one record per message, one answer per Send, the first one for ever
 //!  order      I3  positions rise on a connection; messages of one sender to one stream in order
 //!  positions  I4  a position names one message for ever; epochs rise
@@ -27,6 +27,7 @@ use myriad::log::{Kind, Record};
 use wire::{Deliver, MessageId, Sent, ServerFrame, Stream, Welcome};
 
 use super::fast::{FastMap, FastSet};
+use super::store::Contents;
 
 /// A device of a user.
 pub(crate) type Name = (u64, u32);
@@ -44,6 +45,8 @@ struct View {
     last_position: u64,
     /// The epoch of the boot it is or was connected to.
     boot: u32,
+    /// How many disks had been lost by then.
+    disks_lost: usize,
 }
 
 /// A message as its author gave it to the session.
@@ -86,9 +89,15 @@ pub(crate) struct Checks {
     /// The epochs of all boots.
     boots: Vec<u32>,
     views: BTreeMap<Name, View>,
-    /// Records of messages and copies in the log when it was read last: where they stand.
+    /// Records of messages and copies that were read from the log last: where they stand.
     stored: FastMap<(MessageId, bool), (u64, u64)>,
     last_stored: FastMap<(u64, u64, u32), (u64, u64)>,
+    /// Records that were read by a start that succeeded: they were durable.
+    durable: FastMap<(MessageId, bool), (u64, u64)>,
+    /// Where messages and copies were last said to stand.
+    placed: FastMap<(MessageId, bool), (u64, u64)>,
+    /// A bit is flipped at the moment: not everything can be read.
+    pub(crate) is_rotten: bool,
     violations: Vec<String>,
     /// I3, to be judged when the log is known: to whom, what came late, behind what.
     swaps: Vec<(Name, MessageId, u64, bool)>,
@@ -136,6 +145,7 @@ impl Checks {
         let boot = self.boots.last().copied().unwrap_or(0);
         let view = self.views.entry(name).or_default();
         view.boot = boot;
+        view.disks_lost = self.restores.len();
         view.last_position = 0;
     }
 
@@ -178,7 +188,9 @@ impl Checks {
         }
         let view = self.views.entry(name).or_default();
         view.last_position = 0;
-        view.first_cursor.get_or_insert(welcome.cursor);
+        if view.disks_lost == self.restores.len() {
+            view.first_cursor.get_or_insert(welcome.cursor);
+        }
     }
 
     fn heard_sent(&mut self, name: Name, sent: &Sent) {
@@ -191,6 +203,7 @@ impl Checks {
             self.lost_with_disk.insert(id);
             return; // read long after the disk was lost
         }
+        self.placed.insert((id, false), (to, sent.position));
         self.checks_i5_one_kind_of_answer(id);
         self.checks_i2_the_first_answer_again(id, answer);
         self.checks_i4_positions_are_never_reused(to, sent.position, id, false);
@@ -203,6 +216,7 @@ impl Checks {
         let id = deliver.id;
         let copy_for = copy_for(deliver);
         let position = deliver.position;
+        self.placed.insert((id, copy_for.is_some()), (user, position));
         self.checks_i4_positions_are_never_reused(user, position, id, copy_for.is_some());
         if let Some(to) = copy_for {
             self.checks_i4_positions_are_never_reused(to, deliver.to_position, id, false);
@@ -243,6 +257,10 @@ impl Checks {
         let id =
             MessageId { sender: record.sender, device: record.device, client_id: record.client_id };
         let place = (record.stream, record.position);
+        if record.moved {
+            self.stored.entry((id, copy)).or_insert(place); // the original may be gone
+            return;
+        }
         self.checks_i4_positions_are_never_reused(place.0, place.1, id, copy);
         self.checks_i2_stored_once(id, copy, place);
         if self.contents.get(&id).is_none_or(|content| content.hash != hash_of(record.payload)) {
@@ -254,39 +272,38 @@ impl Checks {
     }
 
     /// The server started from what was recorded, with this epoch.
-    pub(crate) fn booted(&mut self, epoch: u32) {
+    pub(crate) fn booted(&mut self, epoch: u32, contents: &Contents) {
         self.trace(|| format!("boot, epoch {epoch:x}"));
-        self.checks_i1_sent_is_in_the_log();
+        self.durable.extend(self.stored.iter());
+        self.checks_i1_sent_is_kept(contents);
         self.checks_i4_epochs_rise(epoch);
         self.boots.push(epoch);
     }
 
-    /// The disk is lost and a backup takes its place, which has these messages and devices.
+    /// The disk is lost and a backup takes its place, which has this.
     ///
-    /// What may be expected then: messages that were `Sent` and are not in the backup are lost, and
-    /// nothing else. Whatever else anybody had not heard the answer of comes again. A device that
-    /// the backup does not know is new when it comes back, and what is sent until then is not for
-    /// it. Positions are not reused, given that the clock is right (I4). Returns how many messages
-    /// were lost.
-    pub(crate) fn restored(
-        &mut self,
-        messages: FastSet<MessageId>,
-        devices: &FastSet<Name>,
-        highest_epoch: u32,
-    ) -> usize {
+    /// What may be expected then: messages that were `Sent`, are not in the backup and did not reach
+    /// everybody are lost, and nothing else. Whatever else anybody had not heard the answer of comes
+    /// again. A device that the backup does not know is new when it comes back, and what is sent
+    /// until then is not for it. Positions are not reused, given that the clock is right (I4).
+    /// Returns how many messages were lost.
+    pub(crate) fn restored(&mut self, backup: &Contents, highest_epoch: u32) -> usize {
         self.highest_epoch = self.highest_epoch.max(highest_epoch);
-        let gone = |id: &&MessageId| !messages.contains(*id);
+        let mut ids: FastSet<MessageId> = self.stored.keys().map(|(id, _)| *id).collect();
+        ids.extend(backup.waiting.values().flatten());
+        let gone = |id: &&MessageId| !ids.contains(*id);
         let lost: Vec<MessageId> = self.sent.keys().filter(gone).copied().collect();
         for id in &lost {
             self.sent.remove(id);
             self.lost_with_disk.insert(*id);
         }
         for (name, view) in &mut self.views {
-            if !devices.contains(name) {
+            if !backup.devices.contains(name) {
                 view.first_cursor = None;
             }
         }
-        self.restores.push((self.highest_epoch, messages));
+        self.durable.clear();
+        self.restores.push((self.highest_epoch, ids));
         lost.len()
     }
 

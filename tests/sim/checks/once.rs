@@ -16,9 +16,12 @@ impl Checks {
         }
     }
 
-    /// The log has one record of each message, and at most one own copy.
+    /// The log has one record of each message, and at most one own copy; once it was durable it is
+    /// never stored anew.
     pub(super) fn checks_i2_stored_once(&mut self, id: MessageId, copy: bool, place: (u64, u64)) {
-        if let Some(first) = self.stored.insert((id, copy), place) {
+        let earlier = self.durable.get(&(id, copy)).copied().filter(|first| *first != place);
+        let here = self.stored.insert((id, copy), place);
+        if let Some(first) = here.or(earlier) {
             self.violated(format!("I2: {id:?} (copy: {copy}) is stored at {first:x?}, {place:x?}"));
         }
     }

@@ -45,7 +45,10 @@ impl Checks {
             if [late, &ahead].iter().any(|id| self.lost_with_disk.contains(*id)) {
                 continue;
             }
-            let places = (self.stored.get(&(*late, *copy)), self.stored.get(&(ahead, *copy)));
+            let place = |id: &MessageId| {
+                self.stored.get(&(*id, *copy)).or_else(|| self.placed.get(&(*id, *copy)))
+            };
+            let places = (place(late), place(&ahead));
             if !matches!(places, (Some(late), Some(ahead)) if late < ahead) {
                 let ahead = ahead.client_id;
                 wrong.push(format!("I3: {name:?} got {late:?} (copy: {copy}) after {ahead}"));
