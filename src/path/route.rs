@@ -81,14 +81,20 @@ pub fn route(tables: &mut Tables, rules: &Rules, device: u32, send: &Send<'_>) -
 }
 
 /// Whether a `Send` would go on to the recipient's home: only that takes a credit. A repeat of one
-/// that is under way or answered must not be refused for want of a credit.
+/// that is under way or answered must not be refused for want of a credit, and one that is too late
+/// must not be told to try again: by then nobody might know any more that it is (I3).
 #[must_use]
-pub fn is_new(tables: &mut Tables, device: u32, client_id: u64) -> bool {
+pub fn is_new(tables: &mut Tables, device: u32, client_id: u64, to: Stream) -> bool {
     let here = tables.users.device(device);
     let Some(bit) = here.bit(client_id) else { return false };
     let window = here.window;
+    let is_overtaken = match to {
+        Stream::User(user) => tables.windows.is_overtaken(window, client_id, stream_tag(user)),
+        Stream::Group(_) => false,
+    };
     here.seen & bit == 0
         && here.held & (bit - 1) == 0
+        && !is_overtaken
         && tables.windows.find(window, client_id).is_none()
 }
 
@@ -286,4 +292,27 @@ fn forget_for_retry(tables: &mut Tables, device: u32, request: &Request) {
 pub fn sender_device(tables: &Tables, request: &Request) -> Option<u32> {
     let user = tables.users.find(request.sender)?;
     tables.users.device_of(user, request.device).filter(|&device| device != NONE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_that_comes_too_late_is_not_told_to_try_again() {
+        let mut tables = Tables::new(4, 4, 4);
+        let user = tables.users.find_or_add(7).unwrap();
+        let device = tables.users.add_device(user, 1, 0);
+        // After a restart: id 5 to user 8 is in the log, and what became of id 4 is not.
+        let mut window = tables.users.device(device).window;
+        let outcome = Outcome::Sent { position: 1, time_ms: 1 };
+        let stream = stream_tag(8);
+        let answer =
+            Answer { client_id: 5, request_crc: 0, stream, copied: true, settling: false, outcome };
+        tables.windows.insert(&mut window, answer);
+        tables.users.device_mut(device).window = window;
+        assert!(!is_new(&mut tables, device, 4, Stream::User(8)), "refused at once: stale_id");
+        assert!(is_new(&mut tables, device, 4, Stream::User(9)), "another stream");
+        assert!(is_new(&mut tables, device, 6, Stream::User(8)));
+    }
 }

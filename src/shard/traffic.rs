@@ -30,7 +30,7 @@ impl<S, R: Reader> Core<S, R> {
             Stream::Group(_) => self.me,
         };
         session::confirm(&mut self.tables, device, send.confirmed);
-        if route::is_new(&mut self.tables, device, send.client_id) {
+        if route::is_new(&mut self.tables, device, send.client_id, send.to) {
             if let Some(reason) = self.cannot_keep(device, send.to) {
                 route::hold(&mut self.tables, device, send.client_id);
                 route::refuse(&mut self.tables, device, send.client_id, reason);
