@@ -33,6 +33,8 @@ mod fuzz;
 mod inspect;
 mod map;
 mod memory;
+#[cfg(all(test, loom))]
+mod models;
 mod partition;
 mod reader;
 mod record;

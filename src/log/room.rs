@@ -18,11 +18,11 @@
 //! the few pages it needs.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
 
 use crate::limits::ROOM_LEASE_BYTES;
+use crate::sync::{AtomicBool, AtomicU64, Ordering};
 
 use super::bell::Bell;
 use super::settings::Settings;

@@ -15,7 +15,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crossbeam_queue::ArrayQueue;
+use crate::sync::{ArrayQueue, Ordering};
 
 use super::format::padded;
 use super::record::{self, At, Kind, Record, encoded_bytes};
@@ -130,7 +130,7 @@ pub struct Stage {
     free: Vec<Batch>,
     full: Arc<ArrayQueue<Batch>>,
     back: Arc<ArrayQueue<Batch>>,
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     /// Room leased and not yet granted to a batch.
     lease: u64,
     next_number: u64,
@@ -203,7 +203,7 @@ impl Stage {
             } else if urgent {
                 // What is under way might be lazy, and this has to wait for it.
                 // Release: pairs with the Acquire in the committer's `gather`.
-                self.shared.urgent.store(true, std::sync::atomic::Ordering::Release);
+                self.shared.urgent.store(true, Ordering::Release);
                 self.unannounced = Some(true);
             }
         }

@@ -21,12 +21,11 @@
 //! Not here: what a message means, what to do without a credit (park, then refuse).
 
 use super::Doorbell;
-use crossbeam_queue::ArrayQueue;
+use crate::sync::{ArrayQueue, AtomicBool, AtomicU64, Ordering, fence};
 use crossbeam_utils::CachePadded;
 use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
 /// What a message is to the credits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -342,5 +341,6 @@ fn bits(mut word: u64) -> impl Iterator<Item = usize> {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 #[path = "mailbox_tests.rs"]
 mod tests;
