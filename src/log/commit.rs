@@ -20,6 +20,7 @@ use std::sync::atomic::Ordering;
 
 use super::bell::{Bell, Sleep};
 use super::file::segment_file_name;
+use super::follow::Durable;
 use super::format::{COMMIT_HEAD_BYTES, CommitHead, padded};
 use super::record::At;
 use super::room::Shared;
@@ -61,6 +62,7 @@ pub struct Committer<S> {
     wakes: Vec<Arc<dyn Wake>>,
     woken: Vec<bool>,
     pub(super) log: Opening,
+    durable: Arc<Durable>,
     pending: VecDeque<(usize, Batch)>,
     pending_bytes: u64,
     pending_urgent: bool,
@@ -120,6 +122,7 @@ impl<S: Store> Committer<S> {
             retry_us: 0,
             create_error: None,
             error: None,
+            durable: Arc::new(Durable::new(log.sequence - 1)),
             log,
         };
         committer.shared.add(committer.usable(&committer.log.current));
@@ -157,6 +160,12 @@ impl<S: Store> Committer<S> {
     #[must_use]
     pub fn bell(&self) -> Arc<Bell> {
         Arc::clone(&self.shared.bell)
+    }
+
+    /// Up to where the log is durable, for those who follow it.
+    #[must_use]
+    pub fn durable(&self) -> Arc<Durable> {
+        Arc::clone(&self.durable)
     }
 
     /// Why no further segment can be had, if that is so.
@@ -270,6 +279,7 @@ impl<S: Store> Committer<S> {
         let segment = self.log.current.number;
         self.store.write_at(segment, u64::from(offset), &self.buffer)?;
         self.store.sync(segment)?;
+        self.durable.publish(self.log.sequence);
         self.log.sequence += 1;
         self.log.previous = At { segment, offset };
         self.log.current.offset = offset + length_u32(length_usize(bytes));

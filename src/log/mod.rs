@@ -10,7 +10,8 @@
 //! Read in this order: `record` and `format` (bytes; `docs/log-format.md` is their specification),
 //! `store` (the disk as the log sees it), `staging` (a shard's end), `room` (why an append that was
 //! granted cannot fail for want of space), `commit` (the other end), `scan` and `recovery` (what a
-//! restart believes), `reader` and `map` (reading back), `inspect` (for people).
+//! restart believes), `reader` and `map` (reading back), `follow`
+//! (reading along), `inspect` (for people).
 //!
 //! Owner threads: a `Stage` and a `Reader` belong to a shard, the `Committer` to the committer
 //! thread, `recover` runs before either. Nothing here reads a clock except [`run_committer`].
@@ -28,6 +29,7 @@
 mod bell;
 mod commit;
 mod file;
+mod follow;
 mod format;
 mod fuzz;
 mod inspect;
@@ -51,6 +53,7 @@ mod whole;
 pub use bell::Bell;
 pub use commit::{Committer, Step};
 pub use file::{FileStore, OpenError, segment_file_name};
+pub use follow::{Durable, FollowError, Follower};
 pub use format::{COMMIT_HEAD_BYTES, FIRST_COMMIT, FORMAT_VERSION, MAGIC, next_epoch};
 pub use fuzz::fuzz_recover;
 pub use inspect::{Filter, InspectError, VerifyReport, inspect, verify};
