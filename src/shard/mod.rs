@@ -2,17 +2,21 @@
 //!
 //! `turn.rs` is the loop; `intake.rs` turns completions into frames and frames into steps of the
 //! path; `tokens.rs` checks who they are; `moving.rs` takes sessions home; `traffic.rs` carries
-//! requests between steps, shards and the log; `closing.rs` ends connections. All control flow of
+//! requests between steps, shards and the log; `history.rs` asks history;
+//! `closing.rs` ends connections. All control flow of
 //! the message path is in this room; the rules are in `path`.
 //!
 //! Invariant: nothing here blocks except `Driver::poll`, and only while there is nothing to do.
 
 mod closing;
+mod history;
 mod intake;
 mod moving;
 mod tokens;
 mod traffic;
 mod turn;
+
+pub use history::{Answer, Ask, Found, HistoryEnds, Kept, Question};
 
 use crate::auth::{Claims, Keys, TokenError};
 use crate::clock::Now;
@@ -64,6 +68,16 @@ pub struct Side {
     pub checked: Arc<Inlet<Checked>>,
     /// Last-seen times for their file: (user, seconds).
     pub seen: Arc<Inlet<SeenBatch>>,
+    /// History, if this server keeps one.
+    pub history: Option<HistoryEnds>,
+}
+
+impl Side {
+    /// Nothing of these threads waits for the shard.
+    fn is_empty(&self) -> bool {
+        let answered = self.history.as_ref().is_some_and(|history| !history.answers.is_empty());
+        self.checked.is_empty() && !answered
+    }
 }
 
 /// Last-seen times of one flush: (user, seconds since 1970).

@@ -10,7 +10,7 @@
 //!  flush         one batch to the log, one send per connection, one ring per doorbell
 //! ```
 
-use super::{Core, Shard};
+use super::{Core, Shard, Side};
 use crate::clock::Now;
 use crate::io::{Completion, Driver, Next};
 use crate::limits;
@@ -36,6 +36,7 @@ impl<D: Driver, R: Reader> Shard<D, R> {
         core.letters();
         core.commits();
         core.checked();
+        core.answered();
         self.attach_arrivals();
         self.move_home();
         self.retry_parked();
@@ -182,7 +183,7 @@ impl<S, R: Reader> Core<S, R> {
         self.behind.is_empty()
             && self.mailbox.may_sleep()
             && !self.stage.has_committed()
-            && self.side.as_ref().is_none_or(|side| side.checked.is_empty())
+            && self.side.as_ref().is_none_or(Side::is_empty)
     }
 
     /// Presence: what happened to watched users soon, what time changed every second.
