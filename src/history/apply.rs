@@ -103,6 +103,9 @@ impl Batch<'_> {
 
     /// A user read what a peer sent up to a position of the own inbox.
     fn read_up_to(&mut self, pair: Pair, up_to: u64) -> Result<(), HistoryError> {
+        if self.retention(pair)? == Retention::UntilAcked {
+            return Ok(()); // nothing is kept that could be unread, and what comes is later
+        }
         let conversation = self.conversation(pair)?;
         if up_to <= conversation.read {
             return Ok(());

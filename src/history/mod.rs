@@ -28,6 +28,8 @@ mod shelf;
 mod store;
 mod sweep;
 mod tables;
+#[cfg(test)]
+mod tests;
 mod thread;
 
 use std::io;
