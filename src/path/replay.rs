@@ -9,6 +9,7 @@
 //! the image then counts, because the shard staged it behind all of that; what comes after is
 //! replayed on top of it.
 
+use crate::canary::{self, Canary};
 use crate::limits;
 use crate::log::{At, CHECKPOINT_BEGIN, CHECKPOINT_END, CHECKPOINT_IMAGE, Kind, Record};
 use crate::path::image::{self, BadImage, Item, UserImage};
@@ -335,6 +336,9 @@ fn append(tables: &mut Tables, user: u32, at: At, record: &Record<'_>) {
         return; // seen already
     }
     here.tail = record.position;
+    if canary::is(Canary::ForgetAtRecovery) && record.client_id % 5 == 4 {
+        return;
+    }
     let what = match record.kind {
         Kind::OwnCopy => What::OwnCopy,
         Kind::Notice => What::Notice,
@@ -418,7 +422,13 @@ fn answer(tables: &mut Tables, record: &Record<'_>) {
     let device = tables.users.device_mut(index);
     device.top = device.top.max(record.client_id);
     // A client uses an id only within 64 of what it has confirmed: below that nothing is open.
-    let floor = device.top.saturating_sub(limits::UNCONFIRMED_IDS_MAX);
+    let mut floor = device.top.saturating_sub(limits::UNCONFIRMED_IDS_MAX);
+    if canary::is(Canary::ForgetAnswers) {
+        return;
+    }
+    if canary::is(Canary::AnswersOverflow) {
+        floor = 0;
+    }
     device.raise_base(floor);
     let (base, mut window) = (device.base, device.window);
     // Whoever had no other device when the message was stored wants no copy of it.

@@ -12,6 +12,7 @@
 //!  else               a request
 //! ```
 
+use crate::canary::{self, Canary};
 use crate::limits;
 use crate::path::Rules;
 use crate::path::session::CLIENT_ID_MAX;
@@ -57,16 +58,17 @@ pub fn route(tables: &mut Tables, rules: &Rules, device: u32, send: &Send<'_>) -
     let request_crc = request_crc(send);
     if let Some(answer) = tables.windows.find(window, send.client_id) {
         let answer = *answer;
-        return repeat(tables, device, send, request_crc, answer);
+        if !is_anew(answer) {
+            return repeat(tables, device, send, request_crc, answer);
+        }
     }
     // Refused for good, but a crash took the note of that, and what came behind it was stored: too
     // late for this id (I3).
-    let stream = stream_tag(user_to);
-    if tables.windows.is_overtaken(window, send.client_id, stream) {
+    if is_overtaken(tables, window, send.client_id, user_to) {
         return Routed::Refused(Refusal::StaleId);
     }
     let here = tables.users.device_mut(device);
-    if here.held & (bit - 1) != 0 {
+    if here.held & (bit - 1) != 0 && !canary::is(Canary::OvertakeRefused) {
         here.held |= bit;
         return Routed::Refused(Refusal::Held);
     }
@@ -74,7 +76,14 @@ pub fn route(tables: &mut Tables, rules: &Rules, device: u32, send: &Send<'_>) -
     here.top = here.top.max(send.client_id);
     let mut window = here.window;
     let (client_id, outcome) = (send.client_id, Outcome::Pending);
-    let answer = Answer { client_id, request_crc, stream, copied: false, settling: false, outcome };
+    let answer = Answer {
+        client_id,
+        request_crc,
+        stream: stream_tag(user_to),
+        copied: false,
+        settling: false,
+        outcome,
+    };
     tables.windows.insert(&mut window, answer);
     tables.users.device_mut(device).window = window;
     Routed::New(request(tables, device, user_to, request_crc, send))
@@ -89,13 +98,24 @@ pub fn is_new(tables: &mut Tables, device: u32, client_id: u64, to: Stream) -> b
     let Some(bit) = here.bit(client_id) else { return false };
     let window = here.window;
     let is_overtaken = match to {
-        Stream::User(user) => tables.windows.is_overtaken(window, client_id, stream_tag(user)),
+        Stream::User(user) => is_overtaken(tables, window, client_id, user),
         Stream::Group(_) => false,
     };
     here.seen & bit == 0
-        && here.held & (bit - 1) == 0
+        && (here.held & (bit - 1) == 0 || canary::is(Canary::OvertakeRefused))
         && !is_overtaken
-        && tables.windows.find(window, client_id).is_none()
+        && tables.windows.find(window, client_id).is_none_or(|answer| is_anew(*answer))
+}
+
+/// Whether a later id to the same user was stored already.
+fn is_overtaken(tables: &Tables, window: u32, client_id: u64, to: u64) -> bool {
+    tables.windows.is_overtaken(window, client_id, stream_tag(to))
+        && !canary::is(Canary::AnswerAnew)
+}
+
+/// Whether something answered is taken for new: only as a planted bug.
+fn is_anew(answer: Answer) -> bool {
+    canary::is(Canary::AnswerAnew) && matches!(answer.outcome, Outcome::Sent { .. })
 }
 
 /// Refuses a `Send` that can't even be looked at for want of room toward its recipient's home.

@@ -19,7 +19,7 @@ use wire::client::SessionOptions;
 
 use super::checks::Checks;
 use super::phone::{Leaving, Phone};
-use super::plan::{Canary, Plan};
+use super::plan::{Plan, Trick};
 use super::random::Random;
 use super::server::{Server, Setup};
 use super::store;
@@ -76,7 +76,7 @@ impl World {
                 phones.push(phone);
             }
         }
-        if plan.canary == Some(Canary::PhoneSwaps) {
+        if plan.trick == Some(Trick::PhoneSwaps) {
             phones.iter_mut().for_each(|phone| phone.swaps = true);
         }
         let mut world = Self {
