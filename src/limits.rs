@@ -103,6 +103,24 @@ pub const INBOX_BYTES_PER_SENDER_MAX: u64 = 16 * 1024 * 1024;
 /// Pairs (recipient, sender) whose marks a process remembers.
 pub const PAIRS_MAX: usize = 4_000_000;
 
+/// How long an un-acked message is kept unless configured: 30 days.
+pub const RETENTION_S: u32 = 30 * 24 * 3600;
+/// Bounds of the configurable retention.
+pub const RETENTION_S_MIN: u32 = 60;
+/// See [`RETENTION_S_MIN`].
+pub const RETENTION_S_MAX: u32 = 365 * 24 * 3600;
+/// How often mail that has waited too long is looked for.
+pub const EXPIRY_LOOK_MS: u64 = 500;
+/// Users looked at, and messages given up, per look.
+pub const EXPIRED_PER_LOOK_MAX: usize = 256;
+/// When to look again at a message that could not be read back.
+pub const EXPIRY_RETRY_S: u32 = 3_600;
+/// A wall clock further than this ahead of the newest record at the start is not believed: nothing
+/// expires until the operator confirms it.
+pub const CLOCK_AHEAD_MS_MAX: u64 = 24 * 3600 * 1000;
+/// Messages of one sender that are read back to find the one to be deleted: all there may be.
+pub const DELETE_LOOKS_MAX: usize = INBOX_MESSAGES_PER_SENDER_MAX as usize;
+
 // ---- presence ------------------------------------------------------------------------------
 
 /// User activity younger than this, plus 1.5 intervals of that client, shows "online".

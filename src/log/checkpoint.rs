@@ -23,8 +23,8 @@ use crate::limits;
 pub const CHECKPOINT_BEGIN: u32 = 1;
 /// `body_kind` of a piece of an image. `stream`: the shard; `peer`: how many there are.
 pub const CHECKPOINT_IMAGE: u32 = 2;
-/// `body_kind` of the end of a shard's image. `stream`: the shard, `position`: its last one, so that
-/// no epoch is forgotten.
+/// `body_kind` of the end of a shard's image. `stream`: the shard, `position`: its last one, so
+/// that no epoch is forgotten.
 pub const CHECKPOINT_END: u32 = 3;
 /// `body_kind` of the last record of a checkpoint.
 pub const CHECKPOINT_COMPLETE: u32 = 4;
@@ -71,18 +71,20 @@ impl<S: Store> Committer<S> {
         self.shared.cycle.news.store(false, Ordering::Release);
         let shards = self.wakes.len();
         let number = self.checkpoints.number;
-        match self.checkpoints.progress {
+        let progress = self.checkpoints.progress;
+        match progress {
             Progress::Idle if self.wants_checkpoint() => self.begin_checkpoint(),
             Progress::Settles if self.shared.cycle.settled() == shards => {
                 self.checkpoints.progress = Progress::Images;
                 self.shared.cycle.enter(Phase::Image(number));
                 self.wake_all();
             }
-            Progress::Images if self.shared.cycle.reported() == shards => {
-                if self.own_record(CHECKPOINT_COMPLETE) {
-                    self.checkpoints.progress = Progress::Completes;
-                    self.log.redo = self.checkpoints.mark;
-                }
+            Progress::Images
+                if self.shared.cycle.reported() == shards
+                    && self.own_record(CHECKPOINT_COMPLETE) =>
+            {
+                self.checkpoints.progress = Progress::Completes;
+                self.log.redo = self.checkpoints.mark;
             }
             _ => {}
         }

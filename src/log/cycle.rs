@@ -26,7 +26,7 @@ pub type Live = Vec<(u32, u64)>;
 pub struct LiveReport {
     /// Where its live records are.
     pub live: Live,
-    /// Segments that hold payloads which have to go soon: they were deleted, or their time was over.
+    /// Segments that hold payloads which have to go soon: deleted, or their time was over.
     pub to_scrub: Vec<u32>,
 }
 

@@ -1,6 +1,6 @@
 //! Making, renewing and scrubbing the files of segments: the slow writes beside the commits.
 //!
-//! Owner: the thread that makes segments; at start and in tests also the [`super::FileStore`] itself.
+//! Owner: the thread that makes segments; at start and in tests also the [`super::FileStore`].
 //!
 //! Invariant: a file has the name of a segment only while it is allocated, zeroed and synced, or in
 //! use. What is in the making, or on its way out, is called `.new`; the next start ends those.

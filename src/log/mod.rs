@@ -43,6 +43,7 @@ mod reader;
 mod reclaim;
 mod record;
 mod recovery;
+mod reopen;
 mod report;
 mod room;
 mod scan;

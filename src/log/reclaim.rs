@@ -33,7 +33,7 @@ impl<S: Store> Committer<S> {
         let current = (self.log.current.number, self.log.current.first);
         let begins = |(_, first): &(u32, Option<u64>)| first.is_some_and(|first| first <= redo);
         let sealed = self.log.sealed.iter().map(|sealed| (sealed.number, Some(sealed.first)));
-        let holding = sealed.chain([current]).filter(begins).last();
+        let holding = sealed.chain([current]).rfind(begins);
         holding.map_or(0, |(number, _)| number)
     }
 

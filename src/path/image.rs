@@ -22,7 +22,7 @@ const PAIRS: u8 = 4;
 /// Bytes of one listed thing, for the bounds of a piece.
 const DEVICE_BYTES: usize = 56;
 const ANSWER_BYTES: usize = 32;
-const ENTRY_BYTES: usize = 32;
+const ENTRY_BYTES: usize = 36;
 const PAIR_BYTES: usize = 32;
 /// Tag and head of the largest item without its list.
 const HEAD_BYTES: usize = 64;
@@ -161,6 +161,7 @@ fn write_entries(
     out.push(ENTRIES);
     put_u64(out, user.id);
     put_u32(out, u32::try_from(count).unwrap_or(0));
+    put_u32(out, inbox.due_s);
     let mut last = after;
     for entry in inbox.after(after).take(count) {
         let (at, size) = entry.parts();
@@ -169,6 +170,7 @@ fn write_entries(
         put_u64(out, entry.sender);
         put_u32(out, entry.device);
         put_u32(out, size);
+        put_u32(out, inbox.due_of(entry.position).unwrap_or(0));
         last = entry.position;
     }
     Some(last)
@@ -215,6 +217,15 @@ pub enum Item {
         user: u64,
         /// What is known of it.
         entry: Entry,
+        /// When its own time to live is over, if it has one: seconds since 1970.
+        due_s: u32,
+    },
+    /// When to look for mail that has waited too long.
+    Date {
+        /// In whose inbox.
+        user: u64,
+        /// Seconds since 1970.
+        due_s: u32,
     },
     /// Marks of a conversation.
     Pair {
@@ -290,10 +301,13 @@ pub fn read<E: From<BadImage>>(
                 }
             }
             ENTRIES => {
-                let (user, count) = (input.u64()?, input.u32()?);
+                let (user, count, date) = (input.u64()?, input.u32()?, input.u32()?);
                 for _ in 0..count {
-                    let entry = input.entry()?;
-                    each(Item::Entry { user, entry })?;
+                    let (entry, due_s) = input.entry()?;
+                    each(Item::Entry { user, entry, due_s })?;
+                }
+                if date != 0 {
+                    each(Item::Date { user, due_s: date })?;
                 }
             }
             PAIRS => {
@@ -366,9 +380,10 @@ impl Input<'_> {
         Ok(Answer { client_id, request_crc, stream, copied, settling: false, outcome })
     }
 
-    fn entry(&mut self) -> Result<Entry, BadImage> {
+    fn entry(&mut self) -> Result<(Entry, u32), BadImage> {
         let (position, at, sender) = (self.u64()?, self.u64()?, self.u64()?);
-        Ok(Entry::from_parts(position, at, sender, self.u32()?, self.u32()?))
+        let entry = Entry::from_parts(position, at, sender, self.u32()?, self.u32()?);
+        Ok((entry, self.u32()?))
     }
 }
 

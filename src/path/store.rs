@@ -11,7 +11,7 @@
 use crate::canary::{self, Canary};
 use crate::clock::Now;
 use crate::log::{self, Kind, Lane, Record, Stage, Ticket};
-use crate::path::{Rules, STREAM_USER};
+use crate::path::{Rules, STREAM_USER, expire};
 use crate::state::inbox::{Entry, What};
 use crate::state::live::Live;
 use crate::state::pairs::Pairs;
@@ -146,7 +146,8 @@ fn try_store(
         log::Refused::Failed => Refusal::StoreFailed,
     })?;
     positions.take();
-    let former_tail = append(tables, user, position, request, false);
+    let due_s = expire::due_s(rules, now.wall_ms, request.ttl_s);
+    let former_tail = append(tables, user, position, request, (false, due_s));
     tables.counters.stored += 1;
     Ok(Stored { user, position, former_tail, ticket, time_ms: now.wall_ms })
 }
@@ -175,7 +176,8 @@ pub fn store_copy(
     record.aux = to_position;
     let ticket = stage.append(Lane::Message, &record)?;
     positions.take();
-    let former_tail = append(tables, user, position, request, true);
+    let due_s = expire::due_s(rules, time_ms, request.ttl_s);
+    let former_tail = append(tables, user, position, request, (true, due_s));
     Ok(Stored { user, position, former_tail, ticket, time_ms })
 }
 
@@ -251,7 +253,12 @@ fn check_quotas(
 
 /// Copies of what a user sent have a quota of their own: an abandoned device must neither grow
 /// memory for ever nor keep others' messages out.
-fn copies_are_full(tables: &Tables, rules: &Rules, user: u32, request: &Request) -> bool {
+pub(super) fn copies_are_full(
+    tables: &Tables,
+    rules: &Rules,
+    user: u32,
+    request: &Request,
+) -> bool {
     let bytes = request.payload.len() as u64;
     tables.inboxes.get(tables.users.user(user).inbox).is_some_and(|inbox| {
         inbox.copies() >= rules.inbox_messages_max as usize
@@ -260,14 +267,25 @@ fn copies_are_full(tables: &Tables, rules: &Rules, user: u32, request: &Request)
 }
 
 /// Puts a record at the end of a user's stream; returns the former tail.
-fn append(tables: &mut Tables, user: u32, position: u64, request: &Request, own_copy: bool) -> u64 {
+fn append(
+    tables: &mut Tables,
+    user: u32,
+    position: u64,
+    request: &Request,
+    (own_copy, due_s): (bool, u32),
+) -> u64 {
     let here = tables.users.user_mut(user);
     let former_tail = std::mem::replace(&mut here.tail, position);
     let bytes = u32::try_from(request.payload.len()).unwrap_or(u32::MAX >> 1);
     let what = if own_copy { What::OwnCopy } else { What::Message };
     let from = (request.sender, request.device);
     let entry = Entry::staged(position, from, bytes, what, request.ttl_s != 0);
-    tables.inboxes.of(&mut here.inbox).append(entry);
+    let inbox = tables.inboxes.of(&mut here.inbox);
+    inbox.append(entry);
+    if entry.is_timed() {
+        inbox.set_due(position, due_s);
+    }
+    tables.expiry.note(inbox, user, due_s);
     if !own_copy {
         note_pair(tables, user, request.sender, position, bytes);
     }

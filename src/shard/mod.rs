@@ -2,13 +2,15 @@
 //!
 //! `turn.rs` is the loop; `intake.rs` turns completions into frames and frames into steps of the
 //! path; `tokens.rs` checks who they are; `moving.rs` takes sessions home; `traffic.rs` carries
-//! requests between steps, shards and the log; `checkpoint.rs` does its part of a checkpoint; `closing.rs` ends connections. All control flow of
-//! the message path is in this room; the rules are in `path`.
+//! requests between steps, shards and the log; `expiry.rs` gives up what has waited too long;
+//! `checkpoint.rs` does its part of a checkpoint; `closing.rs` ends connections. All control flow
+//! of the message path is in this room; the rules are in `path`.
 //!
 //! Invariant: nothing here blocks except `Driver::poll`, and only while there is nothing to do.
 
 mod checkpoint;
 mod closing;
+mod expiry;
 mod intake;
 mod moving;
 mod tokens;
@@ -108,6 +110,8 @@ pub struct Parts<D: Driver, R: Reader> {
     pub keys: Arc<Keys>,
     /// Threads beside it.
     pub side: Option<Side>,
+    /// The wall clock is not believed: nothing expires.
+    pub expiry_held: bool,
     /// The drain signal.
     pub drain: Arc<Drain>,
     /// Sessions it takes.
@@ -226,6 +230,12 @@ struct Core<S, R> {
     errands: VecDeque<Errand>,
     behind: Vec<u32>,
     imaging: checkpoint::Imaging,
+    expiry_clock: expiry::ExpiryClock,
+    expiry_due_ms: u64,
+    /// Scratch: positions whose time is over.
+    expired: Vec<u64>,
+    /// (user, position) whose tombstone found no room.
+    burials: Vec<(u32, u64)>,
     cursors_due_ms: u64,
     presence_due_ms: u64,
     sweep_due_ms: u64,
@@ -271,6 +281,10 @@ impl<D: Driver, R: Reader> Shard<D, R> {
             errands: VecDeque::new(),
             behind: Vec::new(),
             imaging: checkpoint::Imaging::new(),
+            expiry_clock: expiry::ExpiryClock::new(now, parts.expiry_held),
+            expiry_due_ms: 0,
+            expired: Vec::new(),
+            burials: Vec::new(),
             cursors_due_ms: 0,
             presence_due_ms: 0,
             sweep_due_ms: 0,

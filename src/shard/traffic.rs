@@ -107,6 +107,7 @@ impl<S, R: Reader> Core<S, R> {
                     request.retry = Some(Refusal::Overloaded);
                     return self.decided(from, request);
                 }
+                self.delete_target(&stored, &request);
                 let (position, time_ms) = (stored.position, stored.time_ms);
                 request.outcome = Outcome::Sent { position, time_ms };
                 let (ticket, user) = (stored.ticket, stored.user);
@@ -163,6 +164,7 @@ impl<S, R: Reader> Core<S, R> {
             {
                 Ok(stored) => {
                     deliver::push_copy(tables, &stored, &request, position, *now);
+                    self.delete_target(&stored, &request);
                     request.stage = Staged::OwnCopy;
                     let (ticket, user, position) = (stored.ticket, stored.user, stored.position);
                     let from = self.me;
@@ -245,6 +247,7 @@ impl<S, R: Reader> Core<S, R> {
     fn on_durable(&mut self, from: usize, request: Box<Request>) {
         match request.stage {
             Staged::Message => self.decided(from, request),
+            Staged::Notice => self.noticed(from, request),
             Staged::OwnCopy | Staged::Refusal => {
                 let copied = request.stage == Staged::OwnCopy;
                 route::settle(&mut self.tables, &request, copied);
@@ -291,6 +294,10 @@ impl<S, R: Reader> Core<S, R> {
             match letter {
                 Envelope::Send(request) if kind == Kind::Question => self.store(from, request),
                 Envelope::Send(request) => self.finish(from, request),
+                Envelope::Notice(request) if kind == Kind::Question => {
+                    self.store_notice(from, request);
+                }
+                Envelope::Notice(request) => self.given_up(request),
                 Envelope::Move(arrival) => self.on_arrival(*arrival),
                 Envelope::Receipt { sender, recipient, after, up_to, mark } => {
                     let receipt = Receipt { sender, recipient, after, up_to, mark };

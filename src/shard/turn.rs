@@ -6,7 +6,7 @@
 //!  commits       what became durable: finish, answers, devices that read on from the log
 //!  checkpoint    a few pieces of an image of all this, while one is under way
 //!  logins        moves home, tokens checked elsewhere, connections that waited for a credit
-//!  timers        deadlines, presence
+//!  timers        deadlines, presence, mail that has waited too long
 //!  receipts      dirty marks become receipts
 //!  flush         one batch to the log, one send per connection, one ring per doorbell
 //! ```
@@ -96,6 +96,7 @@ impl<D: Driver, R: Reader> Shard<D, R> {
         }
         self.expired = expired;
         self.core.watchers(&mut self.handles);
+        self.core.expire();
         self.core.flush_seen();
     }
 
@@ -163,6 +164,7 @@ impl<S, R: Reader> Core<S, R> {
             || !self.tables.doomed.is_empty()
             || !self.errands.is_empty()
             || self.imaging.is_busy()
+            || !self.burials.is_empty()
             || self.tables.pairs.has_dirty()
             || self.drain_phase > 0;
         let mut sleep_ms = if urgent { 1 } else { limits::SLEEP_MS_MAX };

@@ -146,8 +146,8 @@ pub struct Inbox {
     bytes: u64,
     copies: usize,
     copy_bytes: u64,
-    /// Entries with a time to live of their own.
-    timed: usize,
+    /// When those with a time to live of their own have it over, by position: seconds since 1970.
+    timed: VecDeque<(u64, u32)>,
     /// When the first of them, or the oldest, may have to go: seconds since 1970. 0: not known.
     pub due_s: u32,
 }
@@ -184,7 +184,6 @@ impl Inbox {
 
     fn count_in(&mut self, entry: &Entry) {
         self.bytes += u64::from(entry.bytes());
-        self.timed += usize::from(entry.is_timed());
         if !entry.is_message() {
             self.copies += 1;
             self.copy_bytes += u64::from(entry.bytes());
@@ -193,7 +192,12 @@ impl Inbox {
 
     fn count_out(&mut self, entry: &Entry) {
         self.bytes -= u64::from(entry.bytes());
-        self.timed -= usize::from(entry.is_timed());
+        if entry.is_timed() {
+            let index = self.timed.partition_point(|(other, _)| *other < entry.position);
+            if self.timed.get(index).is_some_and(|(other, _)| *other == entry.position) {
+                self.timed.remove(index);
+            }
+        }
         if !entry.is_message() {
             self.copies -= 1;
             self.copy_bytes -= u64::from(entry.bytes());
@@ -233,10 +237,17 @@ impl Inbox {
         self.entries.len()
     }
 
-    /// Whether one of them has a time to live of its own.
+    /// Notes when an entry that has a time to live of its own has it over.
+    pub fn set_due(&mut self, position: u64, due_s: u32) {
+        let index = self.timed.partition_point(|(other, _)| *other < position);
+        self.timed.insert(index, (position, due_s));
+    }
+
+    /// When the entry at `position` has its own time to live over, if it has one.
     #[must_use]
-    pub fn has_timed(&self) -> bool {
-        self.timed > 0
+    pub fn due_of(&self, position: u64) -> Option<u32> {
+        let index = self.timed.partition_point(|(other, _)| *other < position);
+        self.timed.get(index).filter(|(other, _)| *other == position).map(|(_, due_s)| *due_s)
     }
 
     /// How many of them are copies of what the user sent, or notices.

@@ -4,6 +4,7 @@
 //! in `path`. No clock, no socket, no file. Handles are `u32` indices, [`NONE`] for "no such".
 
 pub mod conn;
+pub mod expiry;
 pub mod inbox;
 pub mod live;
 pub mod outbox;
@@ -36,6 +37,8 @@ pub struct Tables {
     pub users: users::Users,
     /// Waiting mail.
     pub inboxes: inbox::Inboxes,
+    /// When waiting mail has waited too long.
+    pub expiry: expiry::Expiry,
     /// Where in the log waiting mail lies.
     pub live: live::Live,
     /// Answers not confirmed.
@@ -69,6 +72,7 @@ impl Tables {
             sources: sources::Sources::default(),
             users: users::Users::with_capacity(users_max),
             inboxes: inbox::Inboxes::default(),
+            expiry: expiry::Expiry::default(),
             live: live::Live::default(),
             windows: window::Windows::default(),
             pairs: pairs::Pairs::new(pairs_max),

@@ -132,7 +132,8 @@ pub(crate) fn run(order: Order) -> Sums {
                     println!("{}", line(order.first, seed, sums, start.elapsed()));
                 }
             }
-            Err(Failure { what, .. }) => {
+            Err(Failure { what, events }) => {
+                let what = format!("{what}, after {events} events");
                 failed.store(true, Ordering::Relaxed);
                 failures.lock().expect("nobody panics with it").insert(seed, what);
             }

@@ -13,6 +13,10 @@ use super::server::Setup;
 pub(crate) struct Chances {
     /// A user writes.
     pub(crate) write: u64,
+    /// What is written has a short time to live.
+    pub(crate) short_lived: u64,
+    /// What is written is deleted at once.
+    pub(crate) delete: u64,
     /// A phone says something else.
     pub(crate) chatter: u64,
     /// A phone leaves its connection.
@@ -120,6 +124,8 @@ impl Plan {
         let restores = random.per_mille(150);
         let chances = Chances {
             write: random.between(5, 120),
+            short_lived: rough(random, 300),
+            delete: rough(random, 100),
             chatter: random.below(40),
             leave: random.below(12),
             stall: rough(random, 10),
@@ -161,6 +167,8 @@ impl Plan {
         let shards_max = usize::try_from(random.between(1, 2)).unwrap_or(1);
         let chances = Chances {
             write: random.between(20, 300),
+            short_lived: rough(random, 300),
+            delete: rough(random, 100),
             chatter: random.below(20),
             leave: random.below(12),
             disk_fault: rough(random, 20),

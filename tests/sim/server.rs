@@ -73,7 +73,7 @@ impl Server {
         let mut tables: Vec<Tables> =
             (0..setup.shards).map(|_| Tables::new(CONNS_MAX, USERS_MAX, PAIRS_MAX)).collect();
         let OpenLog { stages, committer, epoch, contents } =
-            store::open(disk, &setup.log, &mut tables, now.wall_ms, seen)?;
+            store::open(disk, setup, &mut tables, now.wall_ms, seen)?;
         let rules = Arc::new(setup.rules.clone());
         let drains: Vec<_> = (0..setup.shards).map(|_| Arc::new(Drain::default())).collect();
         let drivers: Vec<Sim> =
@@ -97,6 +97,7 @@ impl Server {
                 rules: Arc::clone(&rules),
                 keys: Arc::clone(keys),
                 side: None,
+                expiry_held: false,
                 drain: Arc::clone(&drains[me]),
                 sessions_max: CONNS_MAX - 64,
                 credits: setup.credits,

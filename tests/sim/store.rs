@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use myriad::log::{
-    self, Committer, Reader as _, Record, Recovered, SharedMemory, Stage, StoreReader, Wake,
+    self, Committer, Kind, Reader as _, Record, Recovered, SharedMemory, Stage, StoreReader, Wake,
 };
 use myriad::path::replay::Replay;
 use myriad::state::Tables;
@@ -12,6 +12,7 @@ use wire::MessageId;
 
 use super::checks::Name;
 use super::fast::{FastMap, FastSet};
+use super::server::Setup;
 
 /// Shards that never sleep need no waking.
 struct Awake;
@@ -38,6 +39,8 @@ pub(crate) struct Contents {
     /// What waits for some device, by stream and position; of each the message, if its record can
     /// be read.
     pub(crate) waiting: FastMap<(u64, u64), Option<MessageId>>,
+    /// Messages whose senders have word waiting that they ended.
+    pub(crate) noticed: FastSet<MessageId>,
     /// The devices.
     pub(crate) devices: FastSet<Name>,
     /// The highest epoch before the start.
@@ -48,13 +51,13 @@ pub(crate) struct Contents {
 /// that is read. Fails as a real start would; the disk is as it was then.
 pub(crate) fn open(
     disk: &SharedMemory,
-    settings: &log::Settings,
+    setup: &Setup,
     tables: &mut [Tables],
     wall_ms: u64,
     seen: &mut dyn FnMut(&Record<'_>),
 ) -> Result<OpenLog, String> {
     disk.reopen();
-    let recovered = recover(disk, settings, tables, seen)?;
+    let recovered = recover(disk, setup, tables, seen)?;
     let highest_epoch = recovered.highest_epoch;
     let epoch = log::next_epoch(highest_epoch, wall_ms);
     let wakes = tables.iter().map(|_| Arc::new(Awake) as Arc<dyn Wake>).collect();
@@ -66,25 +69,25 @@ pub(crate) fn open(
 /// Reads everything that a start would believe, and changes nothing.
 pub(crate) fn read(
     disk: &SharedMemory,
-    settings: &log::Settings,
+    setup: &Setup,
     seen: &mut dyn FnMut(&Record<'_>),
 ) -> Result<Contents, String> {
     let copy = disk.fork();
     copy.set_faults(log::Faults::default());
     let mut tables = [Tables::new(64, 64, 1024)];
-    let recovered = recover(&copy, settings, &mut tables, seen)?;
+    let recovered = recover(&copy, setup, &mut tables, seen)?;
     Ok(contents(&copy, &tables, recovered.highest_epoch))
 }
 
 fn recover(
     disk: &SharedMemory,
-    settings: &log::Settings,
+    setup: &Setup,
     tables: &mut [Tables],
     seen: &mut dyn FnMut(&Record<'_>),
 ) -> Result<Recovered<SharedMemory>, String> {
-    let mut replay = Replay::new(Placement::new(tables.len()));
+    let mut replay = Replay::new(Placement::new(tables.len()), &setup.rules);
     let mut fits = Ok(());
-    let (recovered, _) = log::recover(disk.clone(), settings, &mut |at, record| {
+    let (recovered, _) = log::recover(disk.clone(), &setup.log, &mut |at, record| {
         seen(record);
         if fits.is_ok() {
             fits = replay.record(tables, at, record);
@@ -112,7 +115,11 @@ fn contents(disk: &SharedMemory, tables: &[Tables], highest_epoch: u32) -> Conte
                 let record = record.filter(|record| record.position == entry.position);
                 let id = record.map(|record| {
                     let Record { sender, device, client_id, .. } = record;
-                    MessageId { sender, device, client_id }
+                    let id = MessageId { sender, device, client_id };
+                    if record.kind == Kind::Notice {
+                        contents.noticed.insert(id);
+                    }
+                    id
                 });
                 contents.waiting.insert((user.id, entry.position), id);
             }

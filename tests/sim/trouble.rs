@@ -246,11 +246,11 @@ impl World {
         let Some(backup) = self.troubles.backup.take() else { return };
         self.mend_rot();
         // What the lost disk had used: nobody can ask it any more, but the clock knows.
-        let used = store::read(&self.disk, &self.setup.log, &mut |_| {});
+        let used = store::read(&self.disk, &self.setup, &mut |_| {});
         let used = used.map_or(0, |contents| contents.highest_epoch);
         let Self { checks, setup, .. } = self;
         checks.log_begins();
-        let read = store::read(&backup, &setup.log, &mut |record| checks.recorded(record));
+        let read = store::read(&backup, setup, &mut |record| checks.recorded(record));
         let contents = match read {
             Ok(contents) => contents,
             Err(what) => return self.checks.violated(format!("backup: it can't be read: {what}")),

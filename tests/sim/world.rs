@@ -236,7 +236,17 @@ impl World {
         let fill = random.next().to_le_bytes();
         let payload: Vec<u8> =
             fill.iter().copied().cycle().take(usize::try_from(bytes).unwrap_or(0)).collect();
-        self.phones[index].write(to, &payload, &mut self.checks);
+        let ttl_s = if random.per_mille(self.plan.chances.short_lived) {
+            u32::try_from(random.between(1, 20)).unwrap_or(1)
+        } else {
+            0
+        };
+        let deletes = random.per_mille(self.plan.chances.delete);
+        let phone = &mut self.phones[index];
+        phone.write(to, &payload, ttl_s, None, &mut self.checks);
+        if deletes {
+            phone.delete_last(&mut self.checks);
+        }
     }
 
     /// Goes on until nothing happens any more.
@@ -278,8 +288,9 @@ impl World {
         self.server = None;
         let Self { checks, phones, disk, setup, .. } = self;
         phones.iter().for_each(|phone| checks.checks_ticks_were_told(phone));
+        checks.checks_ticks_were_true();
         checks.log_begins();
-        store::read(disk, &setup.log, &mut |record| checks.recorded(record))
+        store::read(disk, setup, &mut |record| checks.recorded(record))
             .map_err(|error| format!("start: the log can't be read at the end: {error}"))?;
         checks.checks_i1_everybody_got_everything();
         checks.checks_i3_swaps_were_mended();

@@ -12,6 +12,7 @@ impl Checks {
         let tables = shard.tables();
         let load = shard.load();
         self.copies_lost |= tables.counters.own_copies_lost > 0;
+        self.notices_lost |= tables.counters.notices_lost > 0;
         let mut wrong = Vec::new();
         let mut bound = |what: &str, is: usize, most: usize| {
             if is > most {

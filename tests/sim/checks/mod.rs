@@ -54,6 +54,8 @@ struct View {
 struct Content {
     to: u64,
     hash: u64,
+    /// Its time to live, seconds; 0: the server's.
+    ttl_s: u32,
 }
 
 /// The answer to a `Send`.
@@ -76,6 +78,13 @@ pub(crate) struct Checks {
     renumbered: FastSet<MessageId>,
     /// Messages whose sender was told that they ended before everybody had them.
     expired: FastSet<MessageId>,
+    /// Messages whose author deleted them: they may vanish before anybody has them.
+    deleted: FastSet<MessageId>,
+    /// Ticks of messages nobody had: a cumulative receipt may cover what has just ended, then word
+    /// of that follows.
+    hasty_ticks: Vec<(MessageId, String)>,
+    /// A word of an end found no room in its sender's inbox.
+    pub(crate) notices_lost: bool,
     /// Messages that an old backup lacks: `Sent`, and lost with the disk that had them.
     lost_with_disk: FastSet<MessageId>,
     /// Restores: the highest epoch before, and what the backup has.
@@ -150,8 +159,13 @@ impl Checks {
     }
 
     /// A phone's user wrote a message.
-    pub(crate) fn written(&mut self, id: MessageId, to: u64, payload: &[u8]) {
-        self.contents.insert(id, Content { to, hash: hash_of(payload) });
+    pub(crate) fn written(&mut self, id: MessageId, to: u64, payload: &[u8], ttl_s: u32) {
+        self.contents.insert(id, Content { to, hash: hash_of(payload), ttl_s });
+    }
+
+    /// A phone's user deletes an earlier message.
+    pub(crate) fn deleted(&mut self, id: MessageId) {
+        self.deleted.insert(id);
     }
 
     /// A phone gave its message a new number.
@@ -175,6 +189,7 @@ impl Checks {
                 self.checks_i5_no_silent_loss_on_refusal(name, refused);
             }
             ServerFrame::Expired(expired) => {
+                self.checks_i1_told_of_an_end(name, expired);
                 self.expired.insert(expired.id);
             }
             _ => {}

@@ -24,7 +24,18 @@ impl Checks {
         }
         let mut views = self.views.range((to, 0)..=(to, u32::MAX));
         if !views.any(|(_, view)| view.ids.contains(&id)) {
-            self.violated(format!("ticks: {mark:?} for {id:?} at {position:x}, got by nobody"));
+            let what = format!("ticks: {mark:?} for {id:?} at {position:x}, got by nobody");
+            self.hasty_ticks.push((id, what));
+        }
+    }
+
+    /// At the end: a tick of what nobody had was taken back by word of its end.
+    pub(crate) fn checks_ticks_were_true(&mut self) {
+        for (id, what) in std::mem::take(&mut self.hasty_ticks) {
+            let ended = self.expired.contains(&id) || self.deleted.contains(&id);
+            if !ended && !self.notices_lost {
+                self.violated(what);
+            }
         }
     }
 
@@ -33,7 +44,9 @@ impl Checks {
         let (sender, own) = phone.name;
         for message in phone.session.state().unticked.iter().filter(|it| it.device == own) {
             let id = MessageId { sender, device: own, client_id: message.client_id };
-            let ended = self.expired.contains(&id) || self.lost_with_disk.contains(&id);
+            let ended = [&self.expired, &self.deleted, &self.lost_with_disk]
+                .iter()
+                .any(|ids| ids.contains(&id));
             if message.mark < TickMark::Has && !ended {
                 self.violated(format!("ticks: nobody was told that {id:?} arrived"));
             }
