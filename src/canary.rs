@@ -16,7 +16,7 @@ pub enum Canary {
     ForgetAtRecovery,
     /// A start does not rebuild the answers that clients may ask for again.
     ForgetAnswers,
-    /// A repeat of something answered is taken for new.
+    /// A repeat of something answered is answered anew, with a time of its own.
     AnswerAnew,
     /// Reading on from the log, two messages change places.
     SwapDeliveries,

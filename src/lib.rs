@@ -3,11 +3,12 @@
 //! Read the modules in the order below: a room uses only rooms above its own (`tests/tidy.rs`
 //! holds that). `docs/architecture.md` is the map.
 
-// row 0: numbers with units, time, counters, the few libc calls, planted bugs for tests
+// row 0: numbers with units, time, counters, atomics, the few libc calls, planted bugs
 pub mod canary;
 pub mod clock;
 pub mod limits;
 pub mod metrics;
+mod sync;
 pub mod sys;
 // row 1: settings, memory, queues between shards
 pub mod config;

@@ -9,8 +9,8 @@
 //! "publish, then look" on both sides, so at least one of them sees the other.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering, fence};
-use std::thread::Thread;
+
+use crate::sync::{self, AtomicBool, AtomicU8, Ordering, Thread, fence};
 
 const AWAKE: u8 = 0;
 const DOZING: u8 = 1;
@@ -40,6 +40,9 @@ impl Bell {
     pub fn stop(&self) {
         // Release: pairs with the Acquire in `is_stopping`; batches pushed before are seen.
         self.stop.store(true, Ordering::Release);
+        // Pairs with the fence in `prepare`: either the committer sees it there, or it has told
+        // by now whom to wake.
+        fence(Ordering::SeqCst);
         self.wake();
     }
 
@@ -52,7 +55,7 @@ impl Bell {
 
     /// Names the calling thread as the one to wake.
     pub(super) fn attach(&self) {
-        let _ = self.sleeper.set(std::thread::current());
+        let _ = self.sleeper.set(sync::current());
     }
 
     /// Says there is news. The batch has been pushed before.

@@ -244,6 +244,11 @@ impl<S: Store> Committer<S> {
     }
 
     fn gather(&mut self) {
+        // Before the queues are looked at: what the stage waits for was handed over before this
+        // was set, so it is found below, or else its hurry would be spent on nothing.
+        // Acquire: pairs with the Release in `Stage::flush`. Loaded first: it is rarely set.
+        let hurried = self.shared.urgent.load(Ordering::Acquire)
+            && self.shared.urgent.swap(false, Ordering::Acquire);
         let was_empty = self.pending.is_empty();
         for (shard, ends) in self.ends.iter().enumerate() {
             while let Some(batch) = ends.full.pop() {
@@ -255,12 +260,7 @@ impl<S: Store> Committer<S> {
         if was_empty {
             self.pending_since_us = self.now_us;
         }
-        // Acquire: pairs with the Release in `Stage::flush`. Looked at first: it is rarely set.
-        if self.shared.urgent.load(Ordering::Acquire)
-            && self.shared.urgent.swap(false, Ordering::Acquire)
-        {
-            self.pending_urgent |= !self.pending.is_empty();
-        }
+        self.pending_urgent |= hurried && !self.pending.is_empty();
     }
 
     /// Who reads the log beside the shards says so here.

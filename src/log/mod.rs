@@ -36,6 +36,8 @@ mod inspect;
 mod make;
 mod map;
 mod memory;
+#[cfg(all(test, loom))]
+mod models;
 mod pages;
 mod partition;
 mod pins;

@@ -18,11 +18,11 @@
 //! the few pages it needs.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
 
 use crate::limits::ROOM_LEASE_BYTES;
+use crate::sync::{AtomicBool, AtomicU64, Ordering};
 
 use super::bell::Bell;
 use super::cycle::Cycle;
@@ -105,9 +105,15 @@ impl Shared {
 
     /// Takes exactly `bytes` out of what there is, for the committer. False: there is less.
     pub(super) fn take(&self, bytes: u64) -> bool {
-        self.room
-            .try_update(Ordering::Relaxed, Ordering::Relaxed, |room| room.checked_sub(bytes))
-            .is_ok()
+        let mut room = self.room.load(Ordering::Relaxed);
+        while let Some(left) = room.checked_sub(bytes) {
+            match self.room.compare_exchange_weak(room, left, Ordering::Relaxed, Ordering::Relaxed)
+            {
+                Ok(_) => return true,
+                Err(changed) => room = changed,
+            }
+        }
+        false
     }
 
     /// Bytes that messages may not take.

@@ -15,9 +15,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use std::sync::atomic::Ordering;
-
-use crossbeam_queue::ArrayQueue;
+use crate::sync::{ArrayQueue, Ordering};
 
 use crate::canary::{self, Canary};
 
@@ -137,7 +135,7 @@ pub struct Stage {
     free: Vec<Batch>,
     full: Arc<ArrayQueue<Batch>>,
     back: Arc<ArrayQueue<Batch>>,
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     /// Room leased and not yet granted to a batch.
     lease: u64,
     next_number: u64,

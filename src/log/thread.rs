@@ -11,12 +11,13 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::bell::{Bell, Sleep};
 use super::commit::{Committer, Step};
 use super::pins::Pins;
 use super::store::{Creator, Store};
+use crate::sync::{self, Instant};
 
 /// Runs `committer` on the calling thread until its bell says stop: then everything handed over
 /// so far is committed and this returns.
@@ -58,8 +59,8 @@ pub fn run_committer<S: Store>(mut committer: Committer<S>) -> Result<(), String
 /// Sleeps until unparked, at most `micros`.
 fn doze(micros: Option<u64>) {
     match micros {
-        Some(micros) => thread::park_timeout(Duration::from_micros(micros)),
-        None => thread::park(),
+        Some(micros) => sync::park_timeout(Duration::from_micros(micros)),
+        None => sync::park(),
     }
 }
 

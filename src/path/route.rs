@@ -58,13 +58,12 @@ pub fn route(tables: &mut Tables, rules: &Rules, device: u32, send: &Send<'_>) -
     let request_crc = request_crc(send);
     if let Some(answer) = tables.windows.find(window, send.client_id) {
         let answer = *answer;
-        if !is_anew(answer) {
-            return repeat(tables, device, send, request_crc, answer);
-        }
+        return repeat(tables, device, send, request_crc, answer);
     }
     // Refused for good, but a crash took the note of that, and what came behind it was stored: too
     // late for this id (I3).
-    if is_overtaken(tables, window, send.client_id, user_to) {
+    let stream = stream_tag(user_to);
+    if tables.windows.is_overtaken(window, send.client_id, stream) {
         return Routed::Refused(Refusal::StaleId);
     }
     let here = tables.users.device_mut(device);
@@ -76,14 +75,7 @@ pub fn route(tables: &mut Tables, rules: &Rules, device: u32, send: &Send<'_>) -
     here.top = here.top.max(send.client_id);
     let mut window = here.window;
     let (client_id, outcome) = (send.client_id, Outcome::Pending);
-    let answer = Answer {
-        client_id,
-        request_crc,
-        stream: stream_tag(user_to),
-        copied: false,
-        settling: false,
-        outcome,
-    };
+    let answer = Answer { client_id, request_crc, stream, copied: false, settling: false, outcome };
     tables.windows.insert(&mut window, answer);
     tables.users.device_mut(device).window = window;
     Routed::New(request(tables, device, user_to, request_crc, send))
@@ -98,24 +90,13 @@ pub fn is_new(tables: &mut Tables, device: u32, client_id: u64, to: Stream) -> b
     let Some(bit) = here.bit(client_id) else { return false };
     let window = here.window;
     let is_overtaken = match to {
-        Stream::User(user) => is_overtaken(tables, window, client_id, user),
+        Stream::User(user) => tables.windows.is_overtaken(window, client_id, stream_tag(user)),
         Stream::Group(_) => false,
     };
     here.seen & bit == 0
         && (here.held & (bit - 1) == 0 || canary::is(Canary::OvertakeRefused))
         && !is_overtaken
-        && tables.windows.find(window, client_id).is_none_or(|answer| is_anew(*answer))
-}
-
-/// Whether a later id to the same user was stored already.
-fn is_overtaken(tables: &Tables, window: u32, client_id: u64, to: u64) -> bool {
-    tables.windows.is_overtaken(window, client_id, stream_tag(to))
-        && !canary::is(Canary::AnswerAnew)
-}
-
-/// Whether something answered is taken for new: only as a planted bug.
-fn is_anew(answer: Answer) -> bool {
-    canary::is(Canary::AnswerAnew) && matches!(answer.outcome, Outcome::Sent { .. })
+        && tables.windows.find(window, client_id).is_none()
 }
 
 /// Refuses a `Send` that can't even be looked at for want of room toward its recipient's home.
@@ -151,6 +132,9 @@ fn repeat(
             let mut request = request(tables, device, to, request_crc, send);
             request.outcome = answer.outcome;
             Routed::CopyMissing(request)
+        }
+        Outcome::Sent { position, time_ms } if canary::is(Canary::AnswerAnew) => {
+            Routed::Answered(Some(Outcome::Sent { position, time_ms: time_ms + 1 }))
         }
         outcome => Routed::Answered(Some(outcome)),
     }
@@ -224,7 +208,8 @@ pub enum Finish {
 /// The recipient's home has decided: what has to be durable before the answer?
 pub fn finish(tables: &mut Tables, request: Box<Request>) -> Finish {
     let Some(device) = sender_device(tables, &request) else { return Finish::Done(request) };
-    if let Some(reason) = request.retry {
+    let planted = canary::is(Canary::PushThenRefuse) && request.client_id % 7 == 3;
+    if let Some(reason) = request.retry.or(planted.then_some(Refusal::Overloaded)) {
         forget_for_retry(tables, device, &request);
         refuse(tables, device, request.client_id, reason);
         return Finish::Done(request);
@@ -262,6 +247,9 @@ pub fn settle(tables: &mut Tables, request: &Request, copied: bool) {
 
 /// Writes the answer to the device, if it is connected.
 pub fn answer(tables: &mut Tables, device: u32, client_id: u64, outcome: Outcome) {
+    if canary::is(Canary::SwallowSend) && client_id % 11 == 5 {
+        return;
+    }
     match outcome {
         Outcome::Pending => {}
         Outcome::Refused(reason) => refuse(tables, device, client_id, reason),

@@ -13,10 +13,10 @@
 //! At least one of the two sees the other, so no wake-up is lost. A wake-up too many is possible
 //! and harmless: the waker's effect stays until the driver's next wait, which returns at once.
 
+use crate::sync::{AtomicBool, Ordering, fence};
 use crossbeam_utils::CachePadded;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 /// See the module. Clones ring the same shard.
 #[derive(Clone)]
@@ -91,6 +91,7 @@ impl fmt::Debug for Doorbell {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::Doorbell;
     use crate::ring::Inlet;

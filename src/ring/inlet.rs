@@ -5,7 +5,7 @@
 //! wants one puts a way back into `T`.
 
 use super::Doorbell;
-use crossbeam_queue::ArrayQueue;
+use crate::sync::ArrayQueue;
 use std::sync::Arc;
 
 /// See the module. Clones lead to the same shard.
@@ -56,6 +56,7 @@ impl<T> Clone for Inlet<T> {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::Inlet;
     use crate::ring::Doorbell;

@@ -21,12 +21,11 @@
 //! Not here: what a message means, what to do without a credit (park, then refuse).
 
 use super::Doorbell;
-use crossbeam_queue::ArrayQueue;
+use crate::sync::{ArrayQueue, AtomicBool, AtomicU64, Ordering, fence};
 use crossbeam_utils::CachePadded;
 use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
 /// What a message is to the credits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -208,8 +207,8 @@ impl<T> Mailbox<T> {
         if consumed_from == 0 {
             return;
         }
-        // Pairs with the fence in `wants_credit` and in `Doorbell::prepare_sleep`: either the
-        // starving shard sees the counter, or this one sees that it starves.
+        // Pairs with the fence in `Doorbell::prepare_sleep`: either the starving shard sees the
+        // counter, or this one sees that it starves.
         fence(Ordering::SeqCst);
         for from in bits(consumed_from) {
             if self.pair(from, self.me).starved.load(Ordering::Relaxed) {
@@ -222,10 +221,8 @@ impl<T> Mailbox<T> {
     /// Stands until a credit toward `to` is used, or until `may_sleep` has reported its return.
     pub fn wants_credit(&mut self, to: usize) {
         self.wanted.set(self.wanted.get() | 1 << to);
+        // Relaxed: ordered by the fence in `Doorbell::prepare_sleep`, and who is up needs no ring.
         self.pair(self.me, to).starved.store(true, Ordering::Relaxed);
-        // Pairs with the fence in `ring_doorbells`, for a shard that looks at `has_credit` again
-        // without preparing to sleep.
-        fence(Ordering::SeqCst);
     }
 
     /// Whether a question or notice can be sent to shard `to` now.
@@ -342,5 +339,6 @@ fn bits(mut word: u64) -> impl Iterator<Item = usize> {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 #[path = "mailbox_tests.rs"]
 mod tests;

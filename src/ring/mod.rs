@@ -8,6 +8,8 @@
 mod doorbell;
 mod inlet;
 mod mailbox;
+#[cfg(all(test, loom))]
+mod models;
 
 pub use doorbell::Doorbell;
 pub use inlet::Inlet;

@@ -2,7 +2,6 @@
 
 use super::intake::Step;
 use super::{Core, Waiter};
-use crate::canary::{self, Canary};
 use crate::limits;
 use crate::log::{self, Placed, Reader, Record};
 use crate::mem::Token;
@@ -31,9 +30,6 @@ impl<S, R: Reader> Core<S, R> {
             Stream::Group(_) => self.me,
         };
         session::confirm(&mut self.tables, device, send.confirmed);
-        if canary::is(Canary::SwallowSend) && send.client_id % 11 == 5 {
-            return Step::Taken;
-        }
         if route::is_new(&mut self.tables, device, send.client_id, send.to) {
             if let Some(reason) = self.cannot_keep(device, send.to) {
                 route::hold(&mut self.tables, device, send.client_id);
@@ -103,10 +99,6 @@ impl<S, R: Reader> Core<S, R> {
         match stored {
             Ok(stored) => {
                 deliver::push(tables, &stored, &request, *now);
-                if canary::is(Canary::PushThenRefuse) && request.client_id % 7 == 3 {
-                    request.retry = Some(Refusal::Overloaded);
-                    return self.decided(from, request);
-                }
                 self.delete_target(&stored, &request);
                 let (position, time_ms) = (stored.position, stored.time_ms);
                 request.outcome = Outcome::Sent { position, time_ms };

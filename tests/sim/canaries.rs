@@ -19,7 +19,11 @@ fn is_found(planted: Canary, breaks: &str) {
     let mut events = 0;
     for world in 0..WORLDS_MAX {
         let seed = world / 2;
-        let plan = if world % 2 == 0 { Plan::of(seed) } else { Plan::of_crashes(seed) };
+        let mut plan = if world % 2 == 0 { Plan::of(seed) } else { Plan::of_crashes(seed) };
+        if planted == Canary::EpochIgnoresClock {
+            // Only the restore of a backup shows it, and few worlds have any.
+            (plan.chances.backup, plan.chances.restore) = (20, 300);
+        }
         match harness::run_world(plan) {
             Ok(world) => events += world.events(),
             Err(failure) => {

@@ -332,7 +332,7 @@ impl World {
     /// Only what is wrong with the disk on purpose may keep a server from starting, and damage only
     /// by its name.
     fn could_not_start(&mut self, error: &str) {
-        let named = error.contains("damaged");
+        let named = store::names_damage(error);
         let rotten = self.troubles.rot.is_some();
         let excused = self.troubles.disk_full_until_ms.is_some() || self.troubles.disk_is_faulty;
         if named && rotten {
