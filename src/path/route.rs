@@ -209,7 +209,7 @@ pub enum Finish {
 pub fn finish(tables: &mut Tables, request: Box<Request>) -> Finish {
     let Some(device) = sender_device(tables, &request) else { return Finish::Done(request) };
     let planted = canary::is(Canary::PushThenRefuse) && request.client_id % 7 == 3;
-    if let Some(reason) = request.retry.or(planted.then_some(Refusal::Overloaded)) {
+    if let Some(reason) = request.retry.or_else(|| planted.then_some(Refusal::Overloaded)) {
         forget_for_retry(tables, device, &request);
         refuse(tables, device, request.client_id, reason);
         return Finish::Done(request);
