@@ -21,6 +21,7 @@ use std::sync::atomic::Ordering;
 use super::bell::{Bell, Sleep};
 use super::checkpoint::Checkpoints;
 use super::file::segment_file_name;
+use super::follow::Durable;
 use super::format::{COMMIT_HEAD_BYTES, CommitHead, padded};
 use super::pins::Pins;
 use super::record::At;
@@ -64,6 +65,7 @@ pub struct Committer<S> {
     pub(super) wakes: Vec<Arc<dyn Wake>>,
     woken: Vec<bool>,
     pub(super) log: Opening,
+    durable: Arc<Durable>,
     pending: VecDeque<(usize, Batch)>,
     pending_bytes: u64,
     pending_urgent: bool,
@@ -105,6 +107,7 @@ impl<S: Store> Committer<S> {
         wakes: Vec<Arc<dyn Wake>>,
     ) -> (Vec<Stage>, Self) {
         let shared = Arc::new(Shared::new(settings, wakes.len()));
+        let pins = Pins::default();
         let (stages, ends): (Vec<_>, Vec<_>) =
             wakes.iter().map(|_| Stage::new(settings, Arc::clone(&shared))).unzip();
         let mut committer = Self {
@@ -128,8 +131,9 @@ impl<S: Store> Committer<S> {
             create_error: None,
             error: None,
             checkpoints: Checkpoints::default(),
-            pins: Pins::default(),
+            pins: pins.clone(),
             freed: VecDeque::new(),
+            durable: Arc::new(Durable::new(log.sequence - 1, pins)),
             log,
         };
         committer.shared.add(committer.usable(&committer.log.current));
@@ -168,6 +172,12 @@ impl<S: Store> Committer<S> {
     #[must_use]
     pub fn bell(&self) -> Arc<Bell> {
         Arc::clone(&self.shared.bell)
+    }
+
+    /// Up to where the log is durable, for those who follow it.
+    #[must_use]
+    pub fn durable(&self) -> Arc<Durable> {
+        Arc::clone(&self.durable)
     }
 
     /// Why no further segment can be had, if that is so.
@@ -296,6 +306,7 @@ impl<S: Store> Committer<S> {
         if !canary::is(Canary::AckBeforeSync) {
             self.store.sync(segment)?;
         }
+        self.durable.publish(self.log.sequence);
         self.log.sequence += 1;
         self.log.previous = At { segment, offset };
         self.log.current.offset = offset + length_u32(length_usize(bytes));
