@@ -65,7 +65,7 @@ pub struct Committer<S> {
     pub(super) wakes: Vec<Arc<dyn Wake>>,
     woken: Vec<bool>,
     pub(super) log: Opening,
-    durable: Arc<Durable>,
+    pub(super) durable: Arc<Durable>,
     pending: VecDeque<(usize, Batch)>,
     pending_bytes: u64,
     pending_urgent: bool,
@@ -174,12 +174,6 @@ impl<S: Store> Committer<S> {
         Arc::clone(&self.shared.bell)
     }
 
-    /// Up to where the log is durable, for those who follow it.
-    #[must_use]
-    pub fn durable(&self) -> Arc<Durable> {
-        Arc::clone(&self.durable)
-    }
-
     /// Why no further segment can be had, if that is so.
     #[must_use]
     pub fn trouble(&self) -> Option<&str> {
@@ -271,12 +265,6 @@ impl<S: Store> Committer<S> {
             self.pending_since_us = self.now_us;
         }
         self.pending_urgent |= hurried && !self.pending.is_empty();
-    }
-
-    /// Who reads the log beside the shards says so here.
-    #[must_use]
-    pub fn pins(&self) -> Pins {
-        self.pins.clone()
     }
 
     fn commit(&mut self) -> io::Result<Step> {

@@ -1,7 +1,7 @@
 //! Following the log from beside: every committed record, once, in log order, far from the shards.
 //!
-//! Owner: [`Durable`] is shared by the committer, which publishes, and whoever follows. A [`Follower`] belongs to one thread; it reads through
-//! a store of its own and never writes.
+//! Owner: [`Durable`] is shared by the committer, which publishes, and whoever follows. A
+//! [`Follower`] belongs to one thread; it reads through a store of its own and never writes.
 //!
 //! A follower remembers the *number* of the last commit it is done with. Numbers are stable:
 //! recovery copies the last commits to a fresh segment under the same numbers, so places change

@@ -1,8 +1,7 @@
 //! What the server says: one struct per frame, encoded without a copy in between.
 //!
-//! Meanings and when each is sent: `docs/protocol.md`, "Frames from the server". Encoding counts
-//! first and writes once; the only allocation is the growth of the buffer written to. A client
-//! decodes with the same code; a reason of a newer server is `OutOfRange`.
+//! Meanings: `docs/protocol.md`, "Frames from the server". Encoding counts first and writes once; the
+//! only allocation is the growth of the buffer. A reason of a newer server is `OutOfRange`.
 
 mod read;
 
