@@ -47,6 +47,18 @@ impl Store for Nothing {
         Ok(0)
     }
 
+    fn retire(&mut self, _: u32, _: u32) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn renew(&mut self, _: u32, _: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn scrub(&mut self, _: u32) -> io::Result<()> {
+        Ok(())
+    }
+
     fn remove(&mut self, _: u32) -> io::Result<()> {
         Ok(())
     }
@@ -230,7 +242,9 @@ fn two_shards() {
 fn asks_for_room() {
     explore(Some(2), || {
         let (shards, committer) = log(4, 2);
-        assert!(shards[0].stage.shared.lease(u64::from(super::FIRST_COMMIT), false).is_some());
+        assert!(
+            shards[0].stage.shared.lease(u64::from(super::FIRST_COMMIT), Lane::Message).is_some()
+        );
         play((shards, committer), |shard| match shard.message(8) {
             Ok(()) => {}
             Err(Refused::Busy) => shard.wait_for_room(),
@@ -322,9 +336,9 @@ fn two_leases() {
         let leased = Arc::new(Plain::new(0));
         let theirs = Arc::clone(&leased);
         let thread = spawn(move || {
-            theirs.store(other.lease(4_096, true).unwrap_or(0), Ordering::Relaxed);
+            theirs.store(other.lease(4_096, Lane::Reserve).unwrap_or(0), Ordering::Relaxed);
         });
-        let mine = shared.lease(8_192, false).unwrap_or(0);
+        let mine = shared.lease(8_192, Lane::Message).unwrap_or(0);
         thread.join();
         let all = mine + leased.load(Ordering::Relaxed) + shared.room();
         assert_eq!(all, there, "room given twice");

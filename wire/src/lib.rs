@@ -46,5 +46,5 @@ pub use server_frame::{
     Deliver, DeviceEvent, Expired, Goodbye, Limits, Pong, Presence, ReadSync, Receipt, Refused,
     Sent, ServerFrame, TypingFrom, Welcome,
 };
-pub use types::{Confirmed, Mark, MessageId, Relation, Stream};
+pub use types::{Confirmed, Mark, MessageId, RELATION_DELETE, Relation, Stream};
 pub use websocket::{Control, write_control};

@@ -146,6 +146,12 @@ pub struct Receipt {
 pub struct Expired {
     /// Which.
     pub id: MessageId,
+    /// Position of this word in the own inbox: to be acked like a message.
+    pub position: u64,
+    /// To whom it was sent.
+    pub to: Option<Stream>,
+    /// Its position in that stream.
+    pub to_position: u64,
 }
 
 /// The answer to a `Ping` that asked for one.
@@ -296,7 +302,12 @@ impl<'a> ServerFrame<'a> {
                 sink.fixed64(3, receipt.up_to);
                 write_mark(sink, 4, receipt.mark);
             }
-            Self::Expired(expired) => write_id(sink, 1, expired.id),
+            Self::Expired(expired) => {
+                write_id(sink, 1, expired.id);
+                sink.fixed64(2, expired.position);
+                write_stream(sink, 3, expired.to);
+                sink.fixed64(4, expired.to_position);
+            }
             Self::Pong(pong) => sink.uint64(1, pong.server_time_ms),
             Self::Goodbye(goodbye) => {
                 sink.uint64(1, u64::from(goodbye.reason.code()));

@@ -58,6 +58,9 @@ pub enum Stream {
     Group(u64),
 }
 
+/// `Relation::kind` of a message that deletes an earlier one of its author: the server honours it.
+pub const RELATION_DELETE: u32 = 3;
+
 /// How a message refers to an earlier one. The server passes it on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Relation {
