@@ -178,8 +178,8 @@ struct DurableArguments {
     messages: u64,
     #[arg(long, default_value_t = 100)]
     payload_bytes: usize,
-    /// Recipients, who never log in
-    #[arg(long, default_value_t = 10_000)]
+    /// People each sender writes to, who never log in
+    #[arg(long, default_value_t = 50)]
     recipients: u64,
     /// How often all of it is measured
     #[arg(long, default_value_t = 3)]

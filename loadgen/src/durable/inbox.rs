@@ -88,8 +88,8 @@ struct Senders {
     in_flight: u32,
     payload: Vec<u8>,
     recipients: u64,
-    /// Per sender.
-    under_way: Vec<u32>,
+    /// Per sender: under way, and begun ever.
+    under_way: Vec<(u32, u64)>,
     /// Messages still to be begun, all that are to be, and those that are durable.
     left: u64,
     wanted: u64,
@@ -103,7 +103,7 @@ impl Senders {
             in_flight: u32::try_from(options.in_flight).unwrap_or(u32::MAX),
             payload: vec![b'm'; options.payload_bytes],
             recipients: options.recipients.max(1),
-            under_way: vec![0; options.senders],
+            under_way: vec![(0, 0); options.senders],
             left: 0,
             wanted: 0,
             done: 0,
@@ -117,13 +117,14 @@ impl Senders {
 
     /// Fills the window of one sender.
     fn write(&mut self, index: usize, session: &mut Session) {
-        let Some(under_way) = self.under_way.get_mut(index) else { return };
+        let Some((under_way, begun)) = self.under_way.get_mut(index) else { return };
         while self.left > 0 && *under_way < self.in_flight {
-            let to = FIRST_RECIPIENT + self.left % self.recipients;
+            let to = FIRST_RECIPIENT + index as u64 * self.recipients + *begun % self.recipients;
             if session.send(Stream::User(to), &self.payload, 0).is_err() {
                 return;
             }
             *under_way += 1;
+            *begun += 1;
             self.left -= 1;
         }
     }
@@ -143,7 +144,7 @@ impl Senders {
 impl Handler for Senders {
     fn event(&mut self, index: usize, session: &mut Session, event: ClientEvent) {
         if let ClientEvent::Tick { mark: TickMark::Sent, .. } = event {
-            if let Some(under_way) = self.under_way.get_mut(index) {
+            if let Some((under_way, _)) = self.under_way.get_mut(index) {
                 *under_way = under_way.saturating_sub(1);
             }
             self.done += 1;

@@ -84,6 +84,8 @@ struct Pusher {
     stream: TcpStream,
     /// Not written yet.
     waiting: Vec<u8>,
+    /// Commands begun ever.
+    begun: u64,
 }
 
 struct Pushers {
@@ -107,7 +109,7 @@ impl Pushers {
             let mut stream = TcpStream::from_std(stream);
             let interest = Interest::READABLE | Interest::WRITABLE;
             poll.registry().register(&mut stream, Token(index), interest)?;
-            pushers.push(Pusher { stream, waiting: Vec::new() });
+            pushers.push(Pusher { stream, waiting: Vec::new(), begun: 0 });
         }
         Ok(Self {
             poll,
@@ -155,7 +157,8 @@ impl Pushers {
     fn begin(&mut self, index: usize, count: u64) {
         let Some(pusher) = self.pushers.get_mut(index) else { return };
         for _ in 0..count.min(self.left) {
-            let key = format!("inbox:{:010}", self.left % self.recipients);
+            let to = index as u64 * self.recipients + pusher.begun % self.recipients;
+            let key = format!("inbox:{to:010}");
             let head = format!(
                 "*3\r\n$5\r\nRPUSH\r\n${}\r\n{key}\r\n${}\r\n",
                 key.len(),
@@ -164,6 +167,7 @@ impl Pushers {
             pusher.waiting.extend_from_slice(head.as_bytes());
             pusher.waiting.extend_from_slice(&self.payload);
             pusher.waiting.extend_from_slice(b"\r\n");
+            pusher.begun += 1;
             self.left -= 1;
         }
     }
