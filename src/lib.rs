@@ -23,6 +23,8 @@ pub mod state;
 pub mod path;
 // row 5: the phases of one turn
 pub mod shard;
+// row 6: history, beside the shards
+pub mod history;
 // row 7: start, drain, signals; the terminal client
 pub mod chat;
 pub mod server;

@@ -8,6 +8,7 @@
 mod error;
 mod example;
 mod layers;
+mod retention;
 mod settings;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -18,6 +19,7 @@ pub use self::error::ConfigError;
 pub use self::example::example;
 pub use self::settings::{Algorithm, Driver, KeyFile, ServeFlags, Settings};
 use crate::limits;
+use wire::Retention;
 
 /// Where a server listens unless told otherwise.
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7878);
@@ -79,6 +81,12 @@ pub struct Config {
     pub segment_bytes: u64,
     /// Pause between two commits in microseconds.
     pub commit_gap_us: u64,
+    /// Whether history is kept.
+    pub history: bool,
+    /// How long it keeps a conversation whose user chose nothing.
+    pub history_default: Retention,
+    /// Messages it keeps of each side of a conversation.
+    pub history_messages_max: u32,
     /// Time to drain at a stop in milliseconds.
     pub drain_ms: u64,
 }
@@ -122,6 +130,9 @@ impl Config {
     /// Checks merged settings, in the order an operator would want to hear about faults.
     fn check(settings: &Settings) -> Result<Self, ConfigError> {
         let mut config = Self::unchecked(settings);
+        if let Some(text) = &settings.history_default {
+            config.history_default = retention::parse(text)?;
+        }
         config.check_reach()?;
         config.check_keys()?;
         if config.data.as_os_str().is_empty() {
@@ -169,6 +180,9 @@ impl Config {
             log_bytes_max: said.log_bytes_max,
             segment_bytes: said.segment_bytes.unwrap_or_default(),
             commit_gap_us: said.commit_gap_us.unwrap_or_default(),
+            history: said.history.unwrap_or_default(),
+            history_default: Retention::UntilAcked,
+            history_messages_max: said.history_messages_max.unwrap_or_default(),
             drain_ms: said.drain_ms.unwrap_or_default(),
         }
     }
@@ -247,6 +261,8 @@ impl Config {
         in_range("inbox_bytes_max", self.inbox_bytes_max, payload, bytes_max)?;
         let per_sender = self.inbox_bytes_per_sender_max;
         in_range("inbox_bytes_per_sender_max", per_sender, payload, bytes_max)?;
+        let kept = u64::from(self.history_messages_max);
+        in_range("history_messages_max", kept, 1, limits::HISTORY_MESSAGES_SETTING_MAX.into())?;
         in_range("drain_ms", self.drain_ms, 0, limits::DRAIN_MS_SETTING_MAX)
     }
 
@@ -297,6 +313,9 @@ fn defaults() -> Settings {
         inbox_bytes_per_sender_max: Some(limits::INBOX_BYTES_PER_SENDER_MAX),
         segment_bytes: Some(limits::SEGMENT_BYTES),
         commit_gap_us: Some(limits::COMMIT_GAP_US),
+        history: Some(false),
+        history_default: Some("until-acked".to_owned()),
+        history_messages_max: Some(limits::HISTORY_MESSAGES_MAX),
         drain_ms: Some(limits::DRAIN_MS),
         // With `dev` it is allowed, otherwise not.
         unknown_users_allowed: None,

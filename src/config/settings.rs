@@ -110,6 +110,17 @@ pub struct Settings {
     /// (microseconds)
     #[arg(long, value_name = "US")]
     pub commit_gap_us: Option<u64>,
+    /// Keep history: conversations that can be read again after everybody acked them
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    pub history: Option<bool>,
+    /// How long history keeps a conversation whose user chose nothing: until-acked, permanent, or
+    /// a time from 1s to 3650d (90s, 15m, 12h, 30d)
+    #[arg(long, value_name = "RETENTION")]
+    pub history_default: Option<String>,
+    /// Messages history keeps of each side of a conversation, the newest (count)
+    #[arg(long, value_name = "COUNT")]
+    pub history_messages_max: Option<u32>,
     /// Time a stopping server takes to finish what is under way (milliseconds)
     #[arg(long, value_name = "MS")]
     pub drain_ms: Option<u64>,

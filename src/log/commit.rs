@@ -21,6 +21,7 @@ use std::sync::atomic::Ordering;
 use super::bell::{Bell, Sleep};
 use super::checkpoint::Checkpoints;
 use super::file::segment_file_name;
+use super::follow::Durable;
 use super::format::{COMMIT_HEAD_BYTES, CommitHead, padded};
 use super::pins::Pins;
 use super::record::At;
@@ -63,6 +64,7 @@ pub struct Committer<S> {
     pub(super) wakes: Vec<Arc<dyn Wake>>,
     woken: Vec<bool>,
     pub(super) log: Opening,
+    pub(super) durable: Arc<Durable>,
     pending: VecDeque<(usize, Batch)>,
     pending_bytes: u64,
     pending_urgent: bool,
@@ -104,6 +106,7 @@ impl<S: Store> Committer<S> {
         wakes: Vec<Arc<dyn Wake>>,
     ) -> (Vec<Stage>, Self) {
         let shared = Arc::new(Shared::new(settings, wakes.len()));
+        let pins = Pins::default();
         let (stages, ends): (Vec<_>, Vec<_>) =
             wakes.iter().map(|_| Stage::new(settings, Arc::clone(&shared))).unzip();
         let mut committer = Self {
@@ -127,8 +130,9 @@ impl<S: Store> Committer<S> {
             create_error: None,
             error: None,
             checkpoints: Checkpoints::default(),
-            pins: Pins::default(),
+            pins: pins.clone(),
             freed: VecDeque::new(),
+            durable: Arc::new(Durable::new(log.sequence - 1, pins)),
             log,
         };
         committer.shared.add(committer.usable(&committer.log.current));
@@ -262,12 +266,6 @@ impl<S: Store> Committer<S> {
         self.pending_urgent |= hurried && !self.pending.is_empty();
     }
 
-    /// Who reads the log beside the shards says so here.
-    #[must_use]
-    pub fn pins(&self) -> Pins {
-        self.pins.clone()
-    }
-
     fn commit(&mut self) -> io::Result<Step> {
         let own = self.checkpoints.own.len();
         let first = match self.pending.front() {
@@ -293,6 +291,7 @@ impl<S: Store> Committer<S> {
         let segment = self.log.current.number;
         self.store.write_at(segment, u64::from(offset), &self.buffer)?;
         self.store.sync(segment)?;
+        self.durable.publish(self.log.sequence);
         self.log.sequence += 1;
         self.log.previous = At { segment, offset };
         self.log.current.offset = offset + length_u32(length_usize(bytes));

@@ -10,7 +10,8 @@
 //! Read in this order: `record` and `format` (bytes; `docs/log-format.md` is their specification),
 //! `store` (the disk as the log sees it), `staging` (a shard's end), `room` (why an append that was
 //! granted cannot fail for want of space), `commit` (the other end), `scan` and `recovery` (what a
-//! restart believes), `reader` and `map` (reading back), `inspect` (for people).
+//! restart believes), `reader` and `map` (reading back), `follow`
+//! (reading along), `inspect` (for people).
 //!
 //! Owner threads: a `Stage` and a `Reader` belong to a shard, the `Committer` to the committer
 //! thread, `recover` runs before either. Nothing here reads a clock except [`run_committer`].
@@ -30,6 +31,7 @@ mod checkpoint;
 mod commit;
 mod cycle;
 mod file;
+mod follow;
 mod format;
 mod fuzz;
 mod inspect;
@@ -62,6 +64,7 @@ pub use checkpoint::{CHECKPOINT_BEGIN, CHECKPOINT_COMPLETE, CHECKPOINT_END, CHEC
 pub use commit::{Committer, Step};
 pub use cycle::{Live, LiveReport, Phase};
 pub use file::{FileStore, OpenError, segment_file_name};
+pub use follow::{Durable, FollowError, Follower};
 pub use format::{COMMIT_HEAD_BYTES, FIRST_COMMIT, FORMAT_VERSION, MAGIC, next_epoch};
 pub use fuzz::fuzz_recover;
 pub use inspect::{Filter, InspectError, VerifyReport, inspect, verify};

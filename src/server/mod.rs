@@ -3,6 +3,7 @@
 //! Owner: the main thread. Order matters and is visible in [`run`]: nothing listens before what
 //! recovery found is durable again, and the log outlives the shards.
 
+mod history;
 mod last_seen;
 mod shards;
 mod side;
@@ -75,6 +76,7 @@ pub fn run(config: &Config, keys: Keys) -> Result<(), ServeError> {
         listeners[0].local_addr().map_err(|error| ServeError::Listen(config.listen, error))?;
 
     let log_bell = committer.bell();
+    let history = history::Thread::start(config, committer.durable())?;
     let log_thread = spawn("log", move || log::run_committer(committer))?;
     let keys = Arc::new(keys);
     let side = side::Threads::start(&keys, config.shards, &folder)?;
@@ -88,6 +90,7 @@ pub fn run(config: &Config, keys: Keys) -> Result<(), ServeError> {
         epoch,
         expiry_held,
         side: &side,
+        history: history.as_ref(),
         bells: &bells,
     })?;
     announce(config, listen, &sizes);
@@ -95,6 +98,9 @@ pub fn run(config: &Config, keys: Keys) -> Result<(), ServeError> {
     let ended = watch(&running, &stop, &log_thread);
     let counters = running.drain(config.drain_ms);
     side.stop();
+    if let Some(history) = history {
+        history.stop();
+    }
     log_bell.stop();
     let written = match log_thread.join() {
         Ok(Ok(written)) => written,

@@ -1,6 +1,6 @@
 //! Starts a thread per shard, pins it, and ends them all together.
 
-use super::{LateBell, ServeError, Sizes, side, spawn, wait_until};
+use super::{LateBell, ServeError, Sizes, history, side, spawn, wait_until};
 use crate::auth::Keys;
 use crate::clock::HostClock;
 use crate::config::Config;
@@ -32,6 +32,7 @@ pub(super) struct Start<'a> {
     pub(super) epoch: u32,
     pub(super) expiry_held: bool,
     pub(super) side: &'a side::Threads,
+    pub(super) history: Option<&'a history::Thread>,
     pub(super) bells: &'a [Arc<LateBell>],
 }
 
@@ -47,7 +48,7 @@ pub(super) struct Running {
 /// Starts a thread per shard.
 pub(super) fn start(start: Start<'_>) -> Result<Running, ServeError> {
     let Start { config, sizes, keys, listeners, tables, stages, .. } = start;
-    let Start { epoch, expiry_held, side, bells, .. } = start;
+    let Start { epoch, expiry_held, side, history, bells, .. } = start;
     let mut drivers = Vec::with_capacity(listeners.len());
     for (listener, bell) in listeners.into_iter().zip(bells) {
         let driver = Ready::new(listener, sizes.conns_max, limits::RECEIVE_BYTES)
@@ -57,6 +58,9 @@ pub(super) fn start(start: Start<'_>) -> Result<Running, ServeError> {
     }
     let doorbells: Vec<_> = drivers.iter().map(Driver::doorbell).collect();
     side.hang(&doorbells);
+    if let Some(history) = history {
+        history.hang(&doorbells);
+    }
     let credits = (limits::CREDITS_PER_SHARD / config.shards)
         .clamp(limits::CREDITS_PER_PAIR_MIN, limits::CREDITS_PER_PAIR_MAX);
     let mailboxes = ring::mesh(config.shards, credits, doorbells);
@@ -89,7 +93,7 @@ pub(super) fn start(start: Start<'_>) -> Result<Running, ServeError> {
             placement: Placement::new(config.shards),
             rules: Arc::clone(&rules),
             keys: Arc::clone(&keys),
-            side: Some(side.of(me)),
+            side: Some(side.of(me, history.and_then(|history| history.of(me)))),
             expiry_held,
             drain,
             sessions_max: sizes.sessions_max,

@@ -5,7 +5,7 @@ use crate::auth::Keys;
 use crate::clock::wall_ms;
 use crate::limits;
 use crate::ring::{Doorbell, Inlet};
-use crate::shard::{CheckJob, Checked, SeenBatch, Side};
+use crate::shard::{CheckJob, Checked, HistoryEnds, SeenBatch, Side};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -64,12 +64,13 @@ impl Threads {
     }
 
     /// The ends for one shard.
-    pub(super) fn of(&self, shard: usize) -> Side {
+    pub(super) fn of(&self, shard: usize, history: Option<HistoryEnds>) -> Side {
         let silent = || Arc::new(Inlet::new(1, Doorbell::silent()));
         Side {
             jobs: Arc::clone(&self.jobs),
             checked: self.checked[shard].get().map_or_else(silent, Arc::clone),
             seen: Arc::clone(&self.seen),
+            history,
         }
     }
 
@@ -84,7 +85,7 @@ impl Threads {
 }
 
 /// A queue whose bell wakes the thread that works on it.
-fn inlet<T: Send>(capacity: usize) -> (Arc<Inlet<T>>, Bell) {
+pub(super) fn inlet<T: Send>(capacity: usize) -> (Arc<Inlet<T>>, Bell) {
     let worker: Arc<OnceLock<thread::Thread>> = Arc::default();
     let named = Arc::clone(&worker);
     let doorbell = Doorbell::new(Arc::new(move || {
@@ -96,14 +97,31 @@ fn inlet<T: Send>(capacity: usize) -> (Arc<Inlet<T>>, Bell) {
     (Arc::new(Inlet::new(capacity, doorbell)), bell)
 }
 
-struct Bell {
+/// Wakes the thread that works on a queue.
+pub(super) struct Bell {
     doorbell: Doorbell,
     worker: Arc<OnceLock<thread::Thread>>,
 }
 
+impl Bell {
+    /// The calling thread is the one to wake.
+    pub(super) fn attach(&self) {
+        let _named_once = self.worker.set(thread::current());
+    }
+
+    /// Sleeps until something is pushed, at most so long; not at all unless `is_idle`.
+    pub(super) fn sleep(&self, time: Duration, is_idle: impl FnOnce() -> bool) {
+        self.doorbell.prepare_sleep();
+        if is_idle() {
+            thread::park_timeout(time);
+        }
+        self.doorbell.awake();
+    }
+}
+
 /// The body of a side thread.
 fn work<T: Send>(stop: &AtomicBool, bell: &Bell, inlet: &Inlet<T>, mut act: impl FnMut(T)) {
-    let _named_once = bell.worker.set(thread::current());
+    bell.attach();
     loop {
         let stopping = stop.load(Ordering::Acquire);
         while let Some(item) = inlet.pop() {
@@ -112,11 +130,7 @@ fn work<T: Send>(stop: &AtomicBool, bell: &Bell, inlet: &Inlet<T>, mut act: impl
         if stopping {
             return;
         }
-        bell.doorbell.prepare_sleep();
-        if inlet.is_empty() {
-            thread::park_timeout(LOOK);
-        }
-        bell.doorbell.awake();
+        bell.sleep(LOOK, || inlet.is_empty());
     }
 }
 

@@ -290,7 +290,7 @@ impl<S, R: Reader> Core<S, R> {
                 }
                 return self.on_token(token, renew.token, None);
             }
-            ClientFrame::Hello(_) => {}
+            question => return self.on_question(token, user, question),
         }
         Step::Taken
     }
@@ -306,7 +306,7 @@ impl<S, R: Reader> Core<S, R> {
 }
 
 /// Counts what a session costs in this second. True: it is more than a session may.
-fn spend(conn: &mut Conn, cost: u16, now_ms: u64) -> bool {
+pub(super) fn spend(conn: &mut Conn, cost: u16, now_ms: u64) -> bool {
     if conn.phase != Phase::Session {
         return false;
     }

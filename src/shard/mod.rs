@@ -3,19 +3,22 @@
 //! `turn.rs` is the loop; `intake.rs` turns completions into frames and frames into steps of the
 //! path; `tokens.rs` checks who they are; `moving.rs` takes sessions home; `traffic.rs` carries
 //! requests between steps, shards and the log; `expiry.rs` gives up what has waited too long;
-//! `checkpoint.rs` does its part of a checkpoint; `closing.rs` ends connections. All control flow
-//! of the message path is in this room; the rules are in `path`.
+//! `checkpoint.rs` does its part of a checkpoint; `history.rs` asks history; `closing.rs` ends
+//! connections. All control flow of the message path is in this room; the rules are in `path`.
 //!
 //! Invariant: nothing here blocks except `Driver::poll`, and only while there is nothing to do.
 
 mod checkpoint;
 mod closing;
 mod expiry;
+mod history;
 mod intake;
 mod moving;
 mod tokens;
 mod traffic;
 mod turn;
+
+pub use history::{Answer, Ask, Found, HistoryEnds, Kept, Question};
 
 use crate::auth::{Claims, Keys, TokenError};
 use crate::clock::Now;
@@ -67,6 +70,16 @@ pub struct Side {
     pub checked: Arc<Inlet<Checked>>,
     /// Last-seen times for their file: (user, seconds).
     pub seen: Arc<Inlet<SeenBatch>>,
+    /// History, if this server keeps one.
+    pub history: Option<HistoryEnds>,
+}
+
+impl Side {
+    /// Nothing of these threads waits for the shard.
+    fn is_empty(&self) -> bool {
+        let answered = self.history.as_ref().is_some_and(|history| !history.answers.is_empty());
+        self.checked.is_empty() && !answered
+    }
 }
 
 /// Last-seen times of one flush: (user, seconds since 1970).

@@ -11,7 +11,7 @@
 //!  flush         one batch to the log, one send per connection, one ring per doorbell
 //! ```
 
-use super::{Core, Shard};
+use super::{Core, Shard, Side};
 use crate::clock::Now;
 use crate::io::{Completion, Driver, Next};
 use crate::limits;
@@ -38,6 +38,7 @@ impl<D: Driver, R: Reader> Shard<D, R> {
         let has_letters = core.letters();
         core.commits();
         core.checked();
+        core.answered();
         core.checkpoint(phase, has_letters);
         self.attach_arrivals();
         self.move_home();
@@ -188,7 +189,7 @@ impl<S, R: Reader> Core<S, R> {
         self.behind.is_empty()
             && self.mailbox.may_sleep()
             && !self.stage.has_committed()
-            && self.side.as_ref().is_none_or(|side| side.checked.is_empty())
+            && self.side.as_ref().is_none_or(Side::is_empty)
     }
 
     /// Presence: what happened to watched users soon, what time changed every second.

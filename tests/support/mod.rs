@@ -89,6 +89,12 @@ impl Server {
         self.kill_and_restart();
     }
 
+    /// Kills it on the spot and starts it with other settings.
+    pub(crate) fn restart_with_arguments(&mut self, arguments: &[&str]) {
+        self.serve = options(self.serve.shards, arguments);
+        self.kill_and_restart();
+    }
+
     /// Ends it in order and starts it again.
     pub(crate) fn drain_and_restart(&mut self) {
         let status = self.stop();

@@ -4,6 +4,7 @@
 //! every required field and every list within its bound; whether a token is valid, a user exists
 //! or an id fits the window is the server's to judge. Unknown fields are skipped.
 
+use crate::history_frame::{self, Fetch, ListConversations, SetRetention};
 use crate::schema::{
     DecodeError, Field, Fields, Sink, complete_relation, frame_length, read_confirmed,
     read_envelope, read_relation, read_stream, required, write_choice, write_confirmed,
@@ -38,6 +39,12 @@ pub enum ClientFrame<'a> {
     WatchPresence(WatchPresence),
     /// Asks for the marks of messages sent earlier.
     AskReceipts(AskReceipts),
+    /// Asks for a page of a conversation.
+    Fetch(Fetch),
+    /// Asks for the conversations there are.
+    ListConversations(ListConversations),
+    /// Decides how long a conversation is kept.
+    SetRetention(SetRetention),
 }
 
 /// Logs in.
@@ -141,7 +148,7 @@ impl<'a> ClientFrame<'a> {
     /// # Errors
     /// Every way in which `bytes` are no such frame; see [`DecodeError`].
     pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
-        let (number, body) = read_envelope(bytes, 9)?;
+        let (number, body) = read_envelope(bytes, 12)?;
         match number {
             1 => read_hello(body).map(Self::Hello),
             2 => read_renew(body).map(Self::Renew),
@@ -154,6 +161,9 @@ impl<'a> ClientFrame<'a> {
                 .map(|users| Self::WatchPresence(WatchPresence { users })),
             9 => read_ids(body, "peers", ASKED_PEERS_MAX)
                 .map(|peers| Self::AskReceipts(AskReceipts { peers })),
+            10 => history_frame::read_fetch(body).map(Self::Fetch),
+            11 => history_frame::read_list(body).map(Self::ListConversations),
+            12 => history_frame::read_set_retention(body).map(Self::SetRetention),
             _ => Err(DecodeError::UnknownFrame),
         }
     }
@@ -202,6 +212,9 @@ impl<'a> ClientFrame<'a> {
             Self::Typing(_) => 7,
             Self::WatchPresence(_) => 8,
             Self::AskReceipts(_) => 9,
+            Self::Fetch(_) => 10,
+            Self::ListConversations(_) => 11,
+            Self::SetRetention(_) => 12,
         }
     }
 
@@ -235,6 +248,9 @@ impl<'a> ClientFrame<'a> {
             }
             Self::WatchPresence(watch) => sink.ids(1, &watch.users),
             Self::AskReceipts(ask) => sink.ids(1, &ask.peers),
+            Self::Fetch(fetch) => history_frame::describe_fetch(sink, fetch),
+            Self::ListConversations(list) => history_frame::describe_list(sink, list),
+            Self::SetRetention(set) => history_frame::describe_set_retention(sink, set),
         }
     }
 }

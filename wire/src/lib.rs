@@ -16,6 +16,7 @@
 
 mod client_frame;
 mod frame_error;
+mod history_frame;
 mod schema;
 mod server_frame;
 
@@ -40,11 +41,15 @@ pub use handshake::{
     HANDSHAKE_BYTES_MAX, Handshake, HandshakeError, SUBPROTOCOL, check_handshake_response,
     client_handshake,
 };
+pub use history_frame::{
+    Conversation, Conversations, Fetch, Fetched, Item, ListConversations, PAGE_ITEMS,
+    PAGE_ITEMS_MAX, RETENTION_SECONDS_MAX, RequestRefused, SetRetention,
+};
 pub use reasons::{Parting, Refusal};
 pub use schema::DecodeError;
 pub use server_frame::{
     Deliver, DeviceEvent, Expired, Goodbye, Limits, Pong, Presence, ReadSync, Receipt, Refused,
     Sent, ServerFrame, TypingFrom, Welcome,
 };
-pub use types::{Confirmed, Mark, MessageId, RELATION_DELETE, Relation, Stream};
+pub use types::{Confirmed, Mark, MessageId, RELATION_DELETE, Relation, Retention, Stream};
 pub use websocket::{Control, write_control};

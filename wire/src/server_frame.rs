@@ -1,11 +1,11 @@
 //! What the server says: one struct per frame, encoded without a copy in between.
 //!
-//! Meanings and when each is sent: `docs/protocol.md`, "Frames from the server". Encoding counts
-//! first and writes once; the only allocation is the growth of the buffer written to. A client
-//! decodes with the same code; a reason of a newer server is `OutOfRange`.
+//! Meanings: `docs/protocol.md`, "Frames from the server". Encoding counts first and writes once; the
+//! only allocation is the growth of the buffer. A reason of a newer server is `OutOfRange`.
 
 mod read;
 
+use crate::history_frame::{self, Conversation, Conversations, Fetched, Item, RequestRefused};
 use crate::reasons::{Parting, Refusal};
 use crate::schema::{
     DecodeError, Sink, frame_length, read_envelope, write_frame, write_id, write_mark,
@@ -41,6 +41,16 @@ pub enum ServerFrame<'a> {
     ReadSync(ReadSync),
     /// A device of the user was added or dropped.
     DeviceEvent(DeviceEvent),
+    /// A message of a page of history.
+    Item(Item<'a>),
+    /// A page of history has ended.
+    Fetched(Fetched),
+    /// How a conversation stands.
+    Conversation(Conversation),
+    /// A page of conversations has ended.
+    Conversations(Conversations),
+    /// A question to history could not be answered.
+    RequestRefused(RequestRefused),
 }
 
 /// What this server allows; see the fields.
@@ -216,7 +226,7 @@ impl<'a> ServerFrame<'a> {
     /// # Errors
     /// Every way in which `bytes` are no such frame; see [`DecodeError`].
     pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
-        let (number, body) = read_envelope(bytes, 12)?;
+        let (number, body) = read_envelope(bytes, 17)?;
         match number {
             1 => read::welcome(body).map(Self::Welcome),
             2 => read::sent(body).map(Self::Sent),
@@ -230,6 +240,14 @@ impl<'a> ServerFrame<'a> {
             10 => read::presence(body).map(Self::Presence),
             11 => read::read_sync(body).map(Self::ReadSync),
             12 => read::device_event(body).map(Self::DeviceEvent),
+            13 => history_frame::read_item(body).map(Self::Item),
+            14 => history_frame::read_end(body)
+                .map(|(request, count, more)| Self::Fetched(Fetched { request, count, more })),
+            15 => history_frame::read_conversation(body).map(Self::Conversation),
+            16 => history_frame::read_end(body).map(|(request, count, more)| {
+                Self::Conversations(Conversations { request, count, more })
+            }),
+            17 => history_frame::read_refused(body).map(Self::RequestRefused),
             _ => Err(DecodeError::UnknownFrame),
         }
     }
@@ -258,6 +276,7 @@ impl<'a> ServerFrame<'a> {
     fn variable_bytes(&self) -> usize {
         match self {
             Self::Deliver(deliver) => deliver.payload.len(),
+            Self::Item(item) => item.payload.len(),
             Self::Goodbye(goodbye) => goodbye.detail.len(),
             _ => 0,
         }
@@ -277,6 +296,11 @@ impl<'a> ServerFrame<'a> {
             Self::Presence(_) => 10,
             Self::ReadSync(_) => 11,
             Self::DeviceEvent(_) => 12,
+            Self::Item(_) => 13,
+            Self::Fetched(_) => 14,
+            Self::Conversation(_) => 15,
+            Self::Conversations(_) => 16,
+            Self::RequestRefused(_) => 17,
         }
     }
 
@@ -331,6 +355,13 @@ impl<'a> ServerFrame<'a> {
                 sink.uint64(1, u64::from(event.device));
                 sink.boolean(2, event.added);
             }
+            Self::Item(item) => history_frame::describe_item(sink, item),
+            Self::Fetched(Fetched { request, count, more })
+            | Self::Conversations(Conversations { request, count, more }) => {
+                history_frame::describe_end(sink, *request, *count, *more);
+            }
+            Self::Conversation(state) => history_frame::describe_conversation(sink, state),
+            Self::RequestRefused(refused) => history_frame::describe_refused(sink, refused),
         }
     }
 }

@@ -70,6 +70,46 @@ pub struct Relation {
     pub target: MessageId,
 }
 
+/// How long the server keeps a user's side of a conversation, apart from what waits to be acked.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Retention {
+    /// Nothing is kept beyond the acks of the user's devices.
+    UntilAcked,
+    /// Each message so many seconds from when the server took it; not 0.
+    Seconds(u32),
+    /// Until it is deleted, or newer ones need the room.
+    Permanent,
+}
+
+impl Retention {
+    /// The schema's number.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::UntilAcked => 1,
+            Self::Seconds(_) => 2,
+            Self::Permanent => 3,
+        }
+    }
+
+    /// The schema's `keep_seconds`; 0 where there is no such time.
+    pub fn seconds(self) -> u32 {
+        match self {
+            Self::Seconds(seconds) => seconds,
+            Self::UntilAcked | Self::Permanent => 0,
+        }
+    }
+
+    /// The retention of a schema number; `seconds` counts for 2 alone and is not 0 there.
+    pub fn from_code(code: u8, seconds: u32) -> Option<Self> {
+        match (code, seconds) {
+            (1, _) => Some(Self::UntilAcked),
+            (2, 1..) => Some(Self::Seconds(seconds)),
+            (3, _) => Some(Self::Permanent),
+            _ => None,
+        }
+    }
+}
+
 /// What a `Receipt` tells about messages.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
 #[repr(u8)]

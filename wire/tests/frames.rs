@@ -16,7 +16,12 @@ fn encoded(frame: &ClientFrame<'_>) -> Vec<u8> {
 /// A frame of one body; bodies here are shorter than 128 bytes.
 fn envelope(number: u8, body: &[u8]) -> Vec<u8> {
     let length = u8::try_from(body.len()).unwrap();
-    [&[number << 3 | 2, length], body].concat()
+    let tag = u16::from(number) << 3 | 2;
+    let low = u8::try_from(tag & 0x7f).unwrap();
+    match u8::try_from(tag >> 7).unwrap() {
+        0 => [&[low, length], body].concat(),
+        high => [&[low | 0x80, high, length], body].concat(),
+    }
 }
 
 proptest! {
@@ -108,8 +113,8 @@ fn unknown_fields_inside_bodies_are_skipped() {
 #[test]
 fn exactly_one_known_body_is_accepted() {
     assert_eq!(ClientFrame::decode(&[]), Err(DecodeError::NoBody));
-    assert_eq!(ClientFrame::decode(&envelope(10, &[])), Err(DecodeError::UnknownFrame));
-    assert_eq!(ServerFrame::decode(&envelope(13, &[])), Err(DecodeError::UnknownFrame));
+    assert_eq!(ClientFrame::decode(&envelope(13, &[])), Err(DecodeError::UnknownFrame));
+    assert_eq!(ServerFrame::decode(&envelope(18, &[])), Err(DecodeError::UnknownFrame));
     let ping = envelope(6, &[]);
     assert_eq!(ClientFrame::decode(&ping), Ok(ClientFrame::Ping(Ping::default())));
     assert_eq!(ClientFrame::decode(&[&ping[..], &ping].concat()), Err(DecodeError::SecondBody));
@@ -135,8 +140,13 @@ fn required_fields_are_required() {
     assert_eq!(missing(7, &[]), "to");
     assert_eq!(missing(8, &[0x0a, 2, 1, 0]), "users");
     assert_eq!(missing(9, &[0x08, 0]), "peers");
+    assert_eq!(missing(10, &[0x12, 2, 0x08, 1]), "request");
+    assert_eq!(missing(10, &[0x08, 1]), "stream");
+    assert_eq!(missing(11, &[]), "request");
+    assert_eq!(missing(12, &[0x08, 1, 0x12, 2, 0x08, 1]), "retention");
+    assert_eq!(missing(12, &[0x08, 1, 0x12, 2, 0x08, 1, 0x18, 2]), "keep_seconds");
     // Pong (7) and ReadSync (11) require nothing.
-    for number in [1, 2, 3, 4, 5, 6, 8, 9, 10, 12] {
+    for number in [1, 2, 3, 4, 5, 6, 8, 9, 10, 12, 13, 14, 15, 16, 17] {
         let bytes = envelope(number, &[]);
         let decoded = ServerFrame::decode(&bytes);
         assert!(matches!(decoded, Err(DecodeError::MissingField(_))), "{number} {decoded:?}");
@@ -148,6 +158,12 @@ fn numbers_beyond_their_type_are_out_of_range() {
     // Send { client_id: 1, user: 2, kind: 2^32 }
     let body = [0x08, 1, 0x18, 2, 0x38, 0x80, 0x80, 0x80, 0x80, 0x10];
     assert_eq!(ClientFrame::decode(&envelope(3, &body)), Err(DecodeError::OutOfRange("kind")));
+    // SetRetention { request: 1, stream: user 1, retention: 4 }
+    let body = [0x08, 1, 0x12, 2, 0x08, 1, 0x18, 4];
+    assert_eq!(
+        ClientFrame::decode(&envelope(12, &body)),
+        Err(DecodeError::OutOfRange("retention"))
+    );
     // Goodbye { reason: 19 }, Refused { client_id: 1, reason: 300 }
     assert_eq!(
         ServerFrame::decode(&envelope(8, &[0x08, 19])),

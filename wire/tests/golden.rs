@@ -106,6 +106,32 @@ fn client_frames() -> Vec<(&'static str, ClientFrame<'static>, &'static str)> {
             ClientFrame::AskReceipts(AskReceipts { peers: vec![42] }),
             "ask_receipts { peers: 42 }",
         ),
+        (
+            "client_fetch",
+            ClientFrame::Fetch(Fetch {
+                request: 7,
+                stream: Stream::User(42),
+                from: 300,
+                forwards: true,
+                limit: 100,
+            }),
+            "fetch { request: 7 stream { user: 42 } from: 300 forwards: true limit: 100 }",
+        ),
+        (
+            "client_list_conversations",
+            ClientFrame::ListConversations(ListConversations { request: 8, after: 42, limit: 20 }),
+            "list_conversations { request: 8 after: 42 limit: 20 }",
+        ),
+        (
+            "client_set_retention",
+            ClientFrame::SetRetention(SetRetention {
+                request: 9,
+                stream: Stream::User(42),
+                retention: Retention::Seconds(86_400),
+            }),
+            "set_retention { request: 9 stream { user: 42 } retention: RETENTION_SECONDS \
+             keep_seconds: 86400 }",
+        ),
     ]
 }
 
@@ -225,6 +251,74 @@ fn server_frames() -> Vec<(&'static str, ServerFrame<'static>, &'static str)> {
             "server_device_event",
             ServerFrame::DeviceEvent(DeviceEvent { device: 2, added: true }),
             "device_event { device: 2 added: true }",
+        ),
+        (
+            "server_item",
+            ServerFrame::Item(Item {
+                request: 7,
+                number: 301,
+                id: ID,
+                position: POSITION,
+                time_ms: TIME_MS,
+                kind: 7,
+                payload: b"hello, \x00\xff",
+                relation: Some(Relation { kind: 1, target: ID }),
+                deleted: false,
+            }),
+            "item { request: 7 number: 301 id { sender: 42 device: 1 client_id: 301 } \
+             position: 249369237179596877 time_ms: 1793664000123 kind: 7 \
+             payload: 'hello, \\000\\377' \
+             relation { kind: 1 target { sender: 42 device: 1 client_id: 301 } } }",
+        ),
+        (
+            "server_item_deleted",
+            ServerFrame::Item(Item {
+                request: 7,
+                number: 302,
+                id: ID,
+                position: 0,
+                time_ms: TIME_MS,
+                kind: 0,
+                payload: b"",
+                relation: None,
+                deleted: true,
+            }),
+            "item { request: 7 number: 302 id { sender: 42 device: 1 client_id: 301 } \
+             time_ms: 1793664000123 deleted: true }",
+        ),
+        (
+            "server_fetched",
+            ServerFrame::Fetched(Fetched { request: 7, count: 2, more: true }),
+            "fetched { request: 7 count: 2 more: true }",
+        ),
+        (
+            "server_conversation",
+            ServerFrame::Conversation(Conversation {
+                request: 8,
+                stream: Stream::User(43),
+                last: 302,
+                unread: 5,
+                time_ms: TIME_MS,
+                retention: Retention::Permanent,
+            }),
+            "conversation { request: 8 stream { user: 43 } last: 302 unread: 5 \
+             time_ms: 1793664000123 retention: RETENTION_PERMANENT }",
+        ),
+        (
+            "server_conversations",
+            ServerFrame::Conversations(Conversations { request: 8, count: 1, more: false }),
+            "conversations { request: 8 count: 1 }",
+        ),
+        (
+            "server_request_refused",
+            ServerFrame::RequestRefused(RequestRefused {
+                request: 9,
+                reason: Refusal::Overloaded,
+                retriable: true,
+                retry_after_ms: 1_000,
+            }),
+            "request_refused { request: 9 reason: REFUSAL_OVERLOADED retriable: true \
+             retry_after_ms: 1000 }",
         ),
     ]
 }

@@ -1,6 +1,8 @@
 //! What a session tells its owner. Owned values: an event may outlive the bytes it came from.
 
-use crate::{Parting, Refusal, Relation, Stream};
+use crate::{
+    Conversation, Conversations, Fetched, Parting, Refusal, Relation, RequestRefused, Stream,
+};
 
 /// How far a message got: the three ticks.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -140,6 +142,35 @@ pub enum ClientEvent {
         /// Added, or else dropped.
         added: bool,
     },
+    /// A message of a page of history ([`crate::client::Session::fetch`]).
+    Item {
+        /// The question it answers.
+        request: u64,
+        /// Its number in the conversation; larger is later.
+        number: u64,
+        /// Its name.
+        id: crate::MessageId,
+        /// Where it stands in the recipient's stream; ticks speak of it.
+        position: u64,
+        /// When the server took it, milliseconds since 1970.
+        time_ms: u64,
+        /// The application's own number.
+        kind: u32,
+        /// What was written; empty if it was deleted.
+        payload: Vec<u8>,
+        /// An earlier message it belongs to.
+        relation: Option<Relation>,
+        /// Its author deleted it for everybody.
+        deleted: bool,
+    },
+    /// A page of history has ended.
+    Fetched(Fetched),
+    /// How a conversation stands: asked for, or another device changed its retention.
+    Conversation(Conversation),
+    /// A page of conversations has ended.
+    Conversations(Conversations),
+    /// A question to history could not be answered.
+    RequestRefused(RequestRefused),
     /// The server closes this connection.
     Goodbye {
         /// Why.

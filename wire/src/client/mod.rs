@@ -43,7 +43,7 @@ pub use crate::{ASKED_PEERS_MAX, WATCHED_USERS_MAX as WATCHED_MAX};
 pub use backoff::backoff_ms;
 pub use event::{ClientEvent, TickMark};
 pub use outbox::{OutboxFull, Outgoing};
-pub use session::Session;
+pub use session::{CannotAsk, Session};
 pub use state::{PendingSend, SessionOptions, SessionState, TooManyWatched, UntickedMessage};
 
 /// Messages the outbox holds unless the options say otherwise.

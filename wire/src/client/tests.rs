@@ -399,6 +399,7 @@ fn frames(session: &mut Session) -> Vec<String> {
             ClientFrame::Typing(typing) => format!("typing {}", typing.stopped),
             ClientFrame::WatchPresence(watch) => format!("watch {:?}", watch.users),
             ClientFrame::AskReceipts(ask) => format!("ask {:?}", ask.peers),
+            question => format!("{question:?}"),
         });
     });
     words

@@ -81,7 +81,7 @@ const FIXED_BYTES_MAX: usize = 144;
 /// What a body without its payload usually comes to; a wrong guess costs a move of the body.
 const FIXED_BYTES_USUAL: usize = 40;
 /// A body's tag and length.
-const ENVELOPE_BYTES_MAX: usize = 6;
+const ENVELOPE_BYTES_MAX: usize = 7;
 
 /// Counts the bytes of a description.
 #[derive(Default)]
@@ -167,7 +167,8 @@ pub(crate) fn write_frame(
 ) -> usize {
     let start = out.len();
     let guess = variable_bytes + FIXED_BYTES_USUAL;
-    let envelope_bytes = |body_bytes: usize| 1 + varint_len(body_bytes as u64);
+    let tag_bytes = varint_len(u64::from(number << 3));
+    let envelope_bytes = |body_bytes: usize| tag_bytes + varint_len(body_bytes as u64);
     let guessed_envelope = envelope_bytes(guess);
     let guessed_at = start + prefix_of(guessed_envelope + guess).len() + guessed_envelope;
     let room = HEADER_BYTES_MAX + ENVELOPE_BYTES_MAX + variable_bytes + FIXED_BYTES_MAX;

@@ -47,6 +47,13 @@ pub enum ServerKind {
         reason: Parting,
         retry_after_ms: u32,
     },
+    Item {
+        numbers: [u64; 4],
+        id: MessageId,
+        kind: u32,
+        relation: Option<Relation>,
+        deleted: bool,
+    },
     Plain(ServerFrame<'static>),
 }
 
@@ -92,6 +99,17 @@ impl Parts {
             ServerKind::Goodbye { reason, retry_after_ms } => {
                 ServerFrame::Goodbye(Goodbye { reason, retry_after_ms, detail: &self.text })
             }
+            ServerKind::Item { numbers, id, kind, relation, deleted } => ServerFrame::Item(Item {
+                request: numbers[0].max(1),
+                number: numbers[1].max(1),
+                id,
+                position: numbers[2],
+                time_ms: numbers[3],
+                kind,
+                payload: &self.payload,
+                relation,
+                deleted,
+            }),
             ServerKind::Plain(frame) => frame,
         }
     }
@@ -132,6 +150,14 @@ pub fn relation() -> impl Strategy<Value = Option<Relation>> {
     )
 }
 
+pub fn retention() -> impl Strategy<Value = Retention> {
+    prop_oneof![
+        Just(Retention::UntilAcked),
+        number32().prop_map(|seconds| Retention::Seconds(seconds.max(1))),
+        Just(Retention::Permanent),
+    ]
+}
+
 pub fn confirmed() -> impl Strategy<Value = Confirmed> {
     (number(), number()).prop_map(|(base, map)| Confirmed { base, map })
 }
@@ -152,6 +178,17 @@ fn client_kind() -> impl Strategy<Value = ClientKind> {
             .prop_map(|users| ClientFrame::WatchPresence(WatchPresence { users })),
         proptest::collection::vec(id64(), 0..=ASKED_PEERS_MAX)
             .prop_map(|peers| ClientFrame::AskReceipts(AskReceipts { peers })),
+        (id64(), stream(), number(), any::<bool>(), number32()).prop_map(
+            |(request, stream, from, forwards, limit)| {
+                ClientFrame::Fetch(Fetch { request, stream, from, forwards, limit })
+            }
+        ),
+        (id64(), number(), number32()).prop_map(|(request, after, limit)| {
+            ClientFrame::ListConversations(ListConversations { request, after, limit })
+        }),
+        (id64(), stream(), retention()).prop_map(|(request, stream, retention)| {
+            ClientFrame::SetRetention(SetRetention { request, stream, retention })
+        }),
     ];
     prop_oneof![
         (number(), confirmed(), any::<bool>()).prop_map(|(resume_after, confirmed, active)| {
@@ -182,7 +219,18 @@ fn server_kind() -> impl Strategy<Value = ServerKind> {
             }),
         (proptest::sample::select(Parting::ALL), number32())
             .prop_map(|(reason, retry_after_ms)| ServerKind::Goodbye { reason, retry_after_ms }),
+        (
+            [number(), number(), number(), number()],
+            message_id(),
+            number32(),
+            relation(),
+            any::<bool>()
+        )
+            .prop_map(|(numbers, id, kind, relation, deleted)| {
+                ServerKind::Item { numbers, id, kind, relation, deleted }
+            }),
         server_plain().prop_map(ServerKind::Plain),
+        history_plain().prop_map(ServerKind::Plain),
     ]
 }
 
@@ -246,6 +294,29 @@ fn server_plain() -> impl Strategy<Value = ServerFrame<'static>> {
         (number32(), any::<bool>()).prop_map(|(device, added)| {
             ServerFrame::DeviceEvent(DeviceEvent { device: device.max(1), added })
         }),
+    ]
+}
+
+fn history_plain() -> impl Strategy<Value = ServerFrame<'static>> {
+    prop_oneof![
+        (id64(), number32(), any::<bool>()).prop_map(|(request, count, more)| {
+            ServerFrame::Fetched(Fetched { request, count, more })
+        }),
+        (id64(), number32(), any::<bool>()).prop_map(|(request, count, more)| {
+            ServerFrame::Conversations(Conversations { request, count, more })
+        }),
+        (number(), stream(), number(), number32(), number(), retention()).prop_map(
+            |(request, stream, last, unread, time_ms, retention)| {
+                let state = Conversation { request, stream, last, unread, time_ms, retention };
+                ServerFrame::Conversation(state)
+            }
+        ),
+        (id64(), proptest::sample::select(Refusal::ALL), any::<bool>(), number32()).prop_map(
+            |(request, reason, retriable, retry_after_ms)| {
+                let refused = RequestRefused { request, reason, retriable, retry_after_ms };
+                ServerFrame::RequestRefused(refused)
+            }
+        ),
     ]
 }
 

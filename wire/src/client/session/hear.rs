@@ -52,6 +52,11 @@ impl Session {
             ServerFrame::DeviceEvent(device) => {
                 events.push(ClientEvent::Device { device: device.device, added: device.added });
             }
+            ServerFrame::Item(_)
+            | ServerFrame::Fetched(_)
+            | ServerFrame::Conversation(_)
+            | ServerFrame::Conversations(_)
+            | ServerFrame::RequestRefused(_) => events.extend(Self::history_event(frame)),
         }
     }
 

@@ -4,7 +4,10 @@
 //! of frames: so it is bounded, coalesces by itself and survives a lost connection.
 
 mod hear;
+mod history;
 mod say;
+
+pub use history::CannotAsk;
 
 use std::collections::BTreeMap;
 
@@ -16,7 +19,7 @@ use super::{
     HEARTBEAT_MS, LOST_AFTER_HEARTBEATS, NOTICES_MAX, WATCH_RENEW_MS, WATCH_UNKNOWN_RENEW_MS,
     WATCHED_MAX,
 };
-use crate::{Confirmed, Stream};
+use crate::{ClientFrame, Confirmed, Stream};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
@@ -49,6 +52,9 @@ pub struct Session {
     /// Somebody watched was never seen by the server.
     watched_unknown: bool,
     asks: Vec<u64>,
+    /// Questions to history that are not written yet, and the number of the last one.
+    questions: Vec<ClientFrame<'static>>,
+    last_request: u64,
     /// The server's clock at the last `Welcome`, milliseconds since 1970.
     welcomed_ms: u64,
     hello_due: bool,
@@ -101,6 +107,8 @@ impl Session {
             watched: Vec::new(),
             watched_unknown: false,
             asks: Vec::new(),
+            questions: Vec::new(),
+            last_request: 0,
             welcomed_ms: 0,
             hello_due: false,
             renew_due: false,
@@ -135,6 +143,7 @@ impl Session {
         }
         self.typing.clear();
         self.asks.clear();
+        self.questions.clear();
         self.hello_due = false;
         self.renew_due = false;
         self.ping_due = false;

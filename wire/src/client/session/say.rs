@@ -27,6 +27,7 @@ impl Session {
                 }
                 self.take_reads(sink);
                 self.take_asks(sink);
+                self.take_questions(sink);
                 self.take_rest(sink);
             }
         }

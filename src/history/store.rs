@@ -1,0 +1,287 @@
+//! The database and the payload files as one thing that is changed by transactions.
+//!
+//! Owner: the history thread. A transaction is durable when it returned, and so are the payloads
+//! it refers to; then what it gave up is overwritten.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use redb::{
+    Builder, Database, ReadTransaction, ReadableDatabase as _, ReadableTable as _, TableDefinition,
+    WriteTransaction,
+};
+use wire::Retention;
+
+use super::HistoryError;
+use super::batch::Batch;
+use super::shelf::{Place, Shelf};
+use super::tables::{CONVERSATIONS, ERASE, EXPIRIES, FILES, IDS, ITEMS, META, PAYLOADS};
+use crate::limits::HISTORY_CACHE_BYTES;
+
+/// The version of the tables.
+const VERSION: u64 = 1;
+
+/// What an operator decided.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rules {
+    /// How long a conversation is kept whose user said nothing.
+    pub retention: Retention,
+    /// Items of one side of a conversation; the oldest go.
+    pub items_max: u32,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Store {
+    database: Database,
+    pub(super) shelf: Shelf,
+    pub(super) rules: Rules,
+    /// Number of the last commit of the log that was applied.
+    done: u64,
+    /// Bytes that live, per payload file.
+    files: BTreeMap<u32, u64>,
+    /// When the first item ends; `None`: none does.
+    next_expiry_ms: Option<u64>,
+    /// Something was given up and not overwritten yet.
+    is_soiled: bool,
+    /// Payload files that may have nothing that lives.
+    unclean: BTreeSet<u32>,
+}
+
+impl Store {
+    /// Opens history in `folder`, making it if need be, and finishes what a crash cut short.
+    ///
+    /// # Errors
+    /// [`HistoryError`].
+    pub fn open(folder: &Path, rules: Rules) -> Result<Self, HistoryError> {
+        let payloads = folder.join("payloads");
+        let mut maker = DirBuilder::new();
+        maker.recursive(true).mode(0o700).create(folder)?;
+        let database = Builder::new()
+            .set_cache_size(HISTORY_CACHE_BYTES)
+            .create(folder.join("tables.redb"))?;
+        let (newest, end, done) = start(&database)?;
+        let mut store = Self {
+            shelf: Shelf::open(&payloads, newest, end)?,
+            files: files(&database)?,
+            database,
+            rules,
+            done,
+            next_expiry_ms: None,
+            is_soiled: true,
+            unclean: BTreeSet::new(),
+        };
+        let dead = store.files.iter().filter(|(_, live)| **live == 0);
+        store.unclean = dead.map(|(file, _)| *file).collect();
+        store.clean()?;
+        Ok(store)
+    }
+
+    /// Number of the last commit of the log that was applied; 0: none.
+    #[must_use]
+    pub fn done(&self) -> u64 {
+        self.done
+    }
+
+    /// When the first item ends, milliseconds since 1970; `None`: none does.
+    pub(super) fn next_expiry_ms(&self) -> Option<u64> {
+        self.next_expiry_ms
+    }
+
+    /// Bytes of payload that live.
+    #[must_use]
+    pub fn payload_bytes(&self) -> u64 {
+        self.files.values().sum()
+    }
+
+    /// Changes tables and payloads together.
+    ///
+    /// # Errors
+    /// [`HistoryError`]; nothing was changed then.
+    pub(super) fn write<T>(
+        &mut self,
+        act: impl FnOnce(&mut Batch<'_>) -> Result<T, HistoryError>,
+    ) -> Result<T, HistoryError> {
+        self.change(|batch| Ok((None, act(batch)?)))
+    }
+
+    /// The same, and moves the cursor into the log to the number that `act` gives first.
+    ///
+    /// # Errors
+    /// [`HistoryError`]; nothing was changed then.
+    pub(super) fn write_following<T>(
+        &mut self,
+        act: impl FnOnce(&mut Batch<'_>) -> Result<(u64, T), HistoryError>,
+    ) -> Result<T, HistoryError> {
+        self.change(|batch| act(batch).map(|(done, value)| (Some(done), value)))
+    }
+
+    fn change<T>(
+        &mut self,
+        act: impl FnOnce(&mut Batch<'_>) -> Result<(Option<u64>, T), HistoryError>,
+    ) -> Result<T, HistoryError> {
+        let before = self.shelf.end();
+        let (done, value, freed) = match self.try_change(act) {
+            Ok(written) => written,
+            Err(error) => {
+                self.shelf.back_to(before.0, before.1)?;
+                return Err(error);
+            }
+        };
+        self.done = done.unwrap_or(self.done);
+        let mut touched: BTreeSet<u32> = freed.live.keys().copied().collect();
+        touched.insert(before.0);
+        self.files.extend(freed.live);
+        self.is_soiled |= freed.erase;
+        self.next_expiry_ms = Some(0); // until it is looked up
+        self.unclean.extend(touched);
+        // This transaction stands, whatever the disk says to what follows from it: the caller must
+        // not apply it again. What is left over is done by the next one or at the next start.
+        if let Err(error) = self.clean() {
+            eprintln!("myriad: history could not overwrite what was deleted: {error}. It will");
+        }
+        Ok(value)
+    }
+
+    /// Overwrites what was given up and removes files in which nothing lives.
+    fn clean(&mut self) -> Result<(), HistoryError> {
+        self.next_expiry_ms = self.first_expiry()?;
+        if self.is_soiled {
+            self.erase()?;
+            self.is_soiled = false;
+        }
+        let candidates = std::mem::take(&mut self.unclean);
+        self.remove_files(&candidates)
+    }
+
+    /// A view of the tables as they are.
+    pub(super) fn read(&self) -> Result<ReadTransaction, HistoryError> {
+        Ok(self.database.begin_read()?)
+    }
+
+    fn try_change<T>(
+        &mut self,
+        act: impl FnOnce(&mut Batch<'_>) -> Result<(Option<u64>, T), HistoryError>,
+    ) -> Result<(Option<u64>, T, Freed), HistoryError> {
+        let transaction = self.database.begin_write()?;
+        let (done, value, freed) = {
+            let mut batch = Batch::open(&transaction, &mut self.shelf, &self.files, self.rules)?;
+            let (done, value) = act(&mut batch)?;
+            (done, value, batch.finish(done)?)
+        };
+        transaction.commit()?;
+        Ok((done, value, freed))
+    }
+
+    /// Overwrites every payload that was given up.
+    fn erase(&mut self) -> Result<(), HistoryError> {
+        let places = {
+            let table = self.database.begin_read()?.open_table(ERASE)?;
+            let mut places = Vec::new();
+            for entry in table.iter()? {
+                let (at, bytes) = entry?;
+                places.push(Place { at: at.value(), bytes: bytes.value() });
+            }
+            places
+        };
+        if places.is_empty() {
+            return Ok(());
+        }
+        self.shelf.erase(&places)?;
+        let transaction = self.database.begin_write()?;
+        {
+            let mut table = transaction.open_table(ERASE)?;
+            for place in &places {
+                table.remove(place.at)?;
+            }
+        }
+        Ok(transaction.commit()?)
+    }
+
+    /// Removes those of `candidates` in which nothing lives; never the newest, which is written.
+    fn remove_files(&mut self, candidates: &BTreeSet<u32>) -> Result<(), HistoryError> {
+        let newest = self.shelf.end().0;
+        let lives = |file: &u32| self.files.get(file).is_some_and(|live| *live > 0);
+        let dead: Vec<u32> =
+            candidates.iter().copied().filter(|file| *file < newest && !lives(file)).collect();
+        if dead.is_empty() {
+            return Ok(());
+        }
+        for file in &dead {
+            self.shelf.remove(*file)?;
+            self.files.remove(file);
+        }
+        let transaction = self.database.begin_write()?;
+        {
+            let mut table = transaction.open_table(FILES)?;
+            for file in dead {
+                table.remove(file)?;
+            }
+        }
+        Ok(transaction.commit()?)
+    }
+
+    fn first_expiry(&self) -> Result<Option<u64>, HistoryError> {
+        let table = self.database.begin_read()?.open_table(EXPIRIES)?;
+        Ok(table.first()?.map(|(key, _)| key.value().0))
+    }
+}
+
+/// What a transaction leaves to be done after it.
+#[derive(Debug, Default)]
+pub(super) struct Freed {
+    /// Live bytes of the payload files that changed.
+    pub(super) live: BTreeMap<u32, u64>,
+    /// Payloads were given up.
+    pub(super) erase: bool,
+}
+
+/// Makes all tables, checks their version, and says where the payload files end and which commit
+/// was applied last.
+fn start(database: &Database) -> Result<(u32, u64, u64), HistoryError> {
+    let transaction = database.begin_write()?;
+    let found = {
+        let mut meta = transaction.open_table(META)?;
+        let of = |name: &str| -> Result<Option<u64>, HistoryError> {
+            Ok(meta.get(name)?.map(|value| value.value()))
+        };
+        let version = of("version")?;
+        if version.is_some_and(|version| version != VERSION) {
+            return Err(HistoryError::Version(version.unwrap_or_default()));
+        }
+        let newest = u32::try_from(of("file")?.unwrap_or(1))
+            .map_err(|_| HistoryError::Damaged("the number of a file"))?;
+        let found = (newest, of("end")?.unwrap_or(0), of("done")?.unwrap_or(0));
+        meta.insert("version", VERSION)?;
+        found
+    };
+    make(&transaction, CONVERSATIONS)?;
+    make(&transaction, ITEMS)?;
+    make(&transaction, IDS)?;
+    make(&transaction, EXPIRIES)?;
+    make(&transaction, PAYLOADS)?;
+    make(&transaction, ERASE)?;
+    make(&transaction, FILES)?;
+    transaction.commit()?;
+    Ok(found)
+}
+
+fn make<K: redb::Key + 'static, V: redb::Value + 'static>(
+    transaction: &WriteTransaction,
+    table: TableDefinition<'_, K, V>,
+) -> Result<(), HistoryError> {
+    transaction.open_table(table)?;
+    Ok(())
+}
+
+fn files(database: &Database) -> Result<BTreeMap<u32, u64>, HistoryError> {
+    let table = database.begin_read()?.open_table(FILES)?;
+    let mut files = BTreeMap::new();
+    for entry in table.iter()? {
+        let (file, live) = entry?;
+        files.insert(file.value(), live.value());
+    }
+    Ok(files)
+}

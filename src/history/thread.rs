@@ -1,0 +1,213 @@
+//! The loop of the history thread: answer, follow, sweep, sleep.
+//!
+//! Owner: the history thread. All waiting and all clocks of history are here. A disk that refuses
+//! is tried again; nothing is lost by that, because the log keeps what was not applied.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use super::HistoryError;
+use super::store::Store;
+use crate::limits;
+use crate::log::{FollowError, Follower, Record, Store as LogStore};
+use crate::shard::{Answer, Ask, Found};
+use wire::Refusal;
+
+/// How far history is, for whoever reports it.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Number of the last commit applied.
+    pub done: AtomicU64,
+    /// Commits durable and not applied.
+    pub behind: AtomicU64,
+    /// Records applied since the start.
+    pub records: AtomicU64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct History<S> {
+    store: Store,
+    follower: Follower<S>,
+    progress: Arc<Progress>,
+    /// Milliseconds of a monotonic clock: not before this the log is looked at.
+    follow_due_ms: u64,
+    sweep_due_ms: u64,
+    /// Something refused, and was said so.
+    in_trouble: bool,
+    was_behind: bool,
+    missed: u64,
+}
+
+impl<S: LogStore> History<S> {
+    /// Puts it together; `follower` was opened after `store.done()`.
+    pub fn new(store: Store, follower: Follower<S>) -> Self {
+        let progress = Arc::new(Progress::default());
+        progress.done.store(store.done(), Ordering::Relaxed);
+        Self {
+            store,
+            follower,
+            progress,
+            follow_due_ms: 0,
+            sweep_due_ms: 0,
+            in_trouble: false,
+            was_behind: false,
+            missed: 0,
+        }
+    }
+
+    /// How far it is.
+    #[must_use]
+    pub fn progress(&self) -> Arc<Progress> {
+        Arc::clone(&self.progress)
+    }
+
+    /// Answers one question.
+    pub fn answer(&mut self, ask: &Ask, wall_ms: u64) -> Answer {
+        let found = match self.store.answer(ask.user, ask.request, ask.question, wall_ms) {
+            Ok(found) => found,
+            Err(error) => {
+                self.say(&error);
+                Found::Refused(Refusal::StoreFailed)
+            }
+        };
+        Answer { conn: ask.conn, request: ask.request, found }
+    }
+
+    /// Follows the log and sweeps, as far as that is due, at most one batch of each. Returns
+    /// whether there is more to do at once.
+    pub fn step(&mut self, mono_ms: u64, wall_ms: u64, stop: &AtomicBool) -> bool {
+        let mut more = false;
+        if mono_ms >= self.sweep_due_ms && !stop.load(Ordering::Acquire) {
+            self.sweep_due_ms = mono_ms + limits::HISTORY_SWEEP_MS;
+            match self.store.sweep(wall_ms) {
+                Ok(true) => {
+                    self.sweep_due_ms = mono_ms;
+                    more = true;
+                }
+                Ok(false) => {}
+                Err(error) => self.say(&error),
+            }
+        }
+        if mono_ms >= self.follow_due_ms {
+            self.follow_due_ms = mono_ms + limits::HISTORY_GAP_MS;
+            match self.follow(wall_ms) {
+                Ok(true) => {
+                    self.follow_due_ms = mono_ms;
+                    more = true;
+                }
+                Ok(false) => {}
+                Err(error) => {
+                    self.say(&error);
+                    self.follow_due_ms = mono_ms + limits::HISTORY_RETRY_MS;
+                }
+            }
+        }
+        more
+    }
+
+    /// Applies one batch of commits. True: it was a full one.
+    ///
+    /// # Errors
+    /// [`HistoryError`]; the same commits are applied by the next call.
+    pub fn follow(&mut self, wall_ms: u64) -> Result<bool, HistoryError> {
+        let Self { store, follower, .. } = self;
+        if follower.behind() == 0 {
+            return Ok(false);
+        }
+        let mark = follower.mark();
+        let applied = apply(store, follower, wall_ms);
+        let (done, records, full) = match applied {
+            Ok(applied) => applied,
+            Err(error) => {
+                follower.rewind(mark);
+                return Err(error);
+            }
+        };
+        follower.release();
+        self.in_trouble = false;
+        self.progress.done.store(done, Ordering::Release);
+        self.progress.behind.store(self.follower.behind(), Ordering::Relaxed);
+        self.progress.records.fetch_add(records, Ordering::Relaxed);
+        self.report();
+        Ok(full)
+    }
+
+    /// Applies all that is durable.
+    ///
+    /// # Errors
+    /// As [`History::follow`].
+    pub fn catch_up(&mut self, wall_ms: u64) -> Result<(), HistoryError> {
+        while self.follower.behind() > 0 {
+            self.follow(wall_ms)?;
+        }
+        Ok(())
+    }
+
+    /// The tables and payloads.
+    pub fn store(&mut self) -> &mut Store {
+        &mut self.store
+    }
+
+    fn report(&mut self) {
+        let behind = self.follower.behind();
+        if (behind > limits::HISTORY_BEHIND_COMMITS) != self.was_behind {
+            self.was_behind = !self.was_behind;
+            let what = if self.was_behind {
+                "is behind: what it has not read keeps its place in the log. Mind the disk"
+            } else {
+                "has caught up"
+            };
+            eprintln!("myriad: history {what} ({behind} commits)");
+        }
+        if self.follower.missed() > self.missed {
+            let missed = self.follower.missed() - self.missed;
+            self.missed = self.follower.missed();
+            eprintln!(
+                "myriad: history starts {missed} commits after its last one: the log has no \
+                 earlier ones any more. What they held is not in history"
+            );
+        }
+    }
+
+    fn say(&mut self, error: &HistoryError) {
+        if !std::mem::replace(&mut self.in_trouble, true) {
+            eprintln!(
+                "myriad: history can't go on: {error}. It tries again every second; messages are \
+                 not affected, and the log keeps what history has not read"
+            );
+        }
+    }
+}
+
+/// One transaction: commits until a batch is full or none is left. Returns the number of the last
+/// one, the records, and whether the batch was full.
+fn apply<S: LogStore>(
+    store: &mut Store,
+    follower: &mut Follower<S>,
+    wall_ms: u64,
+) -> Result<(u64, u64, bool), HistoryError> {
+    store.write_following(|batch| {
+        let (mut records, mut bytes, mut done) = (0, 0, 0);
+        loop {
+            let mut result = Ok(());
+            let mut each = |record: &Record<'_>| {
+                records += 1;
+                bytes += record.payload.len();
+                if result.is_ok() {
+                    result = batch.record(record, wall_ms);
+                }
+            };
+            let next = follower.next(&mut each);
+            result?;
+            let next: Result<Option<u64>, FollowError> = next;
+            let Some(sequence) = next? else { return Ok((done, (done, records, false))) };
+            done = sequence;
+            let full = records >= limits::HISTORY_BATCH_RECORDS as u64
+                || bytes >= limits::HISTORY_BATCH_BYTES;
+            if full {
+                return Ok((done, (done, records, true)));
+            }
+        }
+    })
+}

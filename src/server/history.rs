@@ -1,0 +1,139 @@
+//! The thread that keeps history, and the queues between it and the shards.
+//!
+//! Owner: `main` starts it before the log takes anything, so that no segment it needs is freed,
+//! and ends it after the shards. Where there is no history, shards have no ends to it.
+
+use super::side::{Bell, inlet};
+use super::{ServeError, spawn};
+use crate::clock::HostClock;
+use crate::config::Config;
+use crate::history::{History, Rules, Store};
+use crate::limits;
+use crate::log::{Durable, FileStore, Follower};
+use crate::ring::{Doorbell, Inlet};
+use crate::shard::{Answer, Ask, HistoryEnds};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+/// Where history lives in the data folder.
+const FOLDER: &str = "history";
+/// Pause while a shard takes no answers.
+const ANSWER_PAUSE: Duration = Duration::from_millis(1);
+
+/// The running thread.
+pub(super) struct Thread {
+    asks: Arc<Inlet<Ask>>,
+    answers: Arc<[OnceLock<Arc<Inlet<Answer>>>]>,
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Thread {
+    /// Opens history and starts its thread, if this server keeps one.
+    pub(super) fn start(
+        config: &Config,
+        durable: Arc<Durable>,
+    ) -> Result<Option<Self>, ServeError> {
+        if !config.history {
+            return Ok(None);
+        }
+        let history = open(config, durable)
+            .map_err(|error| ServeError::Data(config.data.join(FOLDER), format!("{error}")))?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let (asks, bell) = inlet(limits::HISTORY_ASKS_MAX);
+        let answers: Arc<[OnceLock<_>]> = (0..config.shards).map(|_| OnceLock::new()).collect();
+        let work = Work {
+            history,
+            asks: Arc::clone(&asks),
+            answers: Arc::clone(&answers),
+            stop: Arc::clone(&stop),
+        };
+        let thread = spawn("history", move || work.run(&bell))?;
+        Ok(Some(Self { asks, answers, stop, thread }))
+    }
+
+    /// Connects the answers to the shards' doorbells.
+    pub(super) fn hang(&self, doorbells: &[Doorbell]) {
+        for (slot, doorbell) in self.answers.iter().zip(doorbells) {
+            let inlet = Arc::new(Inlet::new(limits::HISTORY_ANSWERS_MAX, doorbell.clone()));
+            let _hung_once = slot.set(inlet);
+        }
+    }
+
+    /// The ends for one shard.
+    pub(super) fn of(&self, shard: usize) -> Option<HistoryEnds> {
+        let answers = Arc::clone(self.answers.get(shard)?.get()?);
+        Some(HistoryEnds { asks: Arc::clone(&self.asks), answers })
+    }
+
+    /// Ends it. What it has not read it reads after the next start.
+    pub(super) fn stop(self) {
+        self.stop.store(true, Ordering::Release);
+        self.thread.thread().unpark();
+        let _its_panic_was_printed = self.thread.join();
+    }
+}
+
+type Error = Box<dyn std::error::Error>;
+
+fn open(config: &Config, durable: Arc<Durable>) -> Result<History<FileStore>, Error> {
+    let rules = Rules { retention: config.history_default, items_max: config.history_messages_max };
+    let store = Store::open(&config.data.join(FOLDER), rules)?;
+    let mut done = store.done();
+    if done > durable.sequence() {
+        eprintln!(
+            "myriad: history has read {done} commits and the log has {}: another log, or an older \
+             copy of it. History reads all of it again; what it holds stays",
+            durable.sequence()
+        );
+        done = 0;
+    }
+    let log = FileStore::open_read_only(&config.data)?;
+    Ok(History::new(store, Follower::open(log, durable, done)?))
+}
+
+/// What the thread works on.
+struct Work {
+    history: History<FileStore>,
+    asks: Arc<Inlet<Ask>>,
+    answers: Arc<[OnceLock<Arc<Inlet<Answer>>>]>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Work {
+    fn run(mut self, bell: &Bell) {
+        bell.attach();
+        let clock = HostClock::start();
+        loop {
+            for _ in 0..limits::HISTORY_ASKS_MAX {
+                let Some(ask) = self.asks.pop() else { break };
+                let answer = self.history.answer(&ask, clock.now().wall_ms);
+                self.hand_back(ask.shard, answer);
+            }
+            let now = clock.now();
+            let more = self.history.step(now.mono_ms, now.wall_ms, &self.stop);
+            if self.stop.load(Ordering::Acquire) {
+                return;
+            }
+            if !more {
+                let look = Duration::from_millis(limits::HISTORY_GAP_MS);
+                bell.sleep(look, || self.asks.is_empty());
+            }
+        }
+    }
+
+    /// Waits for room: a shard takes a few answers in each turn.
+    fn hand_back(&self, shard: usize, answer: Answer) {
+        let Some(inlet) = self.answers.get(shard).and_then(OnceLock::get) else { return };
+        let mut answer = answer;
+        while let Err(back) = inlet.push(answer) {
+            if self.stop.load(Ordering::Acquire) {
+                return; // the shards may have ended
+            }
+            answer = back;
+            thread::sleep(ANSWER_PAUSE);
+        }
+    }
+}
