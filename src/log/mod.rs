@@ -82,4 +82,4 @@ pub use report::{Corrupt, RecoverError, Report};
 pub use settings::Settings;
 pub use staging::{Health, Lane, Placed, Refused, Stage, Ticket, Wake};
 pub use store::{Creator, Store};
-pub use thread::run_committer;
+pub use thread::{Written, run_committer};

@@ -102,10 +102,15 @@ pub fn run(config: &Config, keys: Keys) -> Result<(), ServeError> {
         history.stop();
     }
     log_bell.stop();
-    if let Ok(Err(error)) = log_thread.join() {
-        eprintln!("myriad: the log took nothing more since: {error}");
-    }
-    report(&counters);
+    let written = match log_thread.join() {
+        Ok(Ok(written)) => written,
+        Ok(Err(error)) => {
+            eprintln!("myriad: the log took nothing more since: {error}");
+            log::Written::default()
+        }
+        Err(_) => log::Written::default(),
+    };
+    report(&counters, &written);
     ended
 }
 
@@ -269,7 +274,7 @@ fn announce(config: &Config, listen: std::net::SocketAddr, sizes: &Sizes) {
 fn watch(
     running: &shards::Running,
     stop: &AtomicBool,
-    log_thread: &JoinHandle<Result<(), String>>,
+    log_thread: &JoinHandle<Result<log::Written, String>>,
 ) -> Result<(), ServeError> {
     let mut log_ended = false;
     while !stop.load(Ordering::Acquire) {
@@ -288,9 +293,14 @@ fn watch(
     Ok(())
 }
 
-fn report(counters: &Counters) {
+fn report(counters: &Counters, written: &log::Written) {
+    let log = [
+        ("log_commits", written.commits),
+        ("log_bytes", written.bytes),
+        ("log_records", written.records),
+    ];
     let map: serde_json::Map<String, serde_json::Value> =
-        counters.each().map(|(name, value)| (name.to_owned(), value.into())).collect();
+        counters.each().chain(log).map(|(name, value)| (name.to_owned(), value.into())).collect();
     eprintln!("myriad: drained; counters {}", serde_json::Value::Object(map));
 }
 
