@@ -144,6 +144,7 @@ impl Server {
                 rules: Arc::clone(&rules),
                 keys: Arc::clone(&keys),
                 side: None,
+                expiry_held: false,
                 drain: Arc::new(Drain::default()),
                 sessions_max: 32,
                 credits,

@@ -45,6 +45,18 @@ impl Store for Nothing {
         Ok(0)
     }
 
+    fn retire(&mut self, _: u32, _: u32) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn renew(&mut self, _: u32, _: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn scrub(&mut self, _: u32) -> io::Result<()> {
+        Ok(())
+    }
+
     fn remove(&mut self, _: u32) -> io::Result<()> {
         Ok(())
     }

@@ -103,6 +103,24 @@ pub const INBOX_BYTES_PER_SENDER_MAX: u64 = 16 * 1024 * 1024;
 /// Pairs (recipient, sender) whose marks a process remembers.
 pub const PAIRS_MAX: usize = 4_000_000;
 
+/// How long an un-acked message is kept unless configured: 30 days.
+pub const RETENTION_S: u32 = 30 * 24 * 3600;
+/// Bounds of the configurable retention.
+pub const RETENTION_S_MIN: u32 = 60;
+/// See [`RETENTION_S_MIN`].
+pub const RETENTION_S_MAX: u32 = 365 * 24 * 3600;
+/// How often mail that has waited too long is looked for.
+pub const EXPIRY_LOOK_MS: u64 = 500;
+/// Users looked at, and messages given up, per look.
+pub const EXPIRED_PER_LOOK_MAX: usize = 256;
+/// When to look again at a message that could not be read back.
+pub const EXPIRY_RETRY_S: u32 = 3_600;
+/// A wall clock further than this ahead of the newest record at the start is not believed: nothing
+/// expires until the operator confirms it.
+pub const CLOCK_AHEAD_MS_MAX: u64 = 24 * 3600 * 1000;
+/// Messages of one sender that are read back to find the one to be deleted: all there may be.
+pub const DELETE_LOOKS_MAX: usize = INBOX_MESSAGES_PER_SENDER_MAX as usize;
+
 // ---- presence ------------------------------------------------------------------------------
 
 /// User activity younger than this, plus 1.5 intervals of that client, shows "online".
@@ -187,6 +205,17 @@ pub const COMMIT_LAZY_MS: u64 = 50;
 pub const COMMIT_LAZY_FULL_MS: u64 = 1_000;
 /// Room a shard takes from the common store at once, while there is plenty.
 pub const ROOM_LEASE_BYTES: u64 = 64 * 1024;
+/// Bytes of log after which the next checkpoint begins, in segments: a restart reads about so much
+/// beside the checkpoint itself, and reclaim lags behind by about so much.
+pub const CHECKPOINT_SEGMENTS: u64 = 4;
+/// Pause between checkpoints that are made because something has to go from the disk.
+pub const CHECKPOINT_GAP_MS: u64 = 10_000;
+/// Largest payload of one piece of an image.
+pub const IMAGE_BYTES_MAX: usize = 32 * 1024;
+/// Bytes of images (and of records copied forward) a shard stages in one turn at the most.
+pub const IMAGE_BYTES_PER_TURN_MAX: usize = 128 * 1024;
+/// Freed segments that are kept ready; beyond that they are removed.
+pub const SPARE_SEGMENTS_MAX: usize = 4;
 /// Pause before making a segment is tried again after it failed.
 pub const SEGMENT_RETRY_MS: u64 = 1_000;
 /// Segments a shard keeps mapped; beyond that the one with the lowest number goes.

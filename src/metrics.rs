@@ -59,6 +59,14 @@ counters! {
     shed,
     /// Own copies that were not stored: no room in the log, or too many wait for a device.
     own_copies_lost,
+    /// Messages given up because they waited too long; their senders are told.
+    expired,
+    /// Messages deleted by their authors before everybody had them.
+    deleted,
+    /// Words of that for which the sender's inbox had no room.
+    notices_lost,
+    /// Waiting records that could not be read back from the log.
+    unreadable,
     /// Sessions closed by the server, for any reason.
     goodbyes,
     /// Of these: reset without a word, because they did not read what they were sent.

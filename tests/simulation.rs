@@ -1,71 +1,80 @@
 //! Runs whole worlds from seeds; a failure prints one line that replays it.
 //!
-//! `MYRIAD_SEED=n` runs that seed only, `MYRIAD_SEEDS=n` runs so many instead of the usual number.
-//! `MYRIAD_TRACE=1` prints every frame that phones hear.
+//! `MYRIAD_SEED=n` runs that seed only, `MYRIAD_SEEDS=n` so many instead of the usual number, from
+//! `MYRIAD_FIRST_SEED=n` on. `MYRIAD_SECONDS=n` begins no world after that time, and seeds do not
+//! end before (`scripts/soak`). `MYRIAD_TRACE=1` prints every frame that phones hear.
 
 #![allow(clippy::expect_used, reason = "a simulation may fail by panicking: its seed is printed")]
 
 mod sim;
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::time::Duration;
 
-use sim::plan::{Canary, Plan};
+use sim::harness::{self, Order, Sums};
+use sim::plan::{Canary, Death, Plan};
 use sim::world::World;
 
-/// Seeds per test unless the environment says otherwise.
-const SEEDS: u64 = 120;
+/// Worlds of each test unless the environment says otherwise: together two minutes on two cores.
+const WORLDS: u64 = 400;
+/// See [`WORLDS`].
+const CRASHING_WORLDS: u64 = 400;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.trim().parse().ok()
 }
 
-/// Runs a world per seed.
-fn run_seeds(test: &str, credits: usize) {
-    let seeds = match number("MYRIAD_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("MYRIAD_SEEDS").unwrap_or(SEEDS),
+/// Runs the worlds that the environment asks for, or the usual ones.
+fn run_seeds(test: &'static str, plan: fn(u64) -> Plan, usual: u64) -> Sums {
+    let time = number("MYRIAD_SECONDS").map(Duration::from_secs);
+    let usual = if time.is_some() { u64::MAX } else { usual };
+    let (first, count) = match number("MYRIAD_SEED") {
+        Some(seed) => (seed, 1),
+        None => (number("MYRIAD_FIRST_SEED").unwrap_or(0), number("MYRIAD_SEEDS").unwrap_or(usual)),
     };
-    let (mut sent, mut delivered, mut boots) = (0, 0, 0);
-    let mut refusals = std::collections::BTreeMap::new();
-    for seed in seeds {
-        let replay =
-            format!("replay: MYRIAD_SEED={seed} cargo nextest run --test simulation {test}");
-        let run = || {
-            let mut world = World::new(Plan::of(seed, credits));
-            world.run().map(|()| world).map_err(|what| format!("{what}\n{replay}"))
-        };
-        match catch_unwind(AssertUnwindSafe(run)) {
-            Ok(Ok(world)) => {
-                sent += world.checks.sent_count();
-                delivered += world.checks.deliveries;
-                boots += world.boots;
-                for (reason, count) in &world.checks.refusals {
-                    *refusals.entry(*reason).or_insert(0) += count;
-                }
-            }
-            Ok(Err(what)) => panic!("{what}"),
-            Err(panic) => {
-                eprintln!("{replay}");
-                resume_unwind(panic);
-            }
+    harness::run(Order { test, plan, first, count, time })
+}
+
+#[test]
+fn slow_whole_server_keeps_its_word() {
+    run_seeds("slow_whole_server_keeps_its_word", Plan::of, WORLDS);
+}
+
+#[test]
+fn slow_server_that_crashes_all_the_time_keeps_its_word() {
+    let test = "slow_server_that_crashes_all_the_time_keeps_its_word";
+    run_seeds(test, Plan::of_crashes, CRASHING_WORLDS);
+}
+
+/// Runs a tiny world whose starts die after so many disk actions; returns how many of the deaths
+/// were reached.
+fn die(seed: u64, death: Death, deaths: &[u32], sums: &mut Sums) -> u64 {
+    let plan = Plan::of_deaths(seed, death, deaths.to_vec());
+    match harness::run_world(plan) {
+        Ok(world) => {
+            sums.add(&world);
+            world.toll.crashes
         }
+        Err(what) => panic!("{what}\nin world {seed} with {death:?} and {deaths:?}"),
     }
-    println!("{sent} sent, {delivered} delivered, {boots} boots, refused: {refusals:?}");
 }
 
 #[test]
-fn whole_server_keeps_its_word_with_one_credit() {
-    run_seeds("whole_server_keeps_its_word_with_one_credit", 1);
-}
-
-#[test]
-fn whole_server_keeps_its_word_with_two_credits() {
-    run_seeds("whole_server_keeps_its_word_with_two_credits", 2);
-}
-
-#[test]
-fn whole_server_keeps_its_word_with_many_credits() {
-    run_seeds("whole_server_keeps_its_word_with_many_credits", 64);
+fn slow_a_crash_at_any_single_disk_action_loses_nothing() {
+    let mut sums = Sums::default();
+    for (seed, death) in [(1, Death::Process), (2, Death::Host), (3, Death::Host)] {
+        // At every action of a life, from the first of its first start on.
+        let reached = |at: &u32| die(seed, death, &[*at], &mut sums) > 0;
+        let lived = (0..).take_while(reached).count();
+        assert!(lived > 50, "a life of {lived} disk actions only");
+        // And again at every action of the start that follows, until that start is through.
+        let mut longest = 0;
+        for at in (0..u32::try_from(lived).unwrap_or(0)).step_by(7) {
+            let again = (0..30).take_while(|again| die(seed, death, &[at, *again], &mut sums) > 1);
+            longest = longest.max(again.count());
+        }
+        assert!(longest > 8, "a start of {longest} disk actions only");
+    }
+    println!("{sums}");
 }
 
 #[test]
@@ -98,11 +107,12 @@ fn two_shards_whose_queues_toward_each_other_are_full_both_go_on() {
 /// What the checkers say of worlds that are broken on purpose.
 fn complaints(canary: Canary) -> Vec<String> {
     let complaint = |seed| {
-        let mut plan = Plan::of(seed, 2);
+        let mut plan = Plan::of(seed);
         plan.canary = Some(canary);
         plan.chances.crash = 10;
         plan.chances.disk_full = 0;
-        World::new(plan).run().err()
+        plan.chances.restore = 0;
+        harness::run_world(plan).err()
     };
     (0..30).filter_map(complaint).collect()
 }

@@ -63,6 +63,10 @@ pub struct Config {
     pub unknown_conns_per_source_max: usize,
     /// Largest payload of a message in bytes, at most [`limits::PAYLOAD_BYTES_MAX`].
     pub payload_bytes_max: usize,
+    /// How long an un-acked message is kept, seconds.
+    pub retention_s: u32,
+    /// The clock may be far ahead of the log.
+    pub clock_confirmed: bool,
     /// Messages waiting in one inbox.
     pub inbox_messages_max: u32,
     /// Payload bytes waiting in one inbox; at least one payload of the largest size.
@@ -167,6 +171,8 @@ impl Config {
             unknown_users_allowed: said.unknown_users_allowed.unwrap_or(dev),
             unknown_conns_per_source_max: said.unknown_conns_per_source_max.unwrap_or_default(),
             payload_bytes_max: said.payload_bytes_max.unwrap_or_default(),
+            retention_s: said.retention_s.unwrap_or_default(),
+            clock_confirmed: said.clock_confirmed.unwrap_or_default(),
             inbox_messages_max: said.inbox_messages_max.unwrap_or_default(),
             inbox_bytes_max: said.inbox_bytes_max.unwrap_or_default(),
             inbox_messages_per_sender_max: said.inbox_messages_per_sender_max.unwrap_or_default(),
@@ -248,6 +254,8 @@ impl Config {
         let from_source = self.unknown_conns_per_source_max as u64;
         in_range("unknown_conns_per_source_max", from_source, 1, sources_max)?;
         in_range("payload_bytes_max", payload, 1, limits::PAYLOAD_BYTES_MAX as u64)?;
+        let (least, most) = (limits::RETENTION_S_MIN, limits::RETENTION_S_MAX);
+        in_range("retention_s", self.retention_s.into(), least.into(), most.into())?;
         in_range("inbox_messages_max", self.inbox_messages_max.into(), 1, messages_max)?;
         in_range("inbox_messages_per_sender_max", per_sender, 1, messages_max)?;
         in_range("inbox_bytes_max", self.inbox_bytes_max, payload, bytes_max)?;
@@ -296,6 +304,8 @@ fn defaults() -> Settings {
         users_max: Some(limits::USERS_MAX),
         pairs_max: Some(limits::PAIRS_MAX),
         unknown_conns_per_source_max: Some(limits::UNKNOWN_CONNS_PER_SOURCE_MAX),
+        retention_s: Some(limits::RETENTION_S),
+        clock_confirmed: Some(false),
         payload_bytes_max: Some(limits::PAYLOAD_BYTES_MAX),
         inbox_messages_max: Some(limits::INBOX_MESSAGES_MAX),
         inbox_bytes_max: Some(limits::INBOX_BYTES_MAX),
@@ -421,6 +431,7 @@ mod tests {
             ("heartbeat_ms", Settings { heartbeat_ms: Some(999), ..least() }),
             ("sessions_max", Settings { sessions_max: Some(0), ..least() }),
             ("payload_bytes_max", Settings { payload_bytes_max: Some(65_537), ..least() }),
+            ("retention_s", Settings { retention_s: Some(59), ..least() }),
             ("inbox_bytes_max", Settings { inbox_bytes_max: Some(65_535), ..least() }),
             ("segment_bytes", Settings { segment_bytes: Some(4096), ..least() }),
             ("segment_bytes", Settings { segment_bytes: Some(8 * 1024 * 1024 + 1), ..least() }),

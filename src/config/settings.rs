@@ -76,6 +76,15 @@ pub struct Settings {
     /// Connections without a login from one source address at once (count, per shard)
     #[arg(long, value_name = "COUNT")]
     pub unknown_conns_per_source_max: Option<usize>,
+    /// How long an un-acked message is kept before its sender is told that it expired (seconds, 60
+    /// to 31536000)
+    #[arg(long, value_name = "S")]
+    pub retention_s: Option<u32>,
+    /// The clock is right although it is more than a day ahead of the log: expire by it (else
+    /// nothing expires until a restart says so)
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    pub clock_confirmed: Option<bool>,
     /// Largest payload of one message (bytes, up to 65536)
     #[arg(long, value_name = "BYTES")]
     pub payload_bytes_max: Option<usize>,

@@ -40,6 +40,9 @@ pub struct Store {
     pub(super) rules: Rules,
     /// Number of the last commit of the log that was applied.
     done: u64,
+    /// Some commits were gone when history came to read them: what was copied forward of them is
+    /// the only record there is.
+    has_gaps: bool,
     /// Bytes that live, per payload file.
     files: BTreeMap<u32, u64>,
     /// When the first item ends; `None`: none does.
@@ -62,13 +65,14 @@ impl Store {
         let database = Builder::new()
             .set_cache_size(HISTORY_CACHE_BYTES)
             .create(folder.join("tables.redb"))?;
-        let (newest, end, done) = start(&database)?;
+        let Start { newest, end, done, has_gaps } = start(&database)?;
         let mut store = Self {
             shelf: Shelf::open(&payloads, newest, end)?,
             files: files(&database)?,
             database,
             rules,
             done,
+            has_gaps,
             next_expiry_ms: None,
             is_soiled: true,
             unclean: BTreeSet::new(),
@@ -83,6 +87,15 @@ impl Store {
     #[must_use]
     pub fn done(&self) -> u64 {
         self.done
+    }
+
+    /// From now on, and for good: some commits were gone.
+    ///
+    /// # Errors
+    /// [`HistoryError`].
+    pub(super) fn note_gaps(&mut self) -> Result<(), HistoryError> {
+        self.has_gaps = true;
+        self.write(|_| Ok(()))
     }
 
     /// When the first item ends, milliseconds since 1970; `None`: none does.
@@ -167,7 +180,8 @@ impl Store {
     ) -> Result<(Option<u64>, T, Freed), HistoryError> {
         let transaction = self.database.begin_write()?;
         let (done, value, freed) = {
-            let mut batch = Batch::open(&transaction, &mut self.shelf, &self.files, self.rules)?;
+            let Self { shelf, files, rules, has_gaps, .. } = self;
+            let mut batch = Batch::open(&transaction, shelf, files, *rules, *has_gaps)?;
             let (done, value) = act(&mut batch)?;
             (done, value, batch.finish(done)?)
         };
@@ -238,9 +252,17 @@ pub(super) struct Freed {
     pub(super) erase: bool,
 }
 
+/// What the last transaction left.
+struct Start {
+    newest: u32,
+    end: u64,
+    done: u64,
+    has_gaps: bool,
+}
+
 /// Makes all tables, checks their version, and says where the payload files end and which commit
 /// was applied last.
-fn start(database: &Database) -> Result<(u32, u64, u64), HistoryError> {
+fn start(database: &Database) -> Result<Start, HistoryError> {
     let transaction = database.begin_write()?;
     let found = {
         let mut meta = transaction.open_table(META)?;
@@ -253,7 +275,12 @@ fn start(database: &Database) -> Result<(u32, u64, u64), HistoryError> {
         }
         let newest = u32::try_from(of("file")?.unwrap_or(1))
             .map_err(|_| HistoryError::Damaged("the number of a file"))?;
-        let found = (newest, of("end")?.unwrap_or(0), of("done")?.unwrap_or(0));
+        let found = Start {
+            newest,
+            end: of("end")?.unwrap_or(0),
+            done: of("done")?.unwrap_or(0),
+            has_gaps: of("gaps")?.is_some_and(|gaps| gaps > 0),
+        };
         meta.insert("version", VERSION)?;
         found
     };

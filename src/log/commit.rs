@@ -19,12 +19,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::bell::{Bell, Sleep};
+use super::checkpoint::Checkpoints;
 use super::file::segment_file_name;
 use super::follow::Durable;
 use super::format::{COMMIT_HEAD_BYTES, CommitHead, padded};
+use super::pins::Pins;
 use super::record::At;
 use super::room::Shared;
-use super::segment::{Opening, Tail, length_u32, length_usize, seal_all};
+use super::segment::{Opening, Sealed, Tail, length_u32, length_usize, seal_all};
 use super::settings::Settings;
 use super::staging::{Batch, Stage, StageEnds, Wake};
 use super::store::Store;
@@ -59,10 +61,10 @@ pub struct Committer<S> {
     pub(super) settings: Settings,
     pub(super) shared: Arc<Shared>,
     ends: Vec<StageEnds>,
-    wakes: Vec<Arc<dyn Wake>>,
+    pub(super) wakes: Vec<Arc<dyn Wake>>,
     woken: Vec<bool>,
     pub(super) log: Opening,
-    durable: Arc<Durable>,
+    pub(super) durable: Arc<Durable>,
     pending: VecDeque<(usize, Batch)>,
     pending_bytes: u64,
     pending_urgent: bool,
@@ -80,6 +82,10 @@ pub struct Committer<S> {
     pub(super) retry_us: u64,
     pub(super) create_error: Option<String>,
     pub(super) error: Option<String>,
+    pub(super) checkpoints: Checkpoints,
+    pub(super) pins: Pins,
+    /// Nobody needs these any more: to be overwritten.
+    pub(super) freed: VecDeque<Sealed>,
 }
 
 impl<S> fmt::Debug for Committer<S> {
@@ -123,6 +129,9 @@ impl<S: Store> Committer<S> {
             create_error: None,
             error: None,
             durable: Arc::new(Durable::new(log.sequence - 1)),
+            checkpoints: Checkpoints::default(),
+            pins: Pins::default(),
+            freed: VecDeque::new(),
             log,
         };
         committer.shared.add(committer.usable(&committer.log.current));
@@ -144,6 +153,7 @@ impl<S: Store> Committer<S> {
         }
         self.gather();
         self.preallocate();
+        self.drive_checkpoint();
         match self.rest() {
             Some((until_us, _)) => Step::Idle { until_us },
             None => match self.commit() {
@@ -162,12 +172,6 @@ impl<S: Store> Committer<S> {
         Arc::clone(&self.shared.bell)
     }
 
-    /// Up to where the log is durable, for those who follow it.
-    #[must_use]
-    pub fn durable(&self) -> Arc<Durable> {
-        Arc::clone(&self.durable)
-    }
-
     /// Why no further segment can be had, if that is so.
     #[must_use]
     pub fn trouble(&self) -> Option<&str> {
@@ -176,10 +180,11 @@ impl<S: Store> Committer<S> {
 
     /// How it would sleep now; `None`: it would not.
     pub(super) fn rest(&self) -> Option<(Option<u64>, Sleep)> {
-        if self.pending.is_empty() {
-            return Some((self.retry_at(), Sleep::Deep));
+        if self.pending.is_empty() && self.checkpoints.own.is_empty() {
+            let wakes = earlier(self.retry_at(), self.checkpoint_due_us());
+            return Some((wakes, Sleep::Deep));
         }
-        if self.behind || self.hurry {
+        if self.behind || self.hurry || !self.checkpoints.own.is_empty() {
             return None;
         }
         if !self.pending_urgent {
@@ -205,6 +210,7 @@ impl<S: Store> Committer<S> {
         self.ends.iter().any(|ends| !ends.full.is_empty())
             || self.shared.urgent.load(Ordering::Acquire)
             || self.shared.short.load(Ordering::Acquire)
+            || self.shared.cycle.news.load(Ordering::Acquire)
             || self.maker.as_ref().is_some_and(Maker::has_made)
     }
 
@@ -259,8 +265,18 @@ impl<S: Store> Committer<S> {
         }
     }
 
+    /// Who reads the log beside the shards says so here.
+    #[must_use]
+    pub fn pins(&self) -> Pins {
+        self.pins.clone()
+    }
+
     fn commit(&mut self) -> io::Result<Step> {
-        let first = self.pending.front().map_or(0, |(_, batch)| batch.bytes.len());
+        let own = self.checkpoints.own.len();
+        let first = match self.pending.front() {
+            Some((_, batch)) if own == 0 => batch.bytes.len(),
+            _ => own,
+        };
         if padded(first as u64) > self.log.current.left() {
             self.advance();
         }
@@ -272,6 +288,7 @@ impl<S: Store> Committer<S> {
             epoch: self.log.epoch,
             count: records,
             body_bytes: length_u32(self.buffer.len() - COMMIT_HEAD_BYTES),
+            redo: self.log.redo,
         };
         let bytes = head.padded_bytes();
         head.encode(self.log.current.seed, offset, &mut self.buffer);
@@ -283,18 +300,32 @@ impl<S: Store> Committer<S> {
         self.log.sequence += 1;
         self.log.previous = At { segment, offset };
         self.log.current.offset = offset + length_u32(length_usize(bytes));
+        self.log.current.first.get_or_insert(head.sequence);
+        self.checkpoints.bytes_since += bytes;
         self.publish(taken, bytes);
+        if own > 0 {
+            self.own_committed(head.sequence);
+        }
         Ok(Step::Committed { batches: taken, bytes, records })
     }
 
     /// Moves on to the next segment, which `room` guarantees to be there.
-    fn advance(&mut self) {
+    pub(super) fn advance(&mut self) {
         let wasted = self.log.current.left();
+        self.enter_next();
+        self.shared.add(self.settings.batch_cost_max() - wasted);
+    }
+
+    /// Goes on in the next segment.
+    pub(super) fn enter_next(&mut self) {
         let next = self.log.spares.pop_front();
         assert!(next.is_some(), "a batch was granted and there is no segment for it");
         if let Some(next) = next {
-            self.log.current = next;
-            self.shared.add(self.settings.batch_cost_max() - wasted);
+            let former = std::mem::replace(&mut self.log.current, next);
+            if let Some(first) = former.first {
+                let Tail { number, bytes, .. } = former;
+                self.log.sealed.push_back(Sealed { number, first, bytes });
+            }
         }
     }
 
@@ -304,7 +335,9 @@ impl<S: Store> Committer<S> {
         let limit = self.settings.commit_bytes_max().min(self.log.current.left());
         self.buffer.clear();
         self.buffer.resize(COMMIT_HEAD_BYTES, 0);
-        let (mut taken, mut records) = (0, 0);
+        // The committer's own record first: a mark must not have anything before it.
+        let (mut taken, mut records) = (0, u32::from(!self.checkpoints.own.is_empty()));
+        self.buffer.append(&mut self.checkpoints.own);
         for (_, batch) in &mut self.pending {
             let body = self.buffer.len() - COMMIT_HEAD_BYTES + batch.bytes.len();
             if padded(body as u64) > limit {
@@ -316,14 +349,14 @@ impl<S: Store> Committer<S> {
             records += batch.count;
             self.log.time_ms = self.log.time_ms.max(batch.time_ms);
         }
-        assert!(taken > 0, "a batch that was granted does not fit an empty segment");
+        assert!(records > 0, "a batch that was granted does not fit an empty segment");
         seal_all(seed, offset, &mut self.buffer);
         (taken, records)
     }
 
     /// Hands the first `taken` pending batches back to their shards.
     fn publish(&mut self, taken: usize, bytes: u64) {
-        let mut granted = 0;
+        let mut granted = std::mem::take(&mut self.checkpoints.own_granted);
         for (shard, batch) in self.pending.drain(..taken) {
             granted += batch.granted;
             self.pending_bytes -= batch.bytes.len() as u64;

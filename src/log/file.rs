@@ -1,7 +1,7 @@
 //! Segments as files of a data folder.
 //!
 //! Owner: the committer thread holds the [`FileStore`]; the thread that makes segments holds a
-//! `FileCreator` of the same folder.
+//! `FileMaker` of the same folder.
 //!
 //! ```text
 //!   <data>/lock                      held exclusively by the one server that uses the folder
@@ -18,17 +18,15 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use super::make::{FileMaker, sync_folder};
 use super::store::{Creator, Store};
 
-const SUFFIX: &str = ".seg";
-const SUFFIX_NEW: &str = ".new";
-/// Zeros are written in pieces of this.
-const ZEROS_BYTES: usize = 256 * 1024;
+pub(super) const SUFFIX: &str = ".seg";
 /// Files kept open for writing: the current segment, the next one, and one being left.
 const OPEN_FILES_MAX: usize = 4;
 
@@ -102,7 +100,7 @@ impl FileStore {
         }
         let store =
             Self { folder, writers: BTreeMap::new(), reader: Mutex::new(None), lock: Some(lock) };
-        store.remove_unfinished().map_err(|error| failed("cleaning", &store.folder, error))?;
+        store.maker().end_unfinished().map_err(|error| failed("cleaning", &store.folder, error))?;
         sync_folder(dir).map_err(|error| failed("syncing", dir, error))?;
         Ok(store)
     }
@@ -128,10 +126,25 @@ impl FileStore {
         self.folder.join(segment_file_name(segment))
     }
 
-    fn writer(&mut self, segment: u32) -> io::Result<&File> {
+    fn maker(&self) -> FileMaker {
+        FileMaker { folder: self.folder.clone() }
+    }
+
+    fn may_write(&self) -> io::Result<()> {
         if self.lock.is_none() {
             return Err(io::Error::new(ErrorKind::PermissionDenied, "opened for reading only"));
         }
+        Ok(())
+    }
+
+    /// Closes what is open of a segment.
+    fn forget(&mut self, segment: u32) {
+        self.writers.remove(&segment);
+        *self.reader.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn writer(&mut self, segment: u32) -> io::Result<&File> {
+        self.may_write()?;
         if !self.writers.contains_key(&segment) {
             let file = OpenOptions::new().write(true).open(self.path(segment))?;
             if self.writers.len() >= OPEN_FILES_MAX {
@@ -140,17 +153,6 @@ impl FileStore {
             self.writers.insert(segment, file);
         }
         self.writers.get(&segment).ok_or_else(|| ErrorKind::NotFound.into())
-    }
-
-    fn remove_unfinished(&self) -> io::Result<()> {
-        for entry in fs::read_dir(&self.folder)? {
-            let path = entry?.path();
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            if name.starts_with("log-") && name.ends_with(SUFFIX_NEW) {
-                fs::remove_file(&path)?;
-            }
-        }
-        Ok(())
     }
 }
 
@@ -166,10 +168,24 @@ impl Store for FileStore {
     }
 
     fn create(&mut self, segment: u32, bytes: u64) -> io::Result<()> {
-        if self.lock.is_none() {
-            return Err(io::Error::new(ErrorKind::PermissionDenied, "opened for reading only"));
-        }
-        create_file(&self.folder, segment, bytes)
+        self.may_write()?;
+        self.maker().create(segment, bytes)
+    }
+
+    fn retire(&mut self, segment: u32, name: u32) -> io::Result<()> {
+        self.may_write()?;
+        self.forget(segment);
+        self.maker().retire(segment, name)
+    }
+
+    fn renew(&mut self, segment: u32, bytes: u64) -> io::Result<()> {
+        self.may_write()?;
+        self.maker().renew(segment, bytes)
+    }
+
+    fn scrub(&mut self, name: u32) -> io::Result<()> {
+        self.may_write()?;
+        self.maker().scrub(name)
     }
 
     fn write_at(&mut self, segment: u32, offset: u64, bytes: &[u8]) -> io::Result<()> {
@@ -199,11 +215,8 @@ impl Store for FileStore {
     }
 
     fn remove(&mut self, segment: u32) -> io::Result<()> {
-        if self.lock.is_none() {
-            return Err(io::Error::new(ErrorKind::PermissionDenied, "opened for reading only"));
-        }
-        self.writers.remove(&segment);
-        *self.reader.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.may_write()?;
+        self.forget(segment);
         fs::remove_file(self.path(segment))?;
         sync_folder(&self.folder)
     }
@@ -219,18 +232,7 @@ impl Store for FileStore {
     }
 
     fn creator(&self) -> Option<Box<dyn Creator>> {
-        Some(Box::new(FileCreator { folder: self.folder.clone() }))
-    }
-}
-
-/// Makes segments of a folder that a [`FileStore`] holds.
-struct FileCreator {
-    folder: PathBuf,
-}
-
-impl Creator for FileCreator {
-    fn create(&mut self, segment: u32, bytes: u64) -> io::Result<()> {
-        create_file(&self.folder, segment, bytes)
+        Some(Box::new(self.maker()))
     }
 }
 
@@ -244,52 +246,6 @@ fn segment_of(name: &str) -> Option<u32> {
     let digits = name.strip_prefix("log-")?.strip_suffix(SUFFIX)?;
     let segment = digits.parse().ok()?;
     (segment_file_name(segment) == name).then_some(segment)
-}
-
-fn create_file(folder: &Path, segment: u32, bytes: u64) -> io::Result<()> {
-    let path = folder.join(segment_file_name(segment));
-    if path.exists() {
-        return Err(ErrorKind::AlreadyExists.into());
-    }
-    let unfinished = folder.join(format!("log-{segment:010}{SUFFIX_NEW}"));
-    let made = fill(&unfinished, bytes).and_then(|()| fs::rename(&unfinished, &path));
-    if made.is_err() {
-        let _ = fs::remove_file(&unfinished);
-    }
-    made?;
-    sync_folder(folder)
-}
-
-/// Makes a file of zeros whose blocks are allocated and written: a commit then changes no
-/// metadata, and a full disk shows here.
-fn fill(path: &Path, bytes: u64) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600);
-    let mut file = options.open(path)?;
-    match rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes) {
-        // Some file systems cannot; writing the zeros finds out too, only later.
-        Ok(()) | Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::INVAL) => {}
-        Err(error) => return Err(error.into()),
-    }
-    let zeros = vec![0_u8; ZEROS_BYTES];
-    let mut left = bytes;
-    while left > 0 {
-        let piece = usize::try_from(left).unwrap_or(usize::MAX).min(zeros.len());
-        file.write_all(&zeros[..piece])?;
-        left -= piece as u64;
-        if left.is_multiple_of(SYNC_EVERY_BYTES) {
-            // In small portions, so that a commit's sync never queues behind all of it.
-            file.sync_data()?;
-        }
-    }
-    file.sync_all()
-}
-
-/// How much of a new segment is synced at a time.
-const SYNC_EVERY_BYTES: u64 = 4 * 1024 * 1024;
-
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
 }
 
 fn failed(what: &'static str, path: &Path, error: io::Error) -> OpenError {

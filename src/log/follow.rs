@@ -1,70 +1,59 @@
 //! Following the log from beside: every committed record, once, in log order, far from the shards.
 //!
-//! Owner: [`Durable`] is shared by the committer (publishes), whoever follows (says what it still
-//! needs) and whoever frees segments (asks). A [`Follower`] belongs to one thread; it reads through
-//! a store of its own and never writes.
+//! Owner: [`Durable`] is shared by the committer, which publishes, and whoever follows. A
+//! [`Follower`] belongs to one thread; it reads through a store of its own, never writes, and pins
+//! the segments it still needs.
 //!
 //! A follower remembers the *number* of the last commit it is done with. Numbers are stable:
 //! recovery copies the last commits to a fresh segment under the same numbers, so places change
 //! and numbers do not.
 //!
 //! Invariants: nothing beyond the durable mark is handed out; commits come without a gap, unless
-//! the log no longer has them, and then [`Follower::missed`] says how many; no segment at or above
-//! [`Durable::lowest_needed`] may be freed.
+//! the log no longer has them, and then [`Follower::missed`] says how many.
 
 use std::io::ErrorKind;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::commit::Committer;
 use super::format::{COMMIT_HEAD_BYTES, CommitHead, FIRST_COMMIT, SEGMENT_HEAD_BYTES, SegmentHead};
+use super::pins::{Pin, Pins};
 use super::record::{Flaw, Record, seed_of};
 use super::report::{RecoverError, failed};
 use super::segment::{length_u32, length_usize};
 use super::store::Store;
 use super::whole::{Commit, Found, read, read_commit};
 
-/// Nobody follows: every segment may be freed.
-const NONE_NEEDED: u32 = u32::MAX;
-
-/// Up to where the log is durable, and from where on somebody still needs it.
+/// Up to where the log is durable.
 #[derive(Debug)]
-pub struct Durable {
-    sequence: AtomicU64,
-    needed: AtomicU32,
-}
+pub struct Durable(AtomicU64);
 
 impl Durable {
-    /// A log whose last durable commit has this number, and that nobody follows.
+    /// A log whose last durable commit has this number.
     #[must_use]
     pub fn new(sequence: u64) -> Self {
-        Self { sequence: AtomicU64::new(sequence), needed: AtomicU32::new(NONE_NEEDED) }
+        Self(AtomicU64::new(sequence))
     }
 
     /// Number of the last commit that was synced.
     #[must_use]
     pub fn sequence(&self) -> u64 {
         // Acquire: pairs with the Release in `publish`.
-        self.sequence.load(Ordering::Acquire)
+        self.0.load(Ordering::Acquire)
     }
 
     /// Commit number `sequence` was synced.
     pub(super) fn publish(&self, sequence: u64) {
         // Release: pairs with the Acquire in `sequence`; what it speaks of is on the disk.
-        self.sequence.store(sequence, Ordering::Release);
+        self.0.store(sequence, Ordering::Release);
     }
+}
 
-    /// The lowest segment a follower still needs; `None`: nobody follows.
+impl<S> Committer<S> {
+    /// Up to where the log is durable, for those who follow it.
     #[must_use]
-    pub fn lowest_needed(&self) -> Option<u32> {
-        // Acquire: pairs with the Release in `need`.
-        let needed = self.needed.load(Ordering::Acquire);
-        (needed != NONE_NEEDED).then_some(needed)
-    }
-
-    /// Everything from `segment` on is needed.
-    fn need(&self, segment: u32) {
-        // Release: pairs with the Acquire in `lowest_needed`; what was read before is done with.
-        self.needed.store(segment, Ordering::Release);
+    pub fn durable(&self) -> Arc<Durable> {
+        Arc::clone(&self.durable)
     }
 }
 
@@ -91,6 +80,7 @@ struct Place {
 pub struct Follower<S> {
     store: S,
     durable: Arc<Durable>,
+    pin: Pin,
     /// Number of the next commit.
     due: u64,
     place: Option<Place>,
@@ -100,15 +90,21 @@ pub struct Follower<S> {
 
 impl<S: Store> Follower<S> {
     /// Follows the log in `store` after commit number `done` (0: from the oldest there is). From
-    /// now on the segments it needs are marked as needed.
+    /// now on the segments it needs are pinned.
     ///
     /// # Errors
     /// [`FollowError`].
-    pub fn open(store: S, durable: Arc<Durable>, done: u64) -> Result<Self, FollowError> {
-        durable.need(0); // until it is known which
+    pub fn open(
+        store: S,
+        durable: Arc<Durable>,
+        pins: &Pins,
+        done: u64,
+    ) -> Result<Self, FollowError> {
+        let pin = pins.pin(0); // until it is known which
         let mut follower = Self {
             store,
             durable,
+            pin,
             due: done + 1,
             place: None,
             commit: Commit::default(),
@@ -161,7 +157,7 @@ impl<S: Store> Follower<S> {
 
     /// Everything handed out so far is kept elsewhere: earlier segments may be freed.
     pub fn release(&self) {
-        self.durable.need(self.place.as_ref().map_or(0, |place| place.found.head.segment));
+        self.pin.move_to(self.place.as_ref().map_or(0, |place| place.found.head.segment));
     }
 
     /// Commits durable and not handed out.
@@ -187,21 +183,25 @@ impl<S: Store> Follower<S> {
     }
 
     /// Finds the commit that is due: in the last segment that starts with it or an earlier one
-    /// (what an earlier segment holds of it is void). Older than everything: goes on with the
-    /// oldest commit there is.
+    /// (what an earlier segment holds of it is void). If it is gone (segments are freed when nobody
+    /// needs them, also from between others) it goes on with the next commit there is.
     fn seek(&mut self) -> Result<(), FollowError> {
-        let mut oldest: Option<(u64, Found)> = None;
+        let mut next: Option<(u64, Found)> = None;
         let mut numbers = self.segments()?;
         while let Some(number) = numbers.pop() {
             let Some((first, found)) = self.first_of(number)? else { continue };
             if first <= self.due {
-                return self.skip_to_due(Place { found, offset: FIRST_COMMIT });
+                self.skip_to_due(Place { found, offset: FIRST_COMMIT })?;
+                if self.read_due()? {
+                    return Ok(());
+                }
+                break;
             }
-            if oldest.as_ref().is_none_or(|(known, _)| first < *known) {
-                oldest = Some((first, found));
+            if next.as_ref().is_none_or(|(known, _)| first < *known) {
+                next = Some((first, found));
             }
         }
-        let Some((first, found)) = oldest else { return Err(FollowError::Lost(self.due)) };
+        let Some((first, found)) = next else { return Err(FollowError::Lost(self.due)) };
         self.missed += first - self.due;
         self.due = first;
         self.place = Some(Place { found, offset: FIRST_COMMIT });
@@ -253,8 +253,137 @@ impl<S: Store> Follower<S> {
         let seed = seed_of(head.generation);
         let mut bytes = [0_u8; COMMIT_HEAD_BYTES];
         read(&self.store, segment, u64::from(FIRST_COMMIT), &mut bytes)?;
-        let Ok(first) = CommitHead::decode(seed, FIRST_COMMIT, &bytes) else { return Ok(None) };
-        let first = first.sequence;
-        Ok(Some((first, Found { head, seed, first: Some(first) })))
+        let Ok(commit) = CommitHead::decode(seed, FIRST_COMMIT, &bytes) else { return Ok(None) };
+        let first = commit.sequence;
+        let found = Found { head, seed, first: Some(first), first_redo: commit.redo };
+        Ok(Some((first, found)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::{Kind, Lane, Settings, SharedMemory, Stage, Wake, next_epoch, recover};
+
+    struct NoWake;
+
+    impl Wake for NoWake {
+        fn wake(&self) {}
+    }
+
+    struct Log {
+        disk: SharedMemory,
+        stage: Stage,
+        committer: Committer<SharedMemory>,
+        written: u64,
+    }
+
+    fn open(disk: SharedMemory, written: u64) -> Log {
+        let settings = Settings::small();
+        let (recovered, _) = recover(disk.clone(), &settings, &mut |_, _| {}).unwrap();
+        let epoch = next_epoch(recovered.highest_epoch, 0);
+        let (mut stages, committer) = recovered.start(epoch, vec![Arc::new(NoWake)]).unwrap();
+        Log { disk, stage: stages.remove(0), committer, written }
+    }
+
+    impl Log {
+        /// Commits of one record each.
+        fn write(&mut self, count: u64) {
+            for _ in 0..count {
+                self.written += 1;
+                let record = Record { client_id: self.written, ..Record::blank(Kind::Message) };
+                self.stage.append(Lane::Message, &record).unwrap();
+                self.stage.flush();
+                self.committer.step(self.written * 1_000_000_000);
+                while self.stage.committed().is_some() {}
+            }
+        }
+
+        fn follow(&self, done: u64) -> Follower<SharedMemory> {
+            let committer = &self.committer;
+            let (durable, pins) = (committer.durable(), committer.pins());
+            Follower::open(self.disk.clone(), durable, &pins, done).unwrap()
+        }
+    }
+
+    /// Reads everything; the ids of the messages and the number of the last commit.
+    fn read(follower: &mut Follower<SharedMemory>) -> (Vec<u64>, u64) {
+        let (mut ids, mut done) = (Vec::new(), 0);
+        let mut each = |record: &Record<'_>| {
+            if record.kind == Kind::Message {
+                ids.push(record.client_id);
+            }
+        };
+        while let Some(sequence) = follower.next(&mut each).unwrap() {
+            done = sequence;
+        }
+        (ids, done)
+    }
+
+    #[test]
+    fn every_commit_comes_once_across_segments_and_restarts() {
+        let mut log = open(SharedMemory::new(), 0);
+        let mut follower = log.follow(0);
+        log.write(5);
+        let (ids, _) = read(&mut follower);
+        assert_eq!(ids, [1, 2, 3, 4, 5]);
+        assert!(read(&mut follower).0.is_empty(), "nothing beyond the durable mark");
+        let mut seen = ids;
+        let mut done = 0;
+        for _ in 0..10 {
+            log.write(4);
+            let (ids, last) = read(&mut follower);
+            seen.extend(ids);
+            done = done.max(last);
+            log = open(log.disk.clone(), log.written);
+            follower = log.follow(done); // places changed, numbers did not
+        }
+        assert_eq!(seen, (1..=log.written).collect::<Vec<_>>());
+        assert_eq!(follower.missed(), 0);
+    }
+
+    #[test]
+    fn what_it_needs_is_pinned_and_nothing_else() {
+        let mut log = open(SharedMemory::new(), 0);
+        assert_eq!(log.committer.pins().lowest(), u32::MAX);
+        let mut follower = log.follow(0);
+        let first = log.committer.pins().lowest();
+        log.write(12);
+        read(&mut follower);
+        assert_eq!(log.committer.pins().lowest(), first, "not before it is released");
+        follower.release();
+        let later = log.committer.pins().lowest();
+        assert!(later > first && later <= log.disk.segments().unwrap().into_iter().max().unwrap());
+        drop(follower);
+        assert_eq!(log.committer.pins().lowest(), u32::MAX);
+    }
+
+    #[test]
+    fn what_is_gone_is_counted_and_the_rest_still_comes() {
+        let mut log = open(SharedMemory::new(), 0);
+        log.write(12);
+        let mut segments = log.disk.segments().unwrap();
+        segments.sort_unstable();
+        // One from the beginning and one from between others.
+        for gone in [segments[0], segments[2]] {
+            log.disk.remove(gone).unwrap();
+        }
+        let mut follower = log.follow(0);
+        let (ids, last) = read(&mut follower);
+        assert_eq!(last, log.committer.durable().sequence());
+        assert!(follower.missed() > 0);
+        assert_eq!(ids.last(), Some(&12));
+        assert!(ids.is_sorted() && ids.len() < 12 && ids.len() > 2, "{ids:?}");
+    }
+
+    #[test]
+    fn a_rewound_follower_says_the_same_again() {
+        let mut log = open(SharedMemory::new(), 0);
+        log.write(9);
+        let mut follower = log.follow(0);
+        let mark = follower.mark();
+        let once = read(&mut follower);
+        follower.rewind(mark);
+        assert_eq!(read(&mut follower), once);
     }
 }

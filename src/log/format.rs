@@ -42,9 +42,10 @@ pub(super) const SEQUENCE: usize = COUNT + 4;
 pub(super) const PREVIOUS: usize = SEQUENCE + 8;
 pub(super) const BODY_BYTES: usize = PREVIOUS + 8;
 pub(super) const COMMIT_EPOCH: usize = BODY_BYTES + 4;
-pub(super) const COMMIT_SPARE: usize = COMMIT_EPOCH + 4;
+pub(super) const REDO: usize = COMMIT_EPOCH + 4;
+pub(super) const COMMIT_SPARE: usize = REDO + 8;
 /// Bytes of the head of a commit.
-pub const COMMIT_HEAD_BYTES: usize = COMMIT_SPARE + 24;
+pub const COMMIT_HEAD_BYTES: usize = COMMIT_SPARE + 16;
 
 const _: () = assert!(SEGMENT_HEAD_BYTES == 64);
 const _: () = assert!(COMMIT_HEAD_BYTES == 64);
@@ -137,6 +138,8 @@ pub(super) struct CommitHead {
     pub(super) count: u32,
     /// Bytes of its records, each padded to 8.
     pub(super) body_bytes: u32,
+    /// Number of the commit a restart may begin to read at, once this one is whole; 0: the first.
+    pub(super) redo: u64,
 }
 
 impl CommitHead {
@@ -151,6 +154,7 @@ impl CommitHead {
         put_u64(head, PREVIOUS, self.previous.to_u64());
         put_u32(head, BODY_BYTES, self.body_bytes);
         put_u32(head, COMMIT_EPOCH, self.epoch);
+        put_u64(head, REDO, self.redo);
         let sealed = record::seal(seed, offset, head);
         debug_assert_eq!(sealed, Ok(COMMIT_HEAD_BYTES));
     }
@@ -171,6 +175,7 @@ impl CommitHead {
             epoch: take_u32(head, COMMIT_EPOCH),
             count: take_u32(head, COUNT),
             body_bytes: take_u32(head, BODY_BYTES),
+            redo: take_u64(head, REDO),
         })
     }
 
@@ -255,6 +260,7 @@ mod tests {
             ("previous", PREVIOUS),
             ("body", BODY_BYTES),
             ("epoch", COMMIT_EPOCH),
+            ("redo", REDO),
             ("spare", COMMIT_SPARE),
         ];
         check_table("commit head", &fields, COMMIT_HEAD_BYTES);
@@ -312,6 +318,7 @@ mod tests {
             epoch: 8,
             count: 2,
             body_bytes: 176,
+            redo: 77,
         };
         let mut encoded = [0_u8; COMMIT_HEAD_BYTES];
         commit.encode(5, 4096, &mut encoded);

@@ -68,11 +68,6 @@ impl MapReader {
         Self { folder: self.folder.clone(), maps: Vec::new() }
     }
 
-    /// Drops the map of a segment that is about to be removed or used again.
-    pub fn forget(&mut self, segment: u32) {
-        self.maps.retain(|map| map.segment != segment);
-    }
-
     fn map(&mut self, segment: u32) -> Option<usize> {
         match self.maps.binary_search_by_key(&segment, |map| map.segment) {
             Ok(index) => Some(index),
@@ -118,5 +113,9 @@ impl Reader for MapReader {
         }
         let (record, _) = record::decode(map.seed, at.offset, map.bytes(offset, length)?).ok()?;
         (record.kind != Kind::Commit).then_some(record)
+    }
+
+    fn retain(&mut self, keep: &dyn Fn(u32) -> bool) {
+        self.maps.retain(|map| keep(map.segment));
     }
 }

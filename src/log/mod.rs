@@ -27,18 +27,25 @@
 //! generation of a recycled segment have their place in the format.
 
 mod bell;
+mod checkpoint;
 mod commit;
+mod cycle;
 mod file;
 mod follow;
 mod format;
 mod fuzz;
 mod inspect;
+mod make;
 mod map;
 mod memory;
+mod pages;
 mod partition;
+mod pins;
 mod reader;
+mod reclaim;
 mod record;
 mod recovery;
+mod reopen;
 mod report;
 mod room;
 mod scan;
@@ -51,7 +58,9 @@ mod thread;
 mod whole;
 
 pub use bell::Bell;
+pub use checkpoint::{CHECKPOINT_BEGIN, CHECKPOINT_COMPLETE, CHECKPOINT_END, CHECKPOINT_IMAGE};
 pub use commit::{Committer, Step};
+pub use cycle::{Live, LiveReport, Phase};
 pub use file::{FileStore, OpenError, segment_file_name};
 pub use follow::{Durable, FollowError, Follower};
 pub use format::{COMMIT_HEAD_BYTES, FIRST_COMMIT, FORMAT_VERSION, MAGIC, next_epoch};
@@ -60,6 +69,7 @@ pub use inspect::{Filter, InspectError, VerifyReport, inspect, verify};
 pub use map::MapReader;
 pub use memory::{Faults, MemoryStore, SharedMemory};
 pub use partition::{PARTITIONS, partition_of};
+pub use pins::{Pin, Pins};
 pub use reader::{Reader, StoreReader};
 pub use record::{
     At, Kind, RECORD_BYTES_MAX, RECORD_HEADER_BYTES, RELATION_BYTES, Record, Relation,

@@ -12,6 +12,10 @@ pub trait Reader {
     /// The record at `at`, verified; `None` if there is none that can be read. `at` comes from
     /// [`super::Stage::committed`] or recovery.
     fn read(&mut self, at: At) -> Option<Record<'_>>;
+
+    /// Lets go of every segment that `keep` says no to: it may be freed and used again. What is
+    /// read again is opened again.
+    fn retain(&mut self, keep: &dyn Fn(u32) -> bool);
 }
 
 /// Reads through a [`Store`], copying: for the simulator, and for cold reads off the shards.
@@ -30,11 +34,6 @@ impl<S: Store> StoreReader<S> {
     /// A reader of everything in `store`.
     pub fn new(store: S) -> Self {
         Self { store, seeds: Vec::new(), scratch: Vec::new() }
-    }
-
-    /// Forgets what it knows of segments: after a restart of the log on the same store.
-    pub fn forget(&mut self) {
-        self.seeds.clear();
     }
 
     fn seed(&mut self, segment: u32) -> Option<u32> {
@@ -74,5 +73,9 @@ impl<S: Store> Reader for StoreReader<S> {
         self.store.read_at(at.segment, rest, &mut self.scratch[RECORD_HEADER_BYTES..]).ok()?;
         let (record, _) = record::decode(seed, at.offset, &self.scratch).ok()?;
         (record.kind != Kind::Commit).then_some(record)
+    }
+
+    fn retain(&mut self, keep: &dyn Fn(u32) -> bool) {
+        self.seeds.retain(|(segment, _)| keep(*segment));
     }
 }

@@ -59,6 +59,12 @@ pub enum Kind {
     Epoch = 8,
     /// A message that was accepted and goes nowhere: the recipient blocks the sender.
     Void = 9,
+    /// A part of a checkpoint: `body_kind` says which (`docs/log-format.md`).
+    Checkpoint = 10,
+    /// A message was given up when its retention ended: for its sender.
+    Notice = 11,
+    /// The record at this position of the stream is not for anybody any more.
+    Tombstone = 13,
 }
 
 impl Kind {
@@ -75,6 +81,9 @@ impl Kind {
             7 => Self::ReadMark,
             8 => Self::Epoch,
             9 => Self::Void,
+            10 => Self::Checkpoint,
+            11 => Self::Notice,
+            13 => Self::Tombstone,
             _ => return None,
         })
     }
@@ -92,6 +101,9 @@ impl Kind {
             Self::ReadMark => "read-mark",
             Self::Epoch => "epoch",
             Self::Void => "void",
+            Self::Checkpoint => "checkpoint",
+            Self::Notice => "notice",
+            Self::Tombstone => "tombstone",
         }
     }
 }
@@ -134,11 +146,14 @@ pub struct Record<'a> {
     pub request_crc: u32,
     /// The application's kind of payload, or the code of a refusal.
     pub body_kind: u32,
-    /// `OwnCopy`: to whom it was sent. `ReadMark`: whose messages were read.
+    /// `OwnCopy`, `Notice`: to whom it was sent. `ReadMark`: whose messages were read.
     pub peer: u64,
     /// `OwnCopy`: position in the peer's stream. `Cursor`, `ReadMark`: up to here. `Device`: where
-    /// its cursor starts. `Epoch`: the epoch.
+    /// its cursor starts. `Epoch`: the epoch. `Notice`: position of the message in the peer's
+    /// stream. `Checkpoint`: its number.
     pub aux: u64,
+    /// The same record as one that stood elsewhere: a straggler copied forward.
+    pub moved: bool,
     /// The message this one refers to.
     pub relation: Option<Relation>,
     /// What the clients said to each other; opaque.
@@ -163,6 +178,7 @@ impl Record<'static> {
             body_kind: 0,
             peer: 0,
             aux: 0,
+            moved: false,
             relation: None,
             payload: &[],
         }
@@ -201,6 +217,8 @@ pub const RELATION_BYTES: usize = RELATION_CLIENT_ID + 8;
 
 /// Flag: a relation follows the fixed part.
 pub(super) const FLAG_RELATION: u8 = 1;
+/// Flag: copied forward from a segment that was to be freed.
+pub(super) const FLAG_MOVED: u8 = 2;
 /// Records start at multiples of this.
 pub(super) const RECORD_ALIGN_BYTES: usize = 8;
 /// The largest record: a full payload with a relation.
@@ -245,7 +263,8 @@ fn checksum(seed: u32, offset: u32, bytes: &[u8]) -> u32 {
 /// Appends the bytes of `record`, its checksum still 0, padded.
 pub(super) fn encode(record: &Record<'_>, out: &mut Vec<u8>) {
     let bytes = u32::try_from(unpadded_bytes(record)).unwrap_or(u32::MAX);
-    let flags = if record.relation.is_some() { FLAG_RELATION } else { 0 };
+    let flags = if record.relation.is_some() { FLAG_RELATION } else { 0 }
+        | if record.moved { FLAG_MOVED } else { 0 };
     let mut header = [0_u8; RECORD_HEADER_BYTES];
     put_u32(&mut header, BYTES, bytes);
     header[KIND] = record.kind as u8;
@@ -321,7 +340,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Record<'_>, Flaw> {
     }
     let kind = Kind::from_number(bytes[KIND]).ok_or(Flaw::Newer(bytes[KIND]))?;
     let flags = bytes[FLAGS];
-    if flags & !FLAG_RELATION != 0 {
+    if flags & !(FLAG_RELATION | FLAG_MOVED) != 0 {
         return Err(Flaw::Newer(bytes[KIND]));
     }
     let rest = &bytes[RECORD_HEADER_BYTES..];
@@ -351,6 +370,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Record<'_>, Flaw> {
         body_kind: take_u32(bytes, BODY_KIND),
         peer: take_u64(bytes, PEER),
         aux: take_u64(bytes, AUX),
+        moved: flags & FLAG_MOVED != 0,
         relation,
         payload,
     })
@@ -394,7 +414,8 @@ mod tests {
 
     prop_compose! {
         fn any_record()(
-            (kind, stream_kind) in (2_u8..=9, 0_u8..=2),
+            (kind, stream_kind) in (2_u8..=11, 0_u8..=2),
+            moved: bool,
             numbers: [u64; 7],
             small: [u32; 4],
             relation in option::of(any_relation()),
@@ -413,6 +434,7 @@ mod tests {
                 ttl_s: small[1],
                 request_crc: small[2],
                 body_kind: small[3],
+                moved,
                 relation,
                 payload: &[],
             }

@@ -12,7 +12,8 @@
 //! Only the last commit can be whole in the page cache and not on the disk: a later one is written
 //! only after a sync. So it is copied to a fresh segment and synced there before anything is
 //! served, and with it, if the segment is less than half full, all of that segment, so that
-//! restarts do not leave a trail of nearly empty ones. Records are reported at their new places.
+//! restarts do not leave a trail of nearly empty ones (unless the checkpoint a restart begins with
+//! was made in that segment: it names places in it). Records are reported at their new places.
 //! The first commit of the copy is written last, after a sync of the others: a segment counts from
 //! its first whole commit on, so the copy takes effect when all of it is durable, and until then
 //! the original does. A crash at any moment of this is recovered like any other.
@@ -27,22 +28,19 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, ErrorKind};
-use std::sync::Arc;
 
-use super::commit::Committer;
-use super::format::{COMMIT_HEAD_BYTES, CommitHead, FIRST_COMMIT, SegmentHead, padded};
-use super::record::{self, At, Kind, Record};
+use super::format::{FIRST_COMMIT, padded};
+use super::record::{self, At, Record};
 use super::report::{RecoverError, Report, failed};
 use super::scan::{Scan, read_tail, scan};
-use super::segment::{Opening, Tail, finish, generation, length_u32, wipe, write_head};
+use super::segment::Sealed;
 use super::settings::Settings;
-use super::staging::{Stage, Wake};
 use super::store::Store;
-use super::whole::{Commit, Found, read_commit};
+use super::whole::{Commit, Found};
 
 /// Where the log goes on.
 #[derive(Clone, Debug)]
-enum Plan {
+pub(super) enum Plan {
     /// In a fresh segment, which exists, with a copy of the tail.
     Fresh { segment: u32, carried: Option<Carried> },
     /// In the last segment with commits, from `offset`.
@@ -51,26 +49,30 @@ enum Plan {
 
 /// The part of the last segment that is copied: its commits from one offset to another.
 #[derive(Clone, Debug)]
-struct Carried {
-    found: Found,
-    from: u32,
-    end: u32,
+pub(super) struct Carried {
+    pub(super) found: Found,
+    pub(super) from: u32,
+    pub(super) end: u32,
 }
 
 /// A log that was read and not yet opened for appending.
 pub struct Recovered<S> {
-    store: S,
-    settings: Settings,
-    plan: Plan,
-    last: Option<Commit>,
+    pub(super) store: S,
+    pub(super) settings: Settings,
+    pub(super) plan: Plan,
+    pub(super) last: Option<Commit>,
     /// Segments ready for later use.
-    spares: Vec<u32>,
+    pub(super) spares: Vec<u32>,
     /// Segments nobody needs.
-    dead: Vec<u32>,
-    soiled: Vec<u32>,
-    next_segment: u32,
-    segments: u64,
-    time_ms: u64,
+    pub(super) dead: Vec<u32>,
+    pub(super) soiled: Vec<u32>,
+    pub(super) next_segment: u32,
+    pub(super) segments: u64,
+    pub(super) time_ms: u64,
+    /// Number of the commit a restart begins to read at.
+    pub(super) redo: u64,
+    /// Segments before the one the log ends in, in order.
+    pub(super) sealed: VecDeque<Sealed>,
     /// Highest epoch of anything found; the next one must be above it ([`super::next_epoch`]).
     pub highest_epoch: u32,
 }
@@ -115,6 +117,17 @@ pub fn recover<S: Store>(
     {
         dead.push(carried.found.head.segment);
     }
+    let ended = scan.end.map_or(0, |(index, _)| scan.found[index].head.segment);
+    let in_place = matches!(plan, Plan::InPlace { .. });
+    let counts = |found: &&Found| {
+        let number = found.head.segment;
+        !dead.contains(&number) && (number < ended || (number == ended && !in_place))
+    };
+    let sealed = scan.found.iter().filter(counts).filter_map(|found| {
+        let Found { head, first, .. } = found;
+        first.map(|first| Sealed { number: head.segment, first, bytes: head.bytes })
+    });
+    let sealed = sealed.collect();
     let recovered = Recovered {
         store,
         settings: *settings,
@@ -126,6 +139,8 @@ pub fn recover<S: Store>(
         soiled: std::mem::take(&mut scan.soiled),
         next_segment,
         time_ms: scan.report.last_time_ms,
+        redo: scan.redo,
+        sealed,
         highest_epoch: scan.report.highest_epoch,
     };
     Ok((recovered, scan.report))
@@ -196,7 +211,10 @@ fn plan(
                 let why = format!("the last commit, {last_bytes} bytes, does not fit a segment");
                 return Err(RecoverError::Settings(why));
             }
-            let all = u64::from(end - FIRST_COMMIT) <= settings.capacity() / 2;
+            // A checkpoint knows places of records before it. Where its pieces may name places in
+            // this segment, those stay: of the last commit no place was known yet.
+            let unnamed = found.first_redo == scan.redo;
+            let all = unnamed && u64::from(end - FIRST_COMMIT) <= settings.capacity() / 2;
             let from = if all { FIRST_COMMIT } else { last.at.offset };
             Ok(Plan::Fresh { segment, carried: Some(Carried { found, from, end }) })
         }
@@ -223,12 +241,22 @@ fn visit_tail<S: Store>(
     let Some((index, end)) = scan.end else { return Ok(()) };
     let found = &scan.found[index];
     read_tail(store, found, FIRST_COMMIT, end, &mut |commit| {
-        commit.visit(plan.place(commit.at), visit);
+        if commit.head.sequence >= scan.redo {
+            commit.visit(plan.place(commit.at), visit);
+        }
         Ok(())
     })
 }
 
 impl Plan {
+    /// Whether the log goes on in this segment.
+    pub(super) fn has(&self, number: u32) -> bool {
+        match self {
+            Self::Fresh { segment, .. } => *segment == number,
+            Self::InPlace { found, .. } => found.head.segment == number,
+        }
+    }
+
     /// Where what was found at `at` will be.
     fn place(&self, at: At) -> At {
         match self {
@@ -237,139 +265,5 @@ impl Plan {
             }
             _ => at,
         }
-    }
-}
-
-impl<S: Store> Recovered<S> {
-    /// Makes the end of the log durable and then `epoch`, and opens the log for one stage per
-    /// wake-up in `wakes`. Nothing may be served, no position given out, before this returned.
-    ///
-    /// # Errors
-    /// Whatever the disk said; run [`recover`] again.
-    ///
-    /// # Panics
-    /// If `epoch` is not above `highest_epoch`: positions would be reused.
-    pub fn start(
-        mut self,
-        epoch: u32,
-        wakes: Vec<Arc<dyn Wake>>,
-    ) -> io::Result<(Vec<Stage>, Committer<S>)> {
-        assert!(epoch > self.highest_epoch, "epoch {epoch} is used up");
-        let last = self.last.take();
-        let (mut current, mut previous) = match self.plan.clone() {
-            Plan::Fresh { segment, carried } => self.start_fresh(segment, epoch, carried)?,
-            Plan::InPlace { found, offset } => {
-                self.start_in_place(&found, offset, last.as_ref())?
-            }
-        };
-        let sequence = last.as_ref().map_or(1, |last| last.head.sequence + 1);
-        let head = CommitHead { sequence, previous, epoch, count: 1, body_bytes: 0 };
-        previous = self.write_epoch(&mut current, head)?;
-        // Only now: until the new epoch is durable these might be all there is.
-        for segment in std::mem::take(&mut self.dead) {
-            self.store.remove(segment)?;
-        }
-        let mut spares = VecDeque::new();
-        for segment in std::mem::take(&mut self.spares) {
-            spares.push_back(self.prepare(segment, epoch)?);
-        }
-        let opening = Opening {
-            current,
-            spares,
-            sequence: sequence + 1,
-            previous,
-            epoch,
-            next_segment: self.next_segment,
-            segments: self.segments,
-            time_ms: self.time_ms,
-        };
-        Ok(Committer::open(self.store, &self.settings, opening, wakes))
-    }
-
-    /// The store, without having opened anything.
-    pub fn into_store(self) -> S {
-        self.store
-    }
-
-    fn start_fresh(
-        &mut self,
-        segment: u32,
-        epoch: u32,
-        carried: Option<Carried>,
-    ) -> io::Result<(Tail, At)> {
-        let mut tail = self.prepare(segment, epoch)?;
-        let Some(Carried { found, from, end }) = carried else { return Ok((tail, At::default())) };
-        let mut commit = Commit::default();
-        let mut first = Vec::new();
-        let (mut offset, mut previous) = (from, None);
-        while offset < end {
-            let read = read_commit(&self.store, &found, offset, &mut commit);
-            if !matches!(read, Ok(Ok(()))) {
-                return Err(io::Error::other("the log reads differently the second time"));
-            }
-            let head =
-                CommitHead { previous: previous.unwrap_or(commit.head.previous), ..commit.head };
-            let bytes = finish(&tail, head, &mut commit.bytes);
-            if previous.is_none() {
-                first = std::mem::take(&mut commit.bytes);
-            } else {
-                self.store.write_at(segment, u64::from(tail.offset), &commit.bytes)?;
-            }
-            previous = Some(At { segment, offset: tail.offset });
-            tail.offset += bytes;
-            offset += bytes;
-        }
-        self.store.sync(segment)?;
-        self.store.write_at(segment, u64::from(FIRST_COMMIT), &first)?;
-        self.store.sync(segment)?;
-        Ok((tail, previous.unwrap_or_default()))
-    }
-
-    fn start_in_place(
-        &mut self,
-        found: &Found,
-        offset: u32,
-        last: Option<&Commit>,
-    ) -> io::Result<(Tail, At)> {
-        let segment = found.head.segment;
-        wipe(&mut self.store, segment, offset, found.head.bytes)?;
-        self.store.sync(segment)?;
-        let mut at = At::default();
-        if let Some(last) = last {
-            at = last.at;
-            self.store.write_at(at.segment, u64::from(at.offset), &last.bytes)?;
-            self.store.sync(at.segment)?;
-        }
-        Ok((Tail { number: segment, seed: found.seed, offset, bytes: found.head.bytes }, at))
-    }
-
-    /// Gives a segment the head of this boot; wipes it first if anything is left in it.
-    fn prepare(&mut self, segment: u32, epoch: u32) -> io::Result<Tail> {
-        let bytes = self.settings.segment_bytes;
-        if self.soiled.contains(&segment) {
-            wipe(&mut self.store, segment, FIRST_COMMIT, bytes)?;
-            self.store.sync(segment)?;
-        }
-        let generation = generation(epoch, segment, self.store.salt());
-        let head = SegmentHead { segment, epoch, generation, bytes, time_ms: self.time_ms };
-        write_head(&mut self.store, &head)
-    }
-
-    /// Makes the epoch durable: a commit of its own.
-    fn write_epoch(&mut self, tail: &mut Tail, head: CommitHead) -> io::Result<At> {
-        let record = Record {
-            aux: u64::from(head.epoch),
-            time_ms: self.time_ms,
-            ..Record::blank(Kind::Epoch)
-        };
-        let mut bytes = vec![0_u8; COMMIT_HEAD_BYTES];
-        record::encode(&record, &mut bytes);
-        let head = CommitHead { body_bytes: length_u32(bytes.len() - COMMIT_HEAD_BYTES), ..head };
-        let taken = finish(tail, head, &mut bytes);
-        self.store.write_at(tail.number, u64::from(tail.offset), &bytes)?;
-        self.store.sync(tail.number)?;
-        let at = At { segment: tail.number, offset: tail.offset };
-        tail.offset += taken;
-        Ok(at)
     }
 }

@@ -25,16 +25,21 @@ use crossbeam_utils::CachePadded;
 use crate::limits::ROOM_LEASE_BYTES;
 
 use super::bell::Bell;
+use super::cycle::Cycle;
 use super::settings::Settings;
+use super::staging::Lane;
 
 /// What the committer and the stages share.
 #[derive(Debug)]
 pub(super) struct Shared {
     /// Bytes that may still be leased, the reserve included.
     room: CachePadded<AtomicU64>,
-    /// Of these, bytes only [`super::Lane::Reserve`] may take.
+    /// Of these, bytes that messages may not take.
     reserve: u64,
-    /// Room from which on leases are generous.
+    /// Of these again, bytes that only [`super::Lane::Image`] may take: the next checkpoint needs
+    /// them, and without it nothing is ever freed.
+    for_images: AtomicU64,
+    /// Room above both reserves from which on leases are generous.
     plenty: u64,
     /// Least room a message needs to be sure of a grant.
     batch_cost_max: u64,
@@ -48,6 +53,8 @@ pub(super) struct Shared {
     pub(super) short: AtomicBool,
     /// Wakes the committer.
     pub(super) bell: Arc<Bell>,
+    /// Checkpoints.
+    pub(super) cycle: Cycle,
 }
 
 impl Shared {
@@ -56,24 +63,30 @@ impl Shared {
         Self {
             room: CachePadded::new(AtomicU64::new(0)),
             reserve,
-            plenty: reserve + ROOM_LEASE_BYTES * 2 * (shards as u64),
+            for_images: AtomicU64::new(0),
+            plenty: ROOM_LEASE_BYTES * 2 * (shards as u64),
             batch_cost_max: settings.batch_cost_max(),
             blocked: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             urgent: AtomicBool::new(false),
             short: AtomicBool::new(false),
             bell: Arc::new(Bell::default()),
+            cycle: Cycle::default(),
         }
     }
 
-    /// Takes at least `bytes`, more if there is plenty; leaves `floor` untouched. `None`: not
-    /// enough.
-    pub(super) fn lease(&self, bytes: u64, from_reserve: bool) -> Option<u64> {
-        let floor = if from_reserve { 0 } else { self.reserve };
+    /// Takes at least `bytes`, more for messages if there is plenty; leaves what is reserved for
+    /// other lanes untouched. `None`: not enough.
+    pub(super) fn lease(&self, bytes: u64, lane: Lane) -> Option<u64> {
+        let floor = match lane {
+            Lane::Message => self.reserve(),
+            Lane::Reserve => self.for_images.load(Ordering::Relaxed),
+            Lane::Image => 0,
+        };
         // Relaxed: the number alone is what counts, it publishes nothing.
         let mut room = self.room.load(Ordering::Relaxed);
         loop {
-            let wanted = if !from_reserve && room >= self.plenty {
+            let wanted = if lane == Lane::Message && room >= floor + self.plenty {
                 bytes.max(ROOM_LEASE_BYTES)
             } else {
                 bytes
@@ -88,6 +101,24 @@ impl Shared {
                 Err(changed) => room = changed,
             }
         }
+    }
+
+    /// Takes exactly `bytes` out of what there is, for the committer. False: there is less.
+    pub(super) fn take(&self, bytes: u64) -> bool {
+        self.room
+            .try_update(Ordering::Relaxed, Ordering::Relaxed, |room| room.checked_sub(bytes))
+            .is_ok()
+    }
+
+    /// Bytes that messages may not take.
+    pub(super) fn reserve(&self) -> u64 {
+        self.reserve + self.for_images.load(Ordering::Relaxed)
+    }
+
+    /// Keeps room for a set of images a quarter larger than the last one.
+    pub(super) fn reserve_for_images(&self, bytes: u64) {
+        let bytes = (bytes + bytes / 4).next_multiple_of(self.batch_cost_max);
+        self.for_images.store(bytes, Ordering::Relaxed);
     }
 
     /// Asks the committer for a further segment.
@@ -120,7 +151,7 @@ impl Shared {
 
     /// Whether messages are being refused, or nearly.
     pub(super) fn is_full(&self) -> bool {
-        self.is_blocked() && self.room() < self.reserve + self.batch_cost_max
+        self.is_blocked() && self.room() < self.reserve() + self.batch_cost_max
     }
 
     /// Notes that a write or sync failed.

@@ -46,6 +46,8 @@ pub(super) struct Scan {
     pub(super) tail: Option<u32>,
     /// Segments beyond the end with leftovers in them: to be wiped before they are used.
     pub(super) soiled: Vec<u32>,
+    /// Number of the commit from which on records are handed out.
+    pub(super) redo: u64,
     /// Index in `found` of the segment the log ends in, and where its next commit would start.
     pub(super) end: Option<(usize, u32)>,
 }
@@ -58,14 +60,21 @@ pub(super) fn scan<S: Store>(
 ) -> Result<Scan, RecoverError> {
     let mut scan = Scan::default();
     survey(store, &mut scan)?;
-    let started: Vec<usize> =
+    let mut started: Vec<usize> =
         (0..scan.found.len()).filter(|index| scan.found[*index].first.is_some()).collect();
-    if let Some(first) = started.first().map(|index| &scan.found[*index])
-        && first.first != Some(1)
-    {
-        let at = At { segment: first.head.segment, offset: FIRST_COMMIT };
-        let what = "the segments before this one are missing";
-        return Err(RecoverError::Corrupt(Corrupt { at, commit: 1, what, users: Vec::new() }));
+    if let Some(newest) = started.last() {
+        scan.redo = newest_mark(store, &scan.found[*newest])?;
+        let begins =
+            |index: &usize| scan.found[*index].first.is_some_and(|at| at <= scan.redo.max(1));
+        let Some(holding) = started.iter().rposition(begins) else {
+            let first = &scan.found[started[0]];
+            let at = At { segment: first.head.segment, offset: FIRST_COMMIT };
+            let what = "the segments before this one are missing";
+            let commit = scan.redo.max(1);
+            return Err(RecoverError::Corrupt(Corrupt { at, commit, what, users: Vec::new() }));
+        };
+        // What lies before is only read where something in it is still live.
+        started.drain(..holding);
     }
     scan.tail = started.last().map(|index| scan.found[*index].head.segment);
     let mut spare = Commit::default();
@@ -77,6 +86,23 @@ pub(super) fn scan<S: Store>(
         look_beyond(store, &mut scan, 1)?;
     }
     Ok(scan)
+}
+
+/// The newest mark in the heads of a segment's commits: where a restart begins.
+///
+/// A commit whose head is whole and whose records are not carries a mark that is durable all the
+/// same: it was chosen when all of the checkpoint was, and nothing is freed before the commit is.
+fn newest_mark<S: Store>(store: &S, found: &Found) -> Result<u64, RecoverError> {
+    let (mut mark, mut offset) = (0, FIRST_COMMIT);
+    let mut head = [0_u8; COMMIT_HEAD_BYTES];
+    while u64::from(offset) + COMMIT_HEAD_BYTES as u64 <= found.head.bytes {
+        let count = read(store, found.head.segment, u64::from(offset), &mut head)?;
+        let Ok(head) = CommitHead::decode(found.seed, offset, &head[..count]) else { break };
+        mark = mark.max(head.redo);
+        let Some(next) = u32::try_from(u64::from(offset) + head.padded_bytes()).ok() else { break };
+        offset = next;
+    }
+    Ok(mark)
 }
 
 /// Hands out the commits between two offsets of a segment that was scanned.
@@ -131,9 +157,12 @@ fn survey<S: Store>(store: &S, scan: &mut Scan) -> Result<(), RecoverError> {
         }
         scan.report.highest_epoch = scan.report.highest_epoch.max(head.epoch);
         scan.report.last_time_ms = scan.report.last_time_ms.max(head.time_ms);
-        let mut found = Found { head, seed: seed_of(head.generation), first: None };
+        let mut found = Found { head, seed: seed_of(head.generation), first: None, first_redo: 0 };
         match read_commit(store, &found, FIRST_COMMIT, &mut commit)? {
-            Ok(()) => found.first = Some(commit.head.sequence),
+            Ok(()) => {
+                found.first = Some(commit.head.sequence);
+                found.first_redo = commit.head.redo;
+            }
             Err(Flaw::Newer(kind)) => return Err(newer(&commit, kind)),
             Err(_) => {}
         }
@@ -155,15 +184,20 @@ fn read_segment<S: Store>(
     let mut counted = false;
     loop {
         let (due, previous) = match &scan.last {
-            Some(last) => (last.head.sequence + 1, last.at),
-            None => (1, At::default()),
+            Some(last) => (last.head.sequence + 1, Some(last.at)),
+            None => (scan.found[index].first.unwrap_or(1), None),
         };
         if until.is_some_and(|until| due >= until) {
             return in_order(scan, until, due);
         }
         let found = &scan.found[index];
         let flaw = match read_commit(store, found, offset, spare)? {
-            Ok(()) if spare.head.sequence == due && spare.head.previous == previous => None,
+            Ok(())
+                if spare.head.sequence == due
+                    && previous.is_none_or(|previous| spare.head.previous == previous) =>
+            {
+                None
+            }
             Ok(()) => Some(Flaw::Damaged),
             Err(Flaw::Newer(kind)) => return Err(newer(spare, kind)),
             Err(flaw) => Some(flaw),
@@ -179,7 +213,7 @@ fn read_segment<S: Store>(
         count(&mut scan.report, spare);
         match &mut scan.last {
             Some(last) => {
-                if scan.tail != Some(last.at.segment) {
+                if scan.tail != Some(last.at.segment) && last.head.sequence >= scan.redo {
                     last.visit(last.at, visit);
                 }
                 std::mem::swap(last, spare);

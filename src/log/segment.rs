@@ -21,6 +21,17 @@ pub(super) struct Tail {
     /// Where the next commit starts.
     pub(super) offset: u32,
     pub(super) bytes: u64,
+    /// Number of its first commit, once there is one.
+    pub(super) first: Option<u64>,
+}
+
+/// A segment that is not written any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sealed {
+    pub(super) number: u32,
+    /// Number of its first commit.
+    pub(super) first: u64,
+    pub(super) bytes: u64,
 }
 
 impl Tail {
@@ -45,6 +56,10 @@ pub(super) struct Opening {
     pub(super) segments: u64,
     /// Highest time of a record.
     pub(super) time_ms: u64,
+    /// Number of the commit a restart begins to read at; 0: the first.
+    pub(super) redo: u64,
+    /// Segments before the current one, in order.
+    pub(super) sealed: VecDeque<Sealed>,
 }
 
 /// Fills in the checksum of each record of a commit that starts at `offset`.
@@ -72,6 +87,7 @@ pub(super) fn write_head<S: Store>(store: &mut S, head: &SegmentHead) -> io::Res
         seed: seed_of(head.generation),
         offset: FIRST_COMMIT,
         bytes: head.bytes,
+        first: None,
     })
 }
 

@@ -20,6 +20,8 @@ pub struct Settings {
     pub batches_per_shard: usize,
     /// Largest batch in bytes; also bounds a record.
     pub batch_bytes: usize,
+    /// Pause between checkpoints that a shard asked for, milliseconds.
+    pub checkpoint_gap_ms: u64,
     /// Cap on the sizes of all segments; reaching it is the same as a full disk.
     pub log_bytes_max: Option<u64>,
 }
@@ -32,6 +34,7 @@ impl Default for Settings {
             lazy_ms: limits::COMMIT_LAZY_MS,
             batches_per_shard: limits::BATCHES_PER_SHARD_MAX,
             batch_bytes: limits::BATCH_BYTES_MAX,
+            checkpoint_gap_ms: limits::CHECKPOINT_GAP_MS,
             log_bytes_max: None,
         }
     }

@@ -15,8 +15,11 @@
 use std::fmt;
 use std::sync::Arc;
 
+use std::sync::atomic::Ordering;
+
 use crossbeam_queue::ArrayQueue;
 
+use super::cycle::{LiveReport, Phase};
 use super::format::padded;
 use super::record::{self, At, Kind, Record, encoded_bytes};
 use super::room::Shared;
@@ -29,6 +32,8 @@ pub enum Lane {
     Message,
     /// Acks, cursors, epochs: may use the last 5 %, or a full disk could never drain.
     Reserve,
+    /// Parts of a checkpoint: have a reserve of their own, or a full disk could never be reclaimed.
+    Image,
 }
 
 /// Why an append was refused; nothing was staged.
@@ -175,7 +180,15 @@ impl Stage {
     /// # Panics
     /// If the record is larger than a batch or of the log's own kind: a bug of the caller.
     pub fn append(&mut self, lane: Lane, record: &Record<'_>) -> Result<Ticket, Refused> {
-        let lazy = lane == Lane::Reserve && matches!(record.kind, Kind::Cursor | Kind::ReadMark);
+        let lazy = match lane {
+            Lane::Message => false,
+            Lane::Reserve => matches!(record.kind, Kind::Cursor | Kind::ReadMark),
+            Lane::Image => true,
+        };
+        if record.kind == Kind::Checkpoint {
+            let bytes = encoded_bytes(record) as u64;
+            self.shared.cycle.image_bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
         self.stage(lane, record, !lazy)
     }
 
@@ -203,7 +216,7 @@ impl Stage {
             } else if urgent {
                 // What is under way might be lazy, and this has to wait for it.
                 // Release: pairs with the Acquire in the committer's `gather`.
-                self.shared.urgent.store(true, std::sync::atomic::Ordering::Release);
+                self.shared.urgent.store(true, Ordering::Release);
                 self.unannounced = Some(true);
             }
         }
@@ -224,6 +237,47 @@ impl Stage {
         self.free.push(batch);
         self.in_flight -= 1;
         Some(placed)
+    }
+
+    /// What the checkpoint under way asks of this shard. To be asked before
+    /// [`Stage::committed`] in a turn: then everything committed before the checkpoint's mark
+    /// comes out of that.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        self.shared.cycle.phase()
+    }
+
+    /// Says that this shard has settled: once per checkpoint, when it is asked to.
+    pub fn settled(&self) {
+        self.shared.cycle.settle();
+        self.shared.bell.ring(true);
+    }
+
+    /// Says that this shard's image is durable, and where anything live is.
+    pub fn report(&self, report: LiveReport) {
+        self.shared.cycle.report(report);
+        self.shared.bell.ring(true);
+    }
+
+    /// Segments whose live records this shard is to copy forward in this checkpoint.
+    #[must_use]
+    pub fn victims(&self) -> Vec<u32> {
+        self.shared.cycle.victims()
+    }
+
+    /// Asks for a checkpoint soon: something is to go from the disk, or much of a full one could.
+    pub fn want_checkpoint(&self) {
+        // Release: pairs with the Acquire in `wants_checkpoint`.
+        if !self.shared.cycle.wanted.swap(true, Ordering::Release) {
+            self.shared.cycle.news.store(true, Ordering::Release);
+            self.shared.bell.ring(true);
+        }
+    }
+
+    /// The largest payload a record may have here.
+    #[must_use]
+    pub fn payload_bytes_max(&self) -> usize {
+        self.batch_bytes - record::RECORD_HEADER_BYTES
     }
 
     /// Whether [`Stage::committed`] has something: a shard must not fall asleep over it.
@@ -296,10 +350,7 @@ impl Stage {
 fn grant(shared: &Shared, lease: &mut u64, lane: Lane, bytes: u64) -> Result<(), Refused> {
     if *lease < bytes {
         let missing = bytes - *lease;
-        let leased = shared
-            .lease(missing, false)
-            .or_else(|| (lane == Lane::Reserve).then(|| shared.lease(missing, true)).flatten());
-        match leased {
+        match shared.lease(missing, lane) {
             Some(leased) => *lease += leased,
             None if shared.has_failed() => return Err(Refused::Failed),
             None if shared.is_blocked() => return Err(Refused::Full),

@@ -10,7 +10,7 @@
 use std::io;
 
 /// A place segments live in. All numbers are bytes.
-pub trait Store {
+pub trait Store: Send {
     /// The numbers of all segments, in any order.
     ///
     /// # Errors
@@ -42,6 +42,26 @@ pub trait Store {
     /// Any.
     fn read_at(&self, segment: u32, offset: u64, out: &mut [u8]) -> io::Result<usize>;
 
+    /// Takes a segment that nobody needs out of the log: from now on it is a file in the making
+    /// for segment `name`, to be finished by [`Store::renew`] or ended by [`Store::scrub`].
+    ///
+    /// # Errors
+    /// Any; then it is still a segment.
+    fn retire(&mut self, segment: u32, name: u32) -> io::Result<()>;
+
+    /// Overwrites what was retired for `segment` with zeros and makes it that segment, as
+    /// [`Store::create`] does.
+    ///
+    /// # Errors
+    /// Any; nothing is left behind then.
+    fn renew(&mut self, segment: u32, bytes: u64) -> io::Result<()>;
+
+    /// Overwrites what was retired for `name` with zeros and removes it.
+    ///
+    /// # Errors
+    /// Any; the next start ends it.
+    fn scrub(&mut self, name: u32) -> io::Result<()>;
+
     /// Removes a segment.
     ///
     /// # Errors
@@ -67,6 +87,28 @@ pub trait Store {
     }
 }
 
+/// A store that makes its segments itself, where there is no thread for it.
+#[derive(Debug)]
+pub(super) struct InPlace<'a, S>(pub(super) &'a mut S);
+
+impl<S: Store> Creator for InPlace<'_, S> {
+    fn create(&mut self, segment: u32, bytes: u64) -> io::Result<()> {
+        self.0.create(segment, bytes)
+    }
+
+    fn retire(&mut self, segment: u32, name: u32) -> io::Result<()> {
+        self.0.retire(segment, name)
+    }
+
+    fn renew(&mut self, segment: u32, bytes: u64) -> io::Result<()> {
+        self.0.renew(segment, bytes)
+    }
+
+    fn scrub(&mut self, name: u32) -> io::Result<()> {
+        self.0.scrub(name)
+    }
+}
+
 /// Makes segments beside the store it came from.
 pub trait Creator: Send {
     /// As [`Store::create`].
@@ -74,4 +116,22 @@ pub trait Creator: Send {
     /// # Errors
     /// As [`Store::create`].
     fn create(&mut self, segment: u32, bytes: u64) -> io::Result<()>;
+
+    /// As [`Store::retire`].
+    ///
+    /// # Errors
+    /// As [`Store::retire`].
+    fn retire(&mut self, segment: u32, name: u32) -> io::Result<()>;
+
+    /// As [`Store::renew`].
+    ///
+    /// # Errors
+    /// As [`Store::renew`].
+    fn renew(&mut self, segment: u32, bytes: u64) -> io::Result<()>;
+
+    /// As [`Store::scrub`].
+    ///
+    /// # Errors
+    /// As [`Store::scrub`].
+    fn scrub(&mut self, name: u32) -> io::Result<()>;
 }

@@ -3,8 +3,8 @@
 //! Owner: the committer thread. The only place of the log that reads a clock and sleeps; all
 //! decisions are in `commit`.
 //!
-//! Making a segment writes 64 MiB of zeros. That happens on a thread of its own, one segment
-//! ahead, so that no commit waits for it.
+//! Making a segment, or overwriting one that was freed, writes 64 MiB of zeros. That happens on a
+//! thread of its own, one segment ahead, so that no commit waits for it.
 
 use std::fmt;
 use std::io;
@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use super::bell::{Bell, Sleep};
 use super::commit::{Committer, Step};
+use super::pins::Pins;
 use super::store::{Creator, Store};
 
 /// Runs `committer` on the calling thread until its bell says stop: then everything handed over
@@ -26,7 +27,7 @@ pub fn run_committer<S: Store>(mut committer: Committer<S>) -> Result<(), String
     let bell = committer.bell();
     bell.attach();
     if let Some(creator) = committer.store.creator()
-        && let Ok(maker) = Maker::start(creator, Arc::clone(&bell))
+        && let Ok(maker) = Maker::start(creator, committer.pins(), Arc::clone(&bell))
     {
         committer.use_maker(maker);
     }
@@ -84,14 +85,47 @@ struct Making {
     orders: Mutex<Orders>,
     ordered: Condvar,
     has_made: AtomicBool,
+    pins: Pins,
     bell: Arc<Bell>,
 }
 
 #[derive(Default)]
 struct Orders {
-    wanted: Option<(u32, u64)>,
-    made: Option<(u32, io::Result<()>)>,
+    wanted: Option<Order>,
+    made: Option<(Order, io::Result<()>)>,
     stop: bool,
+}
+
+/// What is to be done beside the commits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    /// Make this segment of so many bytes.
+    Make { segment: u32, bytes: u64 },
+    /// Make it out of one that was freed.
+    Renew { freed: u32, segment: u32, bytes: u64 },
+    /// Overwrite a freed one and remove it, under an unused number.
+    Scrub { freed: u32, name: u32 },
+}
+
+impl Order {
+    /// Does it. A segment that is pinned stays as it is: `WouldBlock`.
+    pub(super) fn carry_out(self, creator: &mut dyn Creator, pins: &Pins) -> io::Result<()> {
+        let mut retire = |freed, name| {
+            let retired = pins.unless_pinned(freed, || creator.retire(freed, name));
+            retired.unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into()))
+        };
+        match self {
+            Self::Make { segment, bytes } => creator.create(segment, bytes),
+            Self::Renew { freed, segment, bytes } => {
+                retire(freed, segment)?;
+                creator.renew(segment, bytes)
+            }
+            Self::Scrub { freed, name } => {
+                retire(freed, name)?;
+                creator.scrub(name)
+            }
+        }
+    }
 }
 
 impl Making {
@@ -105,11 +139,11 @@ impl Making {
             if orders.stop {
                 return;
             }
-            if let Some((segment, bytes)) = orders.wanted.take() {
+            if let Some(order) = orders.wanted.take() {
                 drop(orders);
-                let result = creator.create(segment, bytes);
+                let result = order.carry_out(creator, &self.pins);
                 orders = self.orders();
-                orders.made = Some((segment, result));
+                orders.made = Some((order, result));
                 // Release: pairs with the Acquire in `Maker::has_made`.
                 self.has_made.store(true, Ordering::Release);
                 self.bell.ring(true);
@@ -121,11 +155,12 @@ impl Making {
 }
 
 impl Maker {
-    fn start(mut creator: Box<dyn Creator>, bell: Arc<Bell>) -> io::Result<Self> {
+    fn start(mut creator: Box<dyn Creator>, pins: Pins, bell: Arc<Bell>) -> io::Result<Self> {
         let shared = Arc::new(Making {
             orders: Mutex::default(),
             ordered: Condvar::new(),
             has_made: AtomicBool::new(false),
+            pins,
             bell,
         });
         let making = Arc::clone(&shared);
@@ -135,14 +170,14 @@ impl Maker {
         Ok(Self { shared, busy: false, thread: Some(thread) })
     }
 
-    /// Orders a segment; only while not busy.
-    pub(super) fn want(&mut self, segment: u32, bytes: u64) {
+    /// Orders something; only while not busy.
+    pub(super) fn want(&mut self, order: Order) {
         self.busy = true;
-        self.shared.orders().wanted = Some((segment, bytes));
+        self.shared.orders().wanted = Some(order);
         self.shared.ordered.notify_one();
     }
 
-    /// Whether a segment was ordered and not taken.
+    /// Whether something was ordered and not taken.
     pub(super) fn is_busy(&self) -> bool {
         self.busy
     }
@@ -154,7 +189,7 @@ impl Maker {
     }
 
     /// The result of the last order, once.
-    pub(super) fn take_made(&mut self) -> Option<(u32, io::Result<()>)> {
+    pub(super) fn take_made(&mut self) -> Option<(Order, io::Result<()>)> {
         if !self.has_made() {
             return None;
         }

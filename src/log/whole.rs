@@ -21,6 +21,8 @@ pub(super) struct Found {
     pub(super) seed: u32,
     /// Number of its first commit, if that is whole.
     pub(super) first: Option<u64>,
+    /// The mark in the head of that commit.
+    pub(super) first_redo: u64,
 }
 
 /// A commit in memory.

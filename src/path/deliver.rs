@@ -10,6 +10,7 @@ use crate::log::{Kind, Reader, Record};
 use crate::path::store::{Stored, release_acked};
 use crate::state::request::Request;
 use crate::state::users::Device;
+use crate::state::window::Outcome;
 use crate::state::{NONE, Tables};
 use wire::{MessageId, Parting, ServerFrame, Stream};
 
@@ -29,6 +30,19 @@ pub fn push_copy(
     push_live(tables, stored, request, Some(to_position), now);
 }
 
+/// Pushes the word that a message was given up to its sender's live devices.
+pub fn push_notice(tables: &mut Tables, stored: &Stored, request: &Request, now: Now) {
+    let Outcome::Sent { position: of, .. } = request.outcome else { return };
+    let Request { sender, device, client_id, .. } = *request;
+    let frame = ServerFrame::Expired(wire::Expired {
+        id: MessageId { sender, device, client_id },
+        position: stored.position,
+        to: Some(Stream::User(request.to)),
+        to_position: of,
+    });
+    push_frame(tables, stored, &frame, 0, None, now);
+}
+
 fn push_live(tables: &mut Tables, stored: &Stored, request: &Request, copy: Option<u64>, now: Now) {
     let frame = ServerFrame::Deliver(wire::Deliver {
         stream: None,
@@ -46,12 +60,24 @@ fn push_live(tables: &mut Tables, stored: &Stored, request: &Request, copy: Opti
         to_position: copy.unwrap_or(0),
     });
     let bytes = u32::try_from(request.payload.len()).unwrap_or(u32::MAX);
+    push_frame(tables, stored, &frame, bytes, copy.map(|_| request.device), now);
+}
+
+/// Pushes what was just stored to the live devices of its user but `except`.
+fn push_frame(
+    tables: &mut Tables,
+    stored: &Stored,
+    frame: &ServerFrame<'_>,
+    bytes: u32,
+    except: Option<u32>,
+    now: Now,
+) {
     let mut at = tables.users.user(stored.user).first_device;
     while at != NONE {
         let device = tables.users.device_mut(at);
         let next = device.next;
         let live = device.pushed == stored.former_tail;
-        if copy.is_some() && device.id == request.device {
+        if except == Some(device.id) {
             if live {
                 skip(device, stored.position);
             }
@@ -61,7 +87,7 @@ fn push_live(tables: &mut Tables, stored: &Stored, request: &Request, copy: Opti
         {
             count_pushed(device, stored.position, bytes, now);
             tables.counters.delivered += 1;
-            tables.write(token, &frame);
+            tables.write(token, frame);
         }
         at = next;
     }
@@ -82,29 +108,53 @@ pub fn pump<R: Reader>(
     let here = users.device(device);
     let (user, Some(token)) = (here.user, here.conn) else { return Ok(()) };
     let (user, here) = users.pair_mut(user, device);
-    let Some(inbox) = inboxes.get(user.inbox) else { return Ok(()) };
+    let Some(inbox) = inboxes.get(user.inbox) else {
+        caught_up(here, user.tail);
+        return Ok(());
+    };
     let Some(conn) = conns.get_mut(token) else { return Ok(()) };
     for entry in inbox.after(here.pushed) {
         if entry.is_own_copy() && entry.device == here.id {
             skip(here, entry.position);
             continue;
         }
-        let Some(at) = entry.at() else { break };
+        if entry.is_expiring() {
+            return Ok(()); // soon gone, or waiting again
+        }
+        let Some(at) = entry.at() else { return Ok(()) };
         if !has_room(here, entry.bytes())
             || outboxes.waiting_bytes(conn) > limits::OUTBOX_BYTES_HIGH
         {
-            break;
+            return Ok(());
         }
         let record = reader.read(at).filter(|record| record.position == entry.position);
         let Some(record) = record else { return Err(Parting::StoreFailed) };
-        outboxes.frame(token, conn, &deliver_frame(&record));
+        outboxes.frame(token, conn, &frame_of(&record));
         counters.delivered += 1;
         count_pushed(here, entry.position, entry.bytes(), now);
     }
+    caught_up(here, user.tail);
     Ok(())
 }
 
-fn deliver_frame<'a>(record: &Record<'a>) -> ServerFrame<'a> {
+/// A device was pushed all there is; what is missing up to the tail was deleted or expired.
+fn caught_up(device: &mut Device, tail: u64) {
+    device.pushed = device.pushed.max(tail);
+    if device.unacked == 0 {
+        device.cursor = device.pushed;
+    }
+}
+
+fn frame_of<'a>(record: &Record<'a>) -> ServerFrame<'a> {
+    if record.kind == Kind::Notice {
+        let Record { sender, device, client_id, position, .. } = *record;
+        return ServerFrame::Expired(wire::Expired {
+            id: MessageId { sender, device, client_id },
+            position,
+            to: Some(Stream::User(record.peer)),
+            to_position: record.aux,
+        });
+    }
     let copy = record.kind == Kind::OwnCopy;
     ServerFrame::Deliver(wire::Deliver {
         stream: None,
@@ -218,7 +268,7 @@ pub fn has_moved(tables: &mut Tables, user: u32, device: u32) {
     }
     let Some(inbox) = tables.inboxes.get(owner.inbox) else { return };
     for entry in inbox.after(former).take_while(|entry| entry.position <= up_to) {
-        if entry.is_own_copy() {
+        if !entry.is_message() {
             continue;
         }
         if let Some(pair) = tables.pairs.find(user, entry.sender) {

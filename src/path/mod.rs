@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  accept > frame > session > route > store > deliver > receipt
-//!                      beside them: presence, replay
+//!                      beside them: presence, expire, replay, image
 //! ```
 //!
 //! A step never calls the next one: `shard::turn` does. Each is a plain function from tables, what
@@ -11,7 +11,9 @@
 
 pub mod accept;
 pub mod deliver;
+pub mod expire;
 pub mod frame;
+pub mod image;
 pub mod presence;
 pub mod receipt;
 pub mod replay;
@@ -39,6 +41,8 @@ pub struct Rules {
     pub inbox_messages_per_sender_max: u32,
     /// Payload bytes of one sender waiting in one inbox.
     pub inbox_bytes_per_sender_max: u64,
+    /// How long an un-acked message is kept, seconds.
+    pub retention_s: u32,
     /// A message to a user that never logged in makes the user.
     pub unknown_users_allowed: bool,
     /// Origins of browsers that may connect.
@@ -58,6 +62,7 @@ impl Default for Rules {
             inbox_bytes_max: limits::INBOX_BYTES_MAX,
             inbox_messages_per_sender_max: limits::INBOX_MESSAGES_PER_SENDER_MAX,
             inbox_bytes_per_sender_max: limits::INBOX_BYTES_PER_SENDER_MAX,
+            retention_s: limits::RETENTION_S,
             unknown_users_allowed: false,
             origins: Vec::new(),
             unknown_conns_max: limits::UNKNOWN_CONNS_MAX,

@@ -74,21 +74,27 @@ pub fn route(tables: &mut Tables, rules: &Rules, device: u32, send: &Send<'_>) -
     here.top = here.top.max(send.client_id);
     let mut window = here.window;
     let (client_id, outcome) = (send.client_id, Outcome::Pending);
-    let answer = Answer { client_id, request_crc, stream, copied: false, outcome };
+    let answer = Answer { client_id, request_crc, stream, copied: false, settling: false, outcome };
     tables.windows.insert(&mut window, answer);
     tables.users.device_mut(device).window = window;
     Routed::New(request(tables, device, user_to, request_crc, send))
 }
 
 /// Whether a `Send` would go on to the recipient's home: only that takes a credit. A repeat of one
-/// that is under way or answered must not be refused for want of a credit.
+/// that is under way or answered must not be refused for want of a credit, and one that is too late
+/// must not be told to try again: by then nobody might know any more that it is (I3).
 #[must_use]
-pub fn is_new(tables: &mut Tables, device: u32, client_id: u64) -> bool {
+pub fn is_new(tables: &mut Tables, device: u32, client_id: u64, to: Stream) -> bool {
     let here = tables.users.device(device);
     let Some(bit) = here.bit(client_id) else { return false };
     let window = here.window;
+    let is_overtaken = match to {
+        Stream::User(user) => tables.windows.is_overtaken(window, client_id, stream_tag(user)),
+        Stream::Group(_) => false,
+    };
     here.seen & bit == 0
         && here.held & (bit - 1) == 0
+        && !is_overtaken
         && tables.windows.find(window, client_id).is_none()
 }
 
@@ -111,13 +117,16 @@ fn repeat(
         return Routed::Refused(Refusal::IdReused);
     }
     tables.counters.repeats += 1;
+    if answer.settling {
+        return Routed::Answered(None);
+    }
     match answer.outcome {
         Outcome::Pending => Routed::Answered(None),
         Outcome::Sent { .. } if !answer.copied && wants_copy(tables, device, send.to) => {
             let Stream::User(to) = send.to else { return Routed::Answered(Some(answer.outcome)) };
             let window = tables.users.device(device).window;
             if let Some(known) = tables.windows.find(window, send.client_id) {
-                known.outcome = Outcome::Pending;
+                known.settling = true;
             }
             let mut request = request(tables, device, to, request_crc, send);
             request.outcome = answer.outcome;
@@ -203,6 +212,11 @@ pub fn finish(tables: &mut Tables, request: Box<Request>) -> Finish {
     match request.outcome {
         Outcome::Refused(_) => Finish::NoteRefusal(request),
         Outcome::Sent { .. } if wants_copy(tables, device, Stream::User(request.to)) => {
+            // A checkpoint made meanwhile must know that the message is safe.
+            let window = tables.users.device(device).window;
+            if let Some(answer) = tables.windows.find(window, request.client_id) {
+                (answer.outcome, answer.settling) = (request.outcome, true);
+            }
             Finish::Copy(request)
         }
         _ => {
@@ -220,6 +234,7 @@ pub fn settle(tables: &mut Tables, request: &Request, copied: bool) {
     let window = tables.users.device(device).window;
     if let Some(answer) = tables.windows.find(window, request.client_id) {
         answer.outcome = request.outcome;
+        answer.settling = false;
         answer.copied |= copied;
     }
     answer(tables, device, request.client_id, request.outcome);
@@ -277,4 +292,27 @@ fn forget_for_retry(tables: &mut Tables, device: u32, request: &Request) {
 pub fn sender_device(tables: &Tables, request: &Request) -> Option<u32> {
     let user = tables.users.find(request.sender)?;
     tables.users.device_of(user, request.device).filter(|&device| device != NONE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_that_comes_too_late_is_not_told_to_try_again() {
+        let mut tables = Tables::new(4, 4, 4);
+        let user = tables.users.find_or_add(7).unwrap();
+        let device = tables.users.add_device(user, 1, 0);
+        // After a restart: id 5 to user 8 is in the log, and what became of id 4 is not.
+        let mut window = tables.users.device(device).window;
+        let outcome = Outcome::Sent { position: 1, time_ms: 1 };
+        let stream = stream_tag(8);
+        let answer =
+            Answer { client_id: 5, request_crc: 0, stream, copied: true, settling: false, outcome };
+        tables.windows.insert(&mut window, answer);
+        tables.users.device_mut(device).window = window;
+        assert!(!is_new(&mut tables, device, 4, Stream::User(8)), "refused at once: stale_id");
+        assert!(is_new(&mut tables, device, 4, Stream::User(9)), "another stream");
+        assert!(is_new(&mut tables, device, 6, Stream::User(8)));
+    }
 }

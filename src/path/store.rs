@@ -10,8 +10,10 @@
 
 use crate::clock::Now;
 use crate::log::{self, Kind, Lane, Record, Stage, Ticket};
-use crate::path::{Rules, STREAM_USER};
-use crate::state::inbox::Entry;
+use crate::path::{Rules, STREAM_USER, expire};
+use crate::state::inbox::{Entry, What};
+use crate::state::live::Live;
+use crate::state::pairs::Pairs;
 use crate::state::request::Request;
 use crate::state::{NONE, Positions, Tables};
 use std::collections::VecDeque;
@@ -143,7 +145,8 @@ fn try_store(
         log::Refused::Failed => Refusal::StoreFailed,
     })?;
     positions.take();
-    let former_tail = append(tables, user, position, request, false);
+    let due_s = expire::due_s(rules, now.wall_ms, request.ttl_s);
+    let former_tail = append(tables, user, position, request, (false, due_s));
     tables.counters.stored += 1;
     Ok(Stored { user, position, former_tail, ticket, time_ms: now.wall_ms })
 }
@@ -172,7 +175,8 @@ pub fn store_copy(
     record.aux = to_position;
     let ticket = stage.append(Lane::Message, &record)?;
     positions.take();
-    let former_tail = append(tables, user, position, request, true);
+    let due_s = expire::due_s(rules, time_ms, request.ttl_s);
+    let former_tail = append(tables, user, position, request, (true, due_s));
     Ok(Stored { user, position, former_tail, ticket, time_ms })
 }
 
@@ -209,6 +213,7 @@ fn record(kind: Kind, request: &Request, stream: u64, position: u64, time_ms: u6
         body_kind: request.kind,
         peer: 0,
         aux: 0,
+        moved: false,
         relation: request.relation.map(|relation| log::Relation {
             kind: relation.kind,
             sender: relation.target.sender,
@@ -247,7 +252,12 @@ fn check_quotas(
 
 /// Copies of what a user sent have a quota of their own: an abandoned device must neither grow
 /// memory for ever nor keep others' messages out.
-fn copies_are_full(tables: &Tables, rules: &Rules, user: u32, request: &Request) -> bool {
+pub(super) fn copies_are_full(
+    tables: &Tables,
+    rules: &Rules,
+    user: u32,
+    request: &Request,
+) -> bool {
     let bytes = request.payload.len() as u64;
     tables.inboxes.get(tables.users.user(user).inbox).is_some_and(|inbox| {
         inbox.copies() >= rules.inbox_messages_max as usize
@@ -256,12 +266,25 @@ fn copies_are_full(tables: &Tables, rules: &Rules, user: u32, request: &Request)
 }
 
 /// Puts a record at the end of a user's stream; returns the former tail.
-fn append(tables: &mut Tables, user: u32, position: u64, request: &Request, own_copy: bool) -> u64 {
+fn append(
+    tables: &mut Tables,
+    user: u32,
+    position: u64,
+    request: &Request,
+    (own_copy, due_s): (bool, u32),
+) -> u64 {
     let here = tables.users.user_mut(user);
     let former_tail = std::mem::replace(&mut here.tail, position);
     let bytes = u32::try_from(request.payload.len()).unwrap_or(u32::MAX >> 1);
-    let entry = Entry::staged(position, request.sender, request.device, bytes, own_copy);
-    tables.inboxes.of(&mut here.inbox).append(entry);
+    let what = if own_copy { What::OwnCopy } else { What::Message };
+    let from = (request.sender, request.device);
+    let entry = Entry::staged(position, from, bytes, what, request.ttl_s != 0);
+    let inbox = tables.inboxes.of(&mut here.inbox);
+    inbox.append(entry);
+    if entry.is_timed() {
+        inbox.set_due(position, due_s);
+    }
+    tables.expiry.note(inbox, user, due_s);
     if !own_copy {
         note_pair(tables, user, request.sender, position, bytes);
     }
@@ -273,7 +296,7 @@ pub fn note_pair(tables: &mut Tables, user: u32, sender: u64, position: u64, byt
     let first = &mut tables.users.user_mut(user).first_pair;
     if let Some(pair) = tables.pairs.find_or_add(user, sender, first) {
         let pair = tables.pairs.get_mut(pair);
-        pair.last = position;
+        pair.last = pair.last.max(position);
         pair.waiting += 1;
         pair.waiting_bytes += u64::from(bytes);
     }
@@ -288,16 +311,26 @@ pub fn release_acked(tables: &mut Tables, user: u32) {
     }
     let Some(inbox) = tables.inboxes.get_mut(here.inbox) else { return };
     while let Some(entry) = inbox.pop_through(acked) {
-        if entry.is_own_copy() {
-            continue;
-        }
-        if let Some(pair) = tables.pairs.find(user, entry.sender) {
-            let pair = tables.pairs.get_mut(pair);
-            pair.waiting = pair.waiting.saturating_sub(1);
-            pair.waiting_bytes = pair.waiting_bytes.saturating_sub(u64::from(entry.bytes()));
-        }
+        forget_entry(&mut tables.live, &mut tables.pairs, user, &entry);
     }
     tables.inboxes.release_empty(&mut here.inbox);
+}
+
+/// What was counted for an entry that left its inbox.
+pub fn forget_entry(live: &mut Live, pairs: &mut Pairs, user: u32, entry: &Entry) {
+    if let Some(at) = entry.at()
+        && !entry.is_moving()
+    {
+        live.remove(at, entry.bytes());
+    }
+    if !entry.is_message() {
+        return;
+    }
+    if let Some(pair) = pairs.find(user, entry.sender) {
+        let pair = pairs.get_mut(pair);
+        pair.waiting = pair.waiting.saturating_sub(1);
+        pair.waiting_bytes = pair.waiting_bytes.saturating_sub(u64::from(entry.bytes()));
+    }
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use crate::io::socket;
 use crate::limits;
 use crate::log::{self, FileStore, Settings, Wake};
 use crate::metrics::Counters;
-use crate::path::replay::{self, ReplayError};
+use crate::path::replay::{Replay, ReplayError};
 use crate::ring::Doorbell;
 use crate::state::Tables;
 use crate::state::placement::Placement;
@@ -66,7 +66,8 @@ pub fn run(config: &Config, keys: Keys) -> Result<(), ServeError> {
     let stop = catch_signals().map_err(ServeError::Signals)?;
     let sizes = Sizes::of(config);
     let bells: Vec<Arc<LateBell>> = (0..config.shards).map(|_| Arc::default()).collect();
-    let (tables, stages, committer, epoch) = recover(config, &sizes, &bells)?;
+    let Recovered { tables, stages, committer, epoch, expiry_held } =
+        recover(config, &sizes, &bells)?;
     let folder = config.data.clone();
 
     let listeners = socket::bind_group(config.listen, config.shards, limits::LISTEN_BACKLOG)
@@ -75,7 +76,7 @@ pub fn run(config: &Config, keys: Keys) -> Result<(), ServeError> {
         listeners[0].local_addr().map_err(|error| ServeError::Listen(config.listen, error))?;
 
     let log_bell = committer.bell();
-    let history = history::Thread::start(config, committer.durable())?;
+    let history = history::Thread::start(config, committer.durable(), &committer.pins())?;
     let log_thread = spawn("log", move || log::run_committer(committer))?;
     let keys = Arc::new(keys);
     let side = side::Threads::start(&keys, config.shards, &folder)?;
@@ -87,6 +88,7 @@ pub fn run(config: &Config, keys: Keys) -> Result<(), ServeError> {
         tables,
         stages,
         epoch,
+        expiry_held,
         side: &side,
         history: history.as_ref(),
         bells: &bells,
@@ -156,7 +158,14 @@ impl Wake for LateBell {
     }
 }
 
-type Recovered = (Vec<Tables>, Vec<log::Stage>, log::Committer<FileStore>, u32);
+/// What the log gave.
+struct Recovered {
+    tables: Vec<Tables>,
+    stages: Vec<log::Stage>,
+    committer: log::Committer<FileStore>,
+    epoch: u32,
+    expiry_held: bool,
+}
 
 /// Reads the log into tables and makes everything found durable again.
 fn recover(
@@ -179,14 +188,18 @@ fn recover(
     let mut tables: Vec<Tables> = (0..config.shards)
         .map(|_| Tables::new(sizes.conns_max, sizes.users_max, sizes.pairs_max))
         .collect();
+    let mut replay = Replay::new(placement, &shards::rules_of(config));
     let mut fits = Ok(());
     let (recovered, found) = log::recover(store, &settings, &mut |at, record| {
         if fits.is_ok() {
-            fits = replay::record(&mut tables, placement, at, record);
+            fits = replay.record(&mut tables, at, record);
         }
     })
     .map_err(|error| fail(&error))?;
     fits?;
+    replay.finish()?;
+    let live = tables.iter().flat_map(|tables| tables.live.segments());
+    recovered.check_live(live).map_err(|error| fail(&error))?;
     if found.records > 0 {
         eprintln!("myriad: recovered {} records from {}", found.records, folder.display());
     }
@@ -200,7 +213,23 @@ fn recover(
             here.active_s = here.active_s.max(seconds);
         }
     });
-    Ok((tables, stages, committer, epoch))
+    let expiry_held = holds_expiry(config, &found);
+    Ok(Recovered { tables, stages, committer, epoch, expiry_held })
+}
+
+/// A clock that jumped ahead must not expire everybody's mail.
+fn holds_expiry(config: &Config, found: &log::Report) -> bool {
+    let ahead_ms = wall_ms().saturating_sub(found.last_time_ms);
+    let held =
+        found.records > 0 && ahead_ms > limits::CLOCK_AHEAD_MS_MAX && !config.clock_confirmed;
+    if held {
+        eprintln!(
+            "myriad: the clock is {} hours ahead of the newest record. Nothing expires until a \
+             restart with --clock-confirmed says that the clock is right",
+            ahead_ms / 3_600_000
+        );
+    }
+    held
 }
 
 fn catch_signals() -> std::io::Result<Arc<AtomicBool>> {

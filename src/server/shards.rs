@@ -30,6 +30,7 @@ pub(super) struct Start<'a> {
     pub(super) tables: Vec<Tables>,
     pub(super) stages: Vec<Stage>,
     pub(super) epoch: u32,
+    pub(super) expiry_held: bool,
     pub(super) side: &'a side::Threads,
     pub(super) history: Option<&'a history::Thread>,
     pub(super) bells: &'a [Arc<LateBell>],
@@ -46,8 +47,8 @@ pub(super) struct Running {
 
 /// Starts a thread per shard.
 pub(super) fn start(start: Start<'_>) -> Result<Running, ServeError> {
-    let Start { config, sizes, keys, listeners, tables, stages, epoch, side, history, bells } =
-        start;
+    let Start { config, sizes, keys, listeners, tables, stages, .. } = start;
+    let Start { epoch, expiry_held, side, history, bells, .. } = start;
     let mut drivers = Vec::with_capacity(listeners.len());
     for (listener, bell) in listeners.into_iter().zip(bells) {
         let driver = Ready::new(listener, sizes.conns_max, limits::RECEIVE_BYTES)
@@ -93,6 +94,7 @@ pub(super) fn start(start: Start<'_>) -> Result<Running, ServeError> {
             rules: Arc::clone(&rules),
             keys: Arc::clone(&keys),
             side: Some(side.of(me, history.and_then(|history| history.of(me)))),
+            expiry_held,
             drain,
             sessions_max: sizes.sessions_max,
             credits,
@@ -171,10 +173,11 @@ impl Running {
     }
 }
 
-fn rules_of(config: &Config) -> Rules {
+pub(super) fn rules_of(config: &Config) -> Rules {
     Rules {
         heartbeat_ms: config.heartbeat_ms,
         payload_bytes_max: config.payload_bytes_max,
+        retention_s: config.retention_s,
         inbox_messages_max: config.inbox_messages_max,
         inbox_bytes_max: config.inbox_bytes_max,
         inbox_messages_per_sender_max: config.inbox_messages_per_sender_max,

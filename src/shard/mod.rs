@@ -2,13 +2,15 @@
 //!
 //! `turn.rs` is the loop; `intake.rs` turns completions into frames and frames into steps of the
 //! path; `tokens.rs` checks who they are; `moving.rs` takes sessions home; `traffic.rs` carries
-//! requests between steps, shards and the log; `history.rs` asks history;
-//! `closing.rs` ends connections. All control flow of
-//! the message path is in this room; the rules are in `path`.
+//! requests between steps, shards and the log; `expiry.rs` gives up what has waited too long;
+//! `checkpoint.rs` does its part of a checkpoint; `history.rs` asks history; `closing.rs` ends
+//! connections. All control flow of the message path is in this room; the rules are in `path`.
 //!
 //! Invariant: nothing here blocks except `Driver::poll`, and only while there is nothing to do.
 
+mod checkpoint;
 mod closing;
+mod expiry;
 mod history;
 mod intake;
 mod moving;
@@ -22,7 +24,7 @@ use crate::auth::{Claims, Keys, TokenError};
 use crate::clock::Now;
 use crate::io::Driver;
 use crate::limits;
-use crate::log::{Reader, Stage, Ticket};
+use crate::log::{LiveReport, Reader, Stage, Ticket};
 use crate::mem::{Token, Wheel};
 use crate::path::Rules;
 use crate::path::store::Refusals;
@@ -121,6 +123,8 @@ pub struct Parts<D: Driver, R: Reader> {
     pub keys: Arc<Keys>,
     /// Threads beside it.
     pub side: Option<Side>,
+    /// The wall clock is not believed: nothing expires.
+    pub expiry_held: bool,
     /// The drain signal.
     pub drain: Arc<Drain>,
     /// Sessions it takes.
@@ -138,6 +142,10 @@ enum Waiter {
     Login { ticket: Ticket, conn: Token, device: u32, login: Login },
     /// The next epoch of this shard's positions.
     Epoch { ticket: Ticket, epoch: u32 },
+    /// A waiting record that is copied forward.
+    Moved { ticket: Ticket, user: u32, position: u64 },
+    /// The end of this shard's image.
+    Image { ticket: Ticket, report: Box<LiveReport> },
 }
 
 impl Waiter {
@@ -145,7 +153,9 @@ impl Waiter {
         match self {
             Self::Request { ticket, .. }
             | Self::Login { ticket, .. }
-            | Self::Epoch { ticket, .. } => ticket.batch,
+            | Self::Epoch { ticket, .. }
+            | Self::Moved { ticket, .. }
+            | Self::Image { ticket, .. } => ticket.batch,
         }
     }
 }
@@ -232,6 +242,13 @@ struct Core<S, R> {
     resumes: Vec<Token>,
     errands: VecDeque<Errand>,
     behind: Vec<u32>,
+    imaging: checkpoint::Imaging,
+    expiry_clock: expiry::ExpiryClock,
+    expiry_due_ms: u64,
+    /// Scratch: positions whose time is over.
+    expired: Vec<u64>,
+    /// (user, position) whose tombstone found no room.
+    burials: Vec<(u32, u64)>,
     cursors_due_ms: u64,
     presence_due_ms: u64,
     sweep_due_ms: u64,
@@ -276,6 +293,11 @@ impl<D: Driver, R: Reader> Shard<D, R> {
             resumes: Vec::new(),
             errands: VecDeque::new(),
             behind: Vec::new(),
+            imaging: checkpoint::Imaging::new(),
+            expiry_clock: expiry::ExpiryClock::new(now, parts.expiry_held),
+            expiry_due_ms: 0,
+            expired: Vec::new(),
+            burials: Vec::new(),
             cursors_due_ms: 0,
             presence_due_ms: 0,
             sweep_due_ms: 0,

@@ -30,7 +30,7 @@ impl<S, R: Reader> Core<S, R> {
             Stream::Group(_) => self.me,
         };
         session::confirm(&mut self.tables, device, send.confirmed);
-        if route::is_new(&mut self.tables, device, send.client_id) {
+        if route::is_new(&mut self.tables, device, send.client_id, send.to) {
             if let Some(reason) = self.cannot_keep(device, send.to) {
                 route::hold(&mut self.tables, device, send.client_id);
                 route::refuse(&mut self.tables, device, send.client_id, reason);
@@ -99,6 +99,7 @@ impl<S, R: Reader> Core<S, R> {
         match stored {
             Ok(stored) => {
                 deliver::push(tables, &stored, &request, *now);
+                self.delete_target(&stored, &request);
                 let (position, time_ms) = (stored.position, stored.time_ms);
                 request.outcome = Outcome::Sent { position, time_ms };
                 let (ticket, user) = (stored.ticket, stored.user);
@@ -155,6 +156,7 @@ impl<S, R: Reader> Core<S, R> {
             {
                 Ok(stored) => {
                     deliver::push_copy(tables, &stored, &request, position, *now);
+                    self.delete_target(&stored, &request);
                     request.stage = Staged::OwnCopy;
                     let (ticket, user, position) = (stored.ticket, stored.user, stored.position);
                     let from = self.me;
@@ -207,6 +209,10 @@ impl<S, R: Reader> Core<S, R> {
                         self.positions.roll(epoch);
                         self.epoch_under_way = false;
                     }
+                    Some(Waiter::Moved { ticket, user, position }) => {
+                        self.place(&placed, ticket, user, position);
+                    }
+                    Some(Waiter::Image { report, .. }) => self.on_image(*report),
                     None => {}
                 }
             }
@@ -233,6 +239,7 @@ impl<S, R: Reader> Core<S, R> {
     fn on_durable(&mut self, from: usize, request: Box<Request>) {
         match request.stage {
             Staged::Message => self.decided(from, request),
+            Staged::Notice => self.noticed(from, request),
             Staged::OwnCopy | Staged::Refusal => {
                 let copied = request.stage == Staged::OwnCopy;
                 route::settle(&mut self.tables, &request, copied);
@@ -249,7 +256,9 @@ impl<S, R: Reader> Core<S, R> {
         let handle = self.tables.users.user(user).inbox;
         let entry = self.tables.inboxes.get_mut(handle).and_then(|inbox| inbox.find(position));
         if let Some(entry) = entry {
-            entry.place(placed.at(ticket));
+            let at = placed.at(ticket);
+            entry.place(at);
+            self.tables.live.add(at, entry.bytes());
             deliver::behind(&self.tables, user, &mut self.behind);
         }
     }
@@ -270,13 +279,17 @@ impl<S, R: Reader> Core<S, R> {
         self.behind = behind;
     }
 
-    /// Letters from other shards.
-    pub(super) fn letters(&mut self) {
+    /// Letters from other shards. True: more are left.
+    pub(super) fn letters(&mut self) -> bool {
         for _ in 0..limits::LETTERS_PER_TURN_MAX {
-            let Some((from, kind, letter)) = self.mailbox.receive() else { return };
+            let Some((from, kind, letter)) = self.mailbox.receive() else { return false };
             match letter {
                 Envelope::Send(request) if kind == Kind::Question => self.store(from, request),
                 Envelope::Send(request) => self.finish(from, request),
+                Envelope::Notice(request) if kind == Kind::Question => {
+                    self.store_notice(from, request);
+                }
+                Envelope::Notice(request) => self.given_up(request),
                 Envelope::Move(arrival) => self.on_arrival(*arrival),
                 Envelope::Receipt { sender, recipient, after, up_to, mark } => {
                     let receipt = Receipt { sender, recipient, after, up_to, mark };
@@ -292,6 +305,7 @@ impl<S, R: Reader> Core<S, R> {
                 }
             }
         }
+        true
     }
 
     pub(super) fn send_typing(&mut self, user: u32, to: u64, stopped: bool) {

@@ -4,8 +4,9 @@
 //!  completions   accept > frame > session > route > store > deliver     (sockets before timers)
 //!  letters       from other shards: store > deliver, or finish at the sender's home
 //!  commits       what became durable: finish, answers, devices that read on from the log
+//!  checkpoint    a few pieces of an image of all this, while one is under way
 //!  logins        moves home, tokens checked elsewhere, connections that waited for a credit
-//!  timers        deadlines, presence
+//!  timers        deadlines, presence, mail that has waited too long
 //!  receipts      dirty marks become receipts
 //!  flush         one batch to the log, one send per connection, one ring per doorbell
 //! ```
@@ -33,10 +34,12 @@ impl<D: Driver, R: Reader> Shard<D, R> {
         let core = &mut self.core;
         core.tables.counters.turns += 1;
         core.signatures_left = limits::SIGNATURES_PER_TURN_MAX;
-        core.letters();
+        let phase = core.stage.phase();
+        let has_letters = core.letters();
         core.commits();
         core.checked();
         core.answered();
+        core.checkpoint(phase, has_letters);
         self.attach_arrivals();
         self.move_home();
         self.retry_parked();
@@ -94,6 +97,7 @@ impl<D: Driver, R: Reader> Shard<D, R> {
         }
         self.expired = expired;
         self.core.watchers(&mut self.handles);
+        self.core.expire();
         self.core.flush_seen();
     }
 
@@ -160,6 +164,8 @@ impl<S, R: Reader> Core<S, R> {
             || !self.copies.is_empty()
             || !self.tables.doomed.is_empty()
             || !self.errands.is_empty()
+            || self.imaging.is_busy()
+            || !self.burials.is_empty()
             || self.tables.pairs.has_dirty()
             || self.drain_phase > 0;
         let mut sleep_ms = if urgent { 1 } else { limits::SLEEP_MS_MAX };

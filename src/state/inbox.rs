@@ -19,20 +19,62 @@ pub struct Entry {
     pub sender: u64,
     /// From which of the sender's devices.
     pub device: u32,
-    /// Bytes of its payload; the top bit marks a copy of what the user sent.
+    /// Bytes of its payload; the top bits are marks.
     size: u32,
 }
 
 const STAGED: u64 = u64::MAX;
+/// What the entry is, and what happens to it: marks in `size`.
 const OWN_COPY: u32 = 1 << 31;
+const NOTICE: u32 = 1 << 30;
+const TIMED: u32 = 1 << 29;
+const EXPIRING: u32 = 1 << 28;
+const MOVING: u32 = 1 << 27;
+const BYTES: u32 = MOVING - 1;
+
+/// What a waiting record is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// A message from somebody.
+    Message,
+    /// A copy of what the user sent from another device.
+    OwnCopy,
+    /// Word that a message of the user's was given up.
+    Notice,
+}
 
 impl Entry {
-    /// An entry whose record is staged but not durable yet.
+    /// An entry whose record is staged but not durable yet. `timed`: it has a time to live of its
+    /// own.
     #[must_use]
-    pub fn staged(position: u64, sender: u64, device: u32, bytes: u32, own_copy: bool) -> Self {
-        debug_assert!(bytes < OWN_COPY);
-        let size = bytes | if own_copy { OWN_COPY } else { 0 };
+    pub fn staged(
+        position: u64,
+        (sender, device): (u64, u32),
+        bytes: u32,
+        what: What,
+        timed: bool,
+    ) -> Self {
+        let what = match what {
+            What::Message => 0,
+            What::OwnCopy => OWN_COPY,
+            What::Notice => NOTICE,
+        };
+        let size = bytes.min(BYTES) | what | if timed { TIMED } else { 0 };
         Self { position, at: STAGED, sender, device, size }
+    }
+
+    /// An entry as [`Entry::parts`] took it apart; without a place if `at` is 0.
+    #[must_use]
+    pub fn from_parts(position: u64, at: u64, sender: u64, device: u32, size: u32) -> Self {
+        let at = if at == 0 { STAGED } else { at };
+        Self { position, at, sender, device, size: size & (OWN_COPY | NOTICE | TIMED | BYTES) }
+    }
+
+    /// Place (0: none yet) and size with marks, for an image.
+    #[must_use]
+    pub fn parts(&self) -> (u64, u32) {
+        let place = if self.at == STAGED { 0 } else { self.at };
+        (place, self.size & (OWN_COPY | NOTICE | TIMED | BYTES))
     }
 
     /// Where its record lies, once durable.
@@ -47,12 +89,47 @@ impl Entry {
     /// The record is durable at this place.
     pub fn place(&mut self, at: At) {
         self.at = (u64::from(at.segment) << 32) | u64::from(at.offset);
+        self.size &= !MOVING;
     }
 
     /// Payload bytes.
     #[must_use]
     pub fn bytes(&self) -> u32 {
-        self.size & !OWN_COPY
+        self.size & BYTES
+    }
+
+    /// A message from somebody: it counts for its sender's quota and ticks.
+    #[must_use]
+    pub fn is_message(&self) -> bool {
+        self.size & (OWN_COPY | NOTICE) == 0
+    }
+
+    /// It has a time to live of its own.
+    #[must_use]
+    pub fn is_timed(&self) -> bool {
+        self.size & TIMED != 0
+    }
+
+    /// Its time is over and its sender is being told: it is pushed to nobody any more.
+    #[must_use]
+    pub fn is_expiring(&self) -> bool {
+        self.size & EXPIRING != 0
+    }
+
+    /// Sets whether its sender is being told that its time is over.
+    pub fn set_expiring(&mut self, expiring: bool) {
+        self.size = if expiring { self.size | EXPIRING } else { self.size & !EXPIRING };
+    }
+
+    /// A copy of its record further on in the log is staged and not durable yet.
+    #[must_use]
+    pub fn is_moving(&self) -> bool {
+        self.size & MOVING != 0
+    }
+
+    /// Its record is being copied forward.
+    pub fn set_moving(&mut self) {
+        self.size |= MOVING;
     }
 
     /// A copy of what the user sent from another device.
@@ -69,18 +146,62 @@ pub struct Inbox {
     bytes: u64,
     copies: usize,
     copy_bytes: u64,
+    /// When those with a time to live of their own have it over, by position: seconds since 1970.
+    timed: VecDeque<(u64, u32)>,
+    /// When the first of them, or the oldest, may have to go: seconds since 1970. 0: not known.
+    pub due_s: u32,
 }
 
 impl Inbox {
     /// Adds a record; its position is above all others.
     pub fn append(&mut self, entry: Entry) {
         assert!(self.entries.back().is_none_or(|last| last.position < entry.position), "I3");
+        self.count_in(&entry);
+        self.entries.push_back(entry);
+    }
+
+    /// Adds a record wherever its position belongs, when an image is loaded. False: it is there.
+    pub fn insert(&mut self, entry: Entry) -> bool {
+        let index = self.entries.partition_point(|other| other.position < entry.position);
+        let is_new = self.entries.get(index).is_none_or(|other| other.position != entry.position);
+        if is_new {
+            self.count_in(&entry);
+            self.entries.insert(index, entry);
+        }
+        is_new
+    }
+
+    /// Takes the record of exactly this position out.
+    pub fn remove(&mut self, position: u64) -> Option<Entry> {
+        let index = self.entries.partition_point(|entry| entry.position < position);
+        if self.entries.get(index).is_none_or(|entry| entry.position != position) {
+            return None;
+        }
+        let entry = self.entries.remove(index)?;
+        self.count_out(&entry);
+        Some(entry)
+    }
+
+    fn count_in(&mut self, entry: &Entry) {
         self.bytes += u64::from(entry.bytes());
-        if entry.is_own_copy() {
+        if !entry.is_message() {
             self.copies += 1;
             self.copy_bytes += u64::from(entry.bytes());
         }
-        self.entries.push_back(entry);
+    }
+
+    fn count_out(&mut self, entry: &Entry) {
+        self.bytes -= u64::from(entry.bytes());
+        if entry.is_timed() {
+            let index = self.timed.partition_point(|(other, _)| *other < entry.position);
+            if self.timed.get(index).is_some_and(|(other, _)| *other == entry.position) {
+                self.timed.remove(index);
+            }
+        }
+        if !entry.is_message() {
+            self.copies -= 1;
+            self.copy_bytes -= u64::from(entry.bytes());
+        }
     }
 
     /// Takes the oldest record out if its position is at most `up_to`.
@@ -89,11 +210,7 @@ impl Inbox {
             return None;
         }
         let first = self.entries.pop_front()?;
-        self.bytes -= u64::from(first.bytes());
-        if first.is_own_copy() {
-            self.copies -= 1;
-            self.copy_bytes -= u64::from(first.bytes());
-        }
+        self.count_out(&first);
         Some(first)
     }
 
@@ -109,13 +226,31 @@ impl Inbox {
         self.entries.range(index..)
     }
 
+    /// All entries, oldest first, to change marks.
+    pub fn entries_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
+        self.entries.iter_mut()
+    }
+
     /// Number of waiting records.
     #[must_use]
     pub fn count(&self) -> usize {
         self.entries.len()
     }
 
-    /// How many of them are copies of what the user sent.
+    /// Notes when an entry that has a time to live of its own has it over.
+    pub fn set_due(&mut self, position: u64, due_s: u32) {
+        let index = self.timed.partition_point(|(other, _)| *other < position);
+        self.timed.insert(index, (position, due_s));
+    }
+
+    /// When the entry at `position` has its own time to live over, if it has one.
+    #[must_use]
+    pub fn due_of(&self, position: u64) -> Option<u32> {
+        let index = self.timed.partition_point(|(other, _)| *other < position);
+        self.timed.get(index).filter(|(other, _)| *other == position).map(|(_, due_s)| *due_s)
+    }
+
+    /// How many of them are copies of what the user sent, or notices.
     #[must_use]
     pub fn copies(&self) -> usize {
         self.copies
@@ -170,7 +305,8 @@ impl Inboxes {
         if self.slots.get(*handle as usize).is_none_or(|inbox| inbox.count() > 0) {
             return;
         }
-        let inbox = self.slots.remove(*handle as usize);
+        let mut inbox = self.slots.remove(*handle as usize);
+        inbox.due_s = 0;
         *handle = NONE;
         if inbox.entries.capacity() <= SPARE_ENTRIES_MAX && self.spare.len() < SPARE_INBOXES_MAX {
             self.spare.push(inbox);
@@ -190,7 +326,7 @@ mod tests {
 
     #[test]
     fn an_entry_is_readable_only_when_placed() {
-        let mut entry = Entry::staged(7, 1, 1, 150, true);
+        let mut entry = Entry::staged(7, (1, 1), 150, What::OwnCopy, false);
         assert_eq!(entry.at(), None);
         entry.place(At { segment: 3, offset: 4096 });
         assert_eq!(entry.at(), Some(At { segment: 3, offset: 4096 }));
@@ -201,7 +337,7 @@ mod tests {
     fn popping_stops_at_the_mark_and_keeps_the_byte_count() {
         let mut inbox = Inbox::default();
         for position in 1..=5 {
-            inbox.append(Entry::staged(position * 10, 1, 1, 100, false));
+            inbox.append(Entry::staged(position * 10, (1, 1), 100, What::Message, false));
         }
         assert_eq!(inbox.after(20).map(|entry| entry.position).collect::<Vec<_>>(), [30, 40, 50]);
         assert_eq!(inbox.pop_through(25).map(|entry| entry.position), Some(10));
@@ -215,7 +351,7 @@ mod tests {
     fn an_empty_inbox_goes_back_to_the_pool() {
         let mut inboxes = Inboxes::default();
         let mut handle = NONE;
-        inboxes.of(&mut handle).append(Entry::staged(1, 1, 1, 1, false));
+        inboxes.of(&mut handle).append(Entry::staged(1, (1, 1), 1, What::Message, false));
         inboxes.release_empty(&mut handle);
         assert_ne!(handle, NONE);
         inboxes.get_mut(handle).unwrap().pop_through(1);

@@ -4,7 +4,9 @@
 //! in `path`. No clock, no socket, no file. Handles are `u32` indices, [`NONE`] for "no such".
 
 pub mod conn;
+pub mod expiry;
 pub mod inbox;
+pub mod live;
 pub mod outbox;
 pub mod pairs;
 pub mod placement;
@@ -35,6 +37,10 @@ pub struct Tables {
     pub users: users::Users,
     /// Waiting mail.
     pub inboxes: inbox::Inboxes,
+    /// When waiting mail has waited too long.
+    pub expiry: expiry::Expiry,
+    /// Where in the log waiting mail lies.
+    pub live: live::Live,
     /// Answers not confirmed.
     pub windows: window::Windows,
     /// Marks.
@@ -66,6 +72,8 @@ impl Tables {
             sources: sources::Sources::default(),
             users: users::Users::with_capacity(users_max),
             inboxes: inbox::Inboxes::default(),
+            expiry: expiry::Expiry::default(),
+            live: live::Live::default(),
             windows: window::Windows::default(),
             pairs: pairs::Pairs::new(pairs_max),
             watches: watch::Watches::default(),
@@ -118,6 +126,12 @@ impl Positions {
     #[must_use]
     pub fn peek(&self) -> Option<u64> {
         (self.next <= self.end).then_some(self.next)
+    }
+
+    /// The last position that may have been given out; its upper half is the epoch.
+    #[must_use]
+    pub fn last(&self) -> u64 {
+        self.next - 1
     }
 
     /// The position just peeked at is taken.

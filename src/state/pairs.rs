@@ -100,6 +100,18 @@ impl Pairs {
         &self.pairs[index as usize]
     }
 
+    /// The pair in a slot, if there is one.
+    #[must_use]
+    pub fn get_if_any(&self, slot: u32) -> Option<&Pair> {
+        self.pairs.get(slot as usize)
+    }
+
+    /// Slots there are, taken or not; all pairs are in those below.
+    #[must_use]
+    pub fn slots(&self) -> usize {
+        self.pairs.len()
+    }
+
     /// A pair by index, to change it.
     pub fn get_mut(&mut self, index: u32) -> &mut Pair {
         &mut self.pairs[index as usize]

@@ -47,6 +47,8 @@ pub enum Staged {
     OwnCopy,
     /// The note that it was refused for good, at the sender's home.
     Refusal,
+    /// The word that it was given up, at the sender's home.
+    Notice,
 }
 
 /// Requests not in use, to be filled again.
@@ -130,6 +132,8 @@ pub enum Envelope<S> {
     Move(Box<Arrival<S>>),
     /// A message for its recipient's home; comes back with the outcome.
     Send(Box<Request>),
+    /// A message whose time is over, for its sender's home; comes back when the sender is told.
+    Notice(Box<Request>),
     /// Marks for the devices of `sender`.
     Receipt {
         /// Whose messages got the mark.

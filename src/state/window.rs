@@ -33,6 +33,8 @@ pub struct Answer {
     pub stream: u16,
     /// Whether the sender's own inbox holds a copy.
     pub copied: bool,
+    /// The outcome is known and not told yet: a copy is on its way to the log.
+    pub settling: bool,
     /// What became of it.
     pub outcome: Outcome,
 }
@@ -99,6 +101,11 @@ impl Windows {
         }
     }
 
+    /// The answers of one window.
+    pub fn of(&self, window: u32) -> impl Iterator<Item = &Answer> {
+        self.slots.get(window as usize).into_iter().flatten()
+    }
+
     /// Answers remembered in one window.
     #[must_use]
     pub fn answers(&self, window: u32) -> usize {
@@ -124,7 +131,14 @@ mod tests {
             let outcome = Outcome::Pending;
             windows.insert(
                 &mut window,
-                Answer { client_id, request_crc: 0, stream: 0, copied: false, outcome },
+                Answer {
+                    client_id,
+                    request_crc: 0,
+                    stream: 0,
+                    copied: false,
+                    settling: false,
+                    outcome,
+                },
             );
         }
         windows.retain(&mut window, |answer| answer.client_id > 2);
@@ -141,7 +155,14 @@ mod tests {
         let sent = Outcome::Sent { position: 1, time_ms: 1 };
         for (client_id, to, outcome) in [(4, 7, sent), (6, 8, sent), (9, 7, Outcome::Pending)] {
             let stream = stream_tag(to);
-            let answer = Answer { client_id, request_crc: 0, stream, copied: false, outcome };
+            let answer = Answer {
+                client_id,
+                request_crc: 0,
+                stream,
+                copied: false,
+                settling: false,
+                outcome,
+            };
             windows.insert(&mut window, answer);
         }
         assert!(windows.is_overtaken(window, 3, stream_tag(7)));

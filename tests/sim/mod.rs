@@ -2,17 +2,23 @@
 //! in one thread against a network, a disk and a clock that follow from one number.
 //!
 //! ```text
-//!  plan    what a world is like            checks  what must hold: I1 to I6, and ticks
-//!  world   the rounds, and what breaks     phone   a client session on a simulated socket
-//!  server  one boot of the real server     random  the one source of chance
+//!  plan     what a world is like            checks   what must hold: I1 to I6, and ticks
+//!  world    the rounds, the rest, the end   trouble  what breaks
+//!  server   one boot of the real server     store    where a log is opened
+//!  phone    a client on a simulated socket  harness  many worlds on all cores, and their sums
+//!  random   the one source of chance        fast     maps for the checkers
 //! ```
 //!
 //! Deliberately not here: threads, sockets and files (`tests/conformance.rs` and the end-to-end
 //! tests have those), groups, history.
 
 pub(crate) mod checks;
+pub(crate) mod fast;
+pub(crate) mod harness;
 pub(crate) mod phone;
 pub(crate) mod plan;
 pub(crate) mod random;
 pub(crate) mod server;
+pub(crate) mod store;
+pub(crate) mod trouble;
 pub(crate) mod world;

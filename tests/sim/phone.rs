@@ -4,8 +4,11 @@
 //! anybody. What it hears goes to the checkers before its session sees it.
 
 use myriad::io::sim::{ClientEnd, Heard, SimNet};
-use wire::client::{ClientEvent, Session, SessionOptions};
-use wire::{ClientFrame, Event, MessageId, Parser, Policy, ServerFrame, Stream, Transport};
+use wire::client::{ClientEvent, Outgoing, Session, SessionOptions};
+use wire::{
+    ClientFrame, Event, MessageId, Parser, Policy, RELATION_DELETE, Relation, ServerFrame, Stream,
+    Transport,
+};
 
 use super::checks::{Checks, Name};
 use super::random::Random;
@@ -58,6 +61,8 @@ pub(crate) struct Phone {
     pub(crate) stalled_until_ms: u64,
     /// It connects again at this time.
     pub(crate) connects_at_ms: u64,
+    /// How long it waits after it lost its connection, at the most.
+    pub(crate) pause_ms_max: u64,
     /// It swaps two deliveries: a canary for the checkers.
     pub(crate) swaps: bool,
     token: String,
@@ -65,6 +70,7 @@ pub(crate) struct Phone {
     link: Option<Link>,
     left_behind: Vec<ClientEnd>,
     events: Vec<ClientEvent>,
+    last_written: Option<(u64, MessageId)>,
 }
 
 impl Phone {
@@ -78,12 +84,14 @@ impl Phone {
             goodbyes: (0, None),
             stalled_until_ms: 0,
             connects_at_ms: 0,
+            pause_ms_max: 400,
             swaps: false,
             token,
             options,
             link: None,
             left_behind: Vec::new(),
             events: Vec::new(),
+            last_written: None,
         }
     }
 
@@ -163,10 +171,38 @@ impl Phone {
     }
 
     /// Its user writes.
-    pub(crate) fn write(&mut self, to: u64, payload: &[u8], checks: &mut Checks) {
-        let Ok(client_id) = self.session.send(Stream::User(to), payload, 0) else { return };
+    pub(crate) fn write(
+        &mut self,
+        to: u64,
+        payload: &[u8],
+        ttl_seconds: u32,
+        relation: Option<Relation>,
+        checks: &mut Checks,
+    ) {
+        let outgoing = Outgoing {
+            to: Stream::User(to),
+            payload: payload.to_vec(),
+            kind: 0,
+            ttl_seconds,
+            relation,
+            automatic: false,
+        };
+        let Ok(client_id) = self.session.send_message(outgoing) else { return };
         let (sender, device) = self.name;
-        checks.written(MessageId { sender, device, client_id }, to, payload);
+        let id = MessageId { sender, device, client_id };
+        checks.written(id, to, payload, ttl_seconds);
+        if let Some(relation) = relation {
+            checks.deleted(relation.target);
+        } else {
+            self.last_written = Some((to, id));
+        }
+    }
+
+    /// Its user deletes what was written last.
+    pub(crate) fn delete_last(&mut self, checks: &mut Checks) {
+        let Some((to, target)) = self.last_written.take() else { return };
+        let relation = Relation { kind: RELATION_DELETE, target };
+        self.write(to, b"", 0, Some(relation), checks);
     }
 
     /// Lets it read, think and write.
@@ -181,7 +217,7 @@ impl Phone {
         self.handle_events(checks, random);
         if ended || self.session.is_lost(own_ms) || !self.put_out(random) {
             self.leave(Leaving::Close);
-            self.connects_at_ms = now_ms + random.between(1, 400);
+            self.connects_at_ms = now_ms + random.between(1, self.pause_ms_max);
         }
     }
 

@@ -9,15 +9,21 @@ use myriad::auth::Keys;
 use myriad::clock::Now;
 use myriad::io::Driver as _;
 use myriad::io::sim::{Sim, SimNet};
-use myriad::log::{self, Committer, SharedMemory, Step, StoreReader, Wake};
-use myriad::path::{Rules, replay};
+use myriad::log::{self, Committer, Record, SharedMemory, Step, StoreReader};
+use myriad::path::Rules;
 use myriad::ring;
 use myriad::shard::{Drain, Parts, Shard};
 use myriad::state::placement::Placement;
 use myriad::state::{Positions, Tables};
 
+use super::store::{self, Contents, OpenLog};
+
 /// Connections of a shard's table; phones that come back often leave some lingering.
 const CONNS_MAX: usize = 512;
+/// Users of a shard's table.
+const USERS_MAX: usize = 64;
+/// Pairs of a shard's table.
+const PAIRS_MAX: usize = 1024;
 /// Receive area of a driver: less than the largest frame, so that frames come in parts.
 const RECEIVE_BYTES: usize = 16 * 1024;
 
@@ -52,37 +58,22 @@ pub(crate) struct Server {
     epoch: u32,
 }
 
-/// Shards that never sleep need no waking.
-struct Awake;
-
-impl Wake for Awake {
-    fn wake(&self) {}
-}
-
 impl Server {
-    /// Recovers from `disk` and starts. Fails as a real start would; the disk is as it was then.
+    /// Recovers from `disk` and starts; `seen` gets every record that is read, and says what waits.
+    /// Fails as a real start would; the disk is as it was then.
     pub(crate) fn start(
         setup: &Setup,
         net: &SimNet,
         disk: &SharedMemory,
         keys: &Arc<Keys>,
         now: Now,
-    ) -> Result<Self, String> {
+        seen: &mut dyn FnMut(&Record<'_>),
+    ) -> Result<(Self, Contents), String> {
         let placement = Placement::new(setup.shards);
         let mut tables: Vec<Tables> =
-            (0..setup.shards).map(|_| Tables::new(CONNS_MAX, 64, 1024)).collect();
-        let mut fits = Ok(());
-        let (recovered, _) = log::recover(disk.clone(), &setup.log, &mut |at, record| {
-            if fits.is_ok() {
-                fits = replay::record(&mut tables, placement, at, record);
-            }
-        })
-        .map_err(|error| error.to_string())?;
-        fits.map_err(|error| error.to_string())?;
-        let epoch = log::next_epoch(recovered.highest_epoch, now.wall_ms);
-        let wakes = (0..setup.shards).map(|_| Arc::new(Awake) as Arc<dyn Wake>).collect();
-        let (stages, committer) =
-            recovered.start(epoch, wakes).map_err(|error| error.to_string())?;
+            (0..setup.shards).map(|_| Tables::new(CONNS_MAX, USERS_MAX, PAIRS_MAX)).collect();
+        let OpenLog { stages, committer, epoch, contents } =
+            store::open(disk, setup, &mut tables, now.wall_ms, seen)?;
         let rules = Arc::new(setup.rules.clone());
         let drains: Vec<_> = (0..setup.shards).map(|_| Arc::new(Drain::default())).collect();
         let drivers: Vec<Sim> =
@@ -106,6 +97,7 @@ impl Server {
                 rules: Arc::clone(&rules),
                 keys: Arc::clone(keys),
                 side: None,
+                expiry_held: false,
                 drain: Arc::clone(&drains[me]),
                 sessions_max: CONNS_MAX - 64,
                 credits: setup.credits,
@@ -113,7 +105,7 @@ impl Server {
             Shard::new(parts, now)
         });
         let shards = shards.collect();
-        Ok(Self { shards, committer, drains, has_failed: false, epoch })
+        Ok((Self { shards, committer, drains, has_failed: false, epoch }, contents))
     }
 
     /// The epoch of this boot's positions.

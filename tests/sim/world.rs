@@ -13,19 +13,21 @@ use std::sync::Arc;
 
 use myriad::auth::{self, Keys};
 use myriad::clock::Now;
-use myriad::io::sim::{Faults as NetFaults, SimNet};
-use myriad::log::{self, Faults as DiskFaults, SharedMemory, Store as _};
-use wire::client::{SessionOptions, TickMark};
+use myriad::io::sim::SimNet;
+use myriad::log::SharedMemory;
+use wire::client::SessionOptions;
 
 use super::checks::Checks;
 use super::phone::{Leaving, Phone};
 use super::plan::{Canary, Plan};
 use super::random::Random;
 use super::server::{Server, Setup};
+use super::store;
+use super::trouble::{Toll, Troubles};
 
 const SECRET: &[u8] = b"a secret that only the simulation knows";
 /// Where the wall clock starts: in 2026, in milliseconds since 1970.
-const WALL_MS: u64 = 1_780_000_000_000;
+pub(crate) const WALL_MS: u64 = 1_780_000_000_000;
 /// How long a mended world may take to come to rest, by its own clock. Long: where a staging ring
 /// is tiny, phones that were refused often wait 30 s between attempts and lose to those who were
 /// not.
@@ -44,19 +46,14 @@ pub(crate) struct World {
     /// The disk.
     pub(crate) disk: SharedMemory,
     /// What was done to the server, for reports.
-    pub(crate) boots: u32,
-    plan: Plan,
-    setup: Setup,
-    net: SimNet,
-    keys: Arc<Keys>,
-    server: Option<Server>,
-    now: Now,
-    committer_stalls_until_ms: u64,
-    disk_full_until_ms: Option<u64>,
-    /// A fault was planned that a start may meet.
-    disk_is_faulty: bool,
-    restarts_at_ms: Option<u64>,
-    backup: Option<SharedMemory>,
+    pub(crate) toll: Toll,
+    pub(super) plan: Plan,
+    pub(super) setup: Setup,
+    pub(super) net: SimNet,
+    pub(super) keys: Arc<Keys>,
+    pub(super) server: Option<Server>,
+    pub(super) now: Now,
+    pub(super) troubles: Troubles,
 }
 
 impl World {
@@ -74,7 +71,8 @@ impl World {
                 let options = SessionOptions { ack_every, ..SessionOptions::default() };
                 let mut phone = Phone::new((*user, device), token, options);
                 phone.hurry(if random.per_mille(plan.hasty_per_mille) { 20 } else { 1 }, 0);
-                phone.connects_at_ms = random.below(200);
+                phone.pause_ms_max = plan.pause_ms_max;
+                phone.connects_at_ms = random.below(plan.pause_ms_max);
                 phones.push(phone);
             }
         }
@@ -86,18 +84,14 @@ impl World {
             phones,
             random,
             disk: SharedMemory::new(),
-            boots: 0,
+            toll: Toll::default(),
             setup: plan.setup.clone(),
             plan,
             net,
             keys: Arc::new(Keys::from_secret(SECRET)),
             server: None,
             now,
-            committer_stalls_until_ms: 0,
-            disk_full_until_ms: None,
-            disk_is_faulty: false,
-            restarts_at_ms: None,
-            backup: None,
+            troubles: Troubles::default(),
         };
         world.checks.traced_ms = std::env::var_os("MYRIAD_TRACE").map(|_| 0);
         world.boot();
@@ -119,17 +113,33 @@ impl World {
             self.verdict()?;
         }
         self.mend();
+        self.verdict()?;
         self.come_to_rest()?;
         self.judge()
     }
 
-    /// Phones, shards and committer go once, some of them perhaps not.
+    /// What happened so far: completions handed to shards, actions of the network and of the disk.
+    /// Turns and reads that find nothing to do are none.
+    pub(crate) fn events(&self) -> u64 {
+        self.net.events() + self.disk.actions() + self.toll.former_disk_actions
+    }
+
+    /// Phones, shards and committer go once, some of them perhaps not. A process whose time has
+    /// come dies at once.
     pub(crate) fn round(&mut self) {
-        let Self { phones, checks, now, random, net, plan, .. } = self;
+        self.everybody_goes();
+        if self.disk.has_died() && self.server.is_some() {
+            self.crash();
+        }
+    }
+
+    fn everybody_goes(&mut self) {
+        let Self { phones, checks, now, random, net, plan, troubles, .. } = self;
         let shards = self.server.as_ref().map_or(0, |server| server.shards.len());
         for phone in phones.iter_mut() {
             if !phone.is_connected() && phone.connects_at_ms <= now.mono_ms && shards > 0 {
                 phone.connect(net, random.index(shards), random, now.mono_ms);
+                checks.connected(phone.name);
             }
             phone.run(checks, now.mono_ms, random);
         }
@@ -137,12 +147,15 @@ impl World {
         let start = random.index(shards);
         for place in 0..shards {
             let shard = (start + place) % shards;
-            if !random.per_mille(plan.lazy_shard_per_mille) {
+            let stalls = troubles
+                .shard_stalls
+                .is_some_and(|(stalled, until_ms)| stalled == shard && now.mono_ms < until_ms);
+            if !stalls && !random.per_mille(plan.lazy_shard_per_mille) {
                 server.turn(shard, *now);
                 checks.checks_i6_bounded(shard, &server.shards[shard], plan.setup.credits);
             }
         }
-        let stalls = now.mono_ms < self.committer_stalls_until_ms;
+        let stalls = now.mono_ms < troubles.committer_stalls_until_ms;
         if !stalls && !random.per_mille(plan.lazy_committer_per_mille) {
             server.commit(*now);
         }
@@ -223,144 +236,16 @@ impl World {
         let fill = random.next().to_le_bytes();
         let payload: Vec<u8> =
             fill.iter().copied().cycle().take(usize::try_from(bytes).unwrap_or(0)).collect();
-        self.phones[index].write(to, &payload, &mut self.checks);
-    }
-
-    /// What happens to the server.
-    fn break_something(&mut self) {
-        let now_ms = self.now.mono_ms;
-        if self.disk_full_until_ms.is_some_and(|until_ms| until_ms <= now_ms) {
-            self.disk_full_until_ms = None;
-            self.disk.set_faults(DiskFaults::default());
-        }
-        if self.restarts_at_ms.is_some_and(|at_ms| at_ms <= now_ms) {
-            self.boot();
-        }
-        let failed = self.server.as_ref().is_some_and(|server| server.has_failed);
-        if failed && self.random.per_mille(30) {
-            self.crash();
-        }
-        let chances = self.plan.chances;
-        if self.random.per_mille(chances.committer_stall) {
-            self.committer_stalls_until_ms = now_ms + self.random.below(1_500);
-        }
-        if self.random.per_mille(chances.disk_full) {
-            self.disk_full_until_ms = Some(now_ms + self.random.below(5_000));
-            let bytes_max = Some(self.disk_bytes());
-            self.disk.set_faults(DiskFaults { bytes_max, ..DiskFaults::default() });
-        }
-        if self.random.per_mille(chances.disk_fault) && self.disk_full_until_ms.is_none() {
-            let after = Some(u32::try_from(self.random.below(6)).unwrap_or(0));
-            let faults = match self.random.below(3) {
-                0 => DiskFaults { failing_sync: after, ..DiskFaults::default() },
-                1 => DiskFaults { failing_write: after, ..DiskFaults::default() },
-                _ => DiskFaults { dies_after: after, ..DiskFaults::default() },
-            };
-            self.disk.set_faults(faults);
-            self.disk_is_faulty = true;
-        }
-        if self.plan.canary == Some(Canary::DiskForgets) && self.random.per_mille(20) {
-            self.backup = Some(self.disk.fork());
-        }
-        if self.random.per_mille(chances.crash) {
-            self.crash();
-        }
-        if self.random.per_mille(chances.drain) {
-            self.drain();
-        }
-    }
-
-    fn disk_bytes(&self) -> u64 {
-        let segments = self.disk.segments().unwrap_or_default();
-        segments.iter().map(|segment| self.disk.bytes(*segment).unwrap_or(0)).sum()
-    }
-
-    /// The process ends at once, or the whole host does; another start follows later.
-    fn crash(&mut self) {
-        self.checks.trace(|| "crash".to_owned());
-        self.server = None;
-        if self.random.per_mille(500) {
-            let keeps = self.random.below(1001);
-            let random = &mut self.random;
-            self.disk.cut_power(&mut |_, _| random.per_mille(keeps));
-        }
-        if let Some(backup) = self.backup.take() {
-            self.disk = backup;
-        }
-        let bytes_max = self.disk_full_until_ms.map(|_| self.disk_bytes());
-        self.disk.set_faults(DiskFaults { bytes_max, ..DiskFaults::default() });
-        self.restarts_at_ms = Some(self.now.mono_ms + self.random.between(1, 500));
-    }
-
-    /// The server is asked to stop, and does.
-    fn drain(&mut self) {
-        let Some(server) = &self.server else { return };
-        server.drain(1);
-        for _ in 0..self.random.below(50) {
-            self.pass(1, 10);
-            self.round();
-        }
-        if let Some(server) = &self.server {
-            server.drain(2);
-        }
-        for _ in 0..self.random.below(400) {
-            self.pass(1, 10);
-            self.round();
-        }
-        self.crash();
-    }
-
-    /// A start, with perhaps another number of shards. One that fails is tried again later.
-    fn boot(&mut self) {
-        self.restarts_at_ms = None;
-        if self.boots > 0 && self.plan.shards_max > 1 {
-            let most = self.plan.shards_max as u64;
-            self.setup.shards = usize::try_from(self.random.between(1, most)).unwrap_or(1);
-        }
-        match Server::start(&self.setup, &self.net, &self.disk, &self.keys, self.now) {
-            Ok(server) => {
-                self.boots += 1;
-                self.checks.booted(self.now.wall_ms, server.epoch());
-                self.server = Some(server);
-            }
-            Err(error) => {
-                // Only what is wrong with the disk on purpose may keep a server from starting.
-                let excused = self.disk_full_until_ms.is_some() || self.disk_is_faulty;
-                if !excused || error.contains("damaged") {
-                    self.checks.violated(format!("start: {error}"));
-                }
-                self.checks.trace(|| format!("no start: {error}"));
-                if self.disk_full_until_ms.is_none() {
-                    self.disk_is_faulty = false;
-                    self.disk.set_faults(DiskFaults::default());
-                }
-                self.restarts_at_ms = Some(self.now.mono_ms + 200);
-            }
-        }
-    }
-
-    /// Everything works again, and nobody does anything new.
-    pub(crate) fn mend(&mut self) {
-        self.net.set_faults(NetFaults::none());
-        self.disk_full_until_ms = None;
-        self.disk_is_faulty = false;
-        self.disk.set_faults(DiskFaults::default());
-        self.committer_stalls_until_ms = 0;
-        self.plan.lazy_committer_per_mille = 0;
-        self.plan.lazy_shard_per_mille = 0;
-        if self.server.as_ref().is_some_and(|server| server.has_failed) {
-            self.crash();
-        }
-        if self.restarts_at_ms.is_some() || self.server.is_none() {
-            self.backup = None;
-            self.pass(1, 5);
-            self.boot();
-        }
-        for phone in &mut self.phones {
-            phone.hurry(1, self.now.mono_ms);
-            phone.stalled_until_ms = 0;
-            phone.tidy_up();
-            phone.connects_at_ms = phone.connects_at_ms.min(self.now.mono_ms + 1_000);
+        let ttl_s = if random.per_mille(self.plan.chances.short_lived) {
+            u32::try_from(random.between(1, 20)).unwrap_or(1)
+        } else {
+            0
+        };
+        let deletes = random.per_mille(self.plan.chances.delete);
+        let phone = &mut self.phones[index];
+        phone.write(to, &payload, ttl_s, None, &mut self.checks);
+        if deletes {
+            phone.delete_last(&mut self.checks);
         }
     }
 
@@ -400,20 +285,16 @@ impl World {
 
     /// What everybody got, and what is in the log.
     pub(crate) fn judge(&mut self) -> Result<(), String> {
-        for phone in &self.phones {
-            let unticked = phone.session.state().unticked;
-            for message in unticked.iter().filter(|message| message.device == phone.name.1) {
-                if message.mark < TickMark::Has {
-                    let (name, id) = (phone.name, message.client_id);
-                    self.checks.violated(format!("ticks: {name:?} was never told of {id}"));
-                }
-            }
-        }
         self.server = None;
-        let checks = &mut self.checks;
-        log::recover(self.disk.fork(), &self.setup.log, &mut |_, record| checks.recorded(record))
-            .map_err(|error| format!("the log can't be read at the end: {error}"))?;
-        self.checks.checks_i1_acked_is_kept();
+        let Self { checks, phones, disk, setup, .. } = self;
+        phones.iter().for_each(|phone| checks.checks_ticks_were_told(phone));
+        checks.checks_ticks_were_true();
+        checks.log_begins();
+        store::read(disk, setup, &mut |record| checks.recorded(record))
+            .map_err(|error| format!("start: the log can't be read at the end: {error}"))?;
+        checks.checks_i1_everybody_got_everything();
+        checks.checks_i3_swaps_were_mended();
+        checks.checks_i5_every_send_was_answered();
         self.verdict()
     }
 }

@@ -157,6 +157,12 @@ pub struct Receipt {
 pub struct Expired {
     /// Which.
     pub id: MessageId,
+    /// Position of this word in the own inbox: to be acked like a message.
+    pub position: u64,
+    /// To whom it was sent.
+    pub to: Option<Stream>,
+    /// Its position in that stream.
+    pub to_position: u64,
 }
 
 /// The answer to a `Ping` that asked for one.
@@ -236,12 +242,9 @@ impl<'a> ServerFrame<'a> {
             11 => read::read_sync(body).map(Self::ReadSync),
             12 => read::device_event(body).map(Self::DeviceEvent),
             13 => history_frame::read_item(body).map(Self::Item),
-            14 => history_frame::read_end(body)
-                .map(|(request, count, more)| Self::Fetched(Fetched { request, count, more })),
+            14 => history_frame::read_fetched(body).map(Self::Fetched),
             15 => history_frame::read_conversation(body).map(Self::Conversation),
-            16 => history_frame::read_end(body).map(|(request, count, more)| {
-                Self::Conversations(Conversations { request, count, more })
-            }),
+            16 => history_frame::read_conversations(body).map(Self::Conversations),
             17 => history_frame::read_refused(body).map(Self::RequestRefused),
             _ => Err(DecodeError::UnknownFrame),
         }
@@ -321,7 +324,12 @@ impl<'a> ServerFrame<'a> {
                 sink.fixed64(3, receipt.up_to);
                 write_mark(sink, 4, receipt.mark);
             }
-            Self::Expired(expired) => write_id(sink, 1, expired.id),
+            Self::Expired(expired) => {
+                write_id(sink, 1, expired.id);
+                sink.fixed64(2, expired.position);
+                write_stream(sink, 3, expired.to);
+                sink.fixed64(4, expired.to_position);
+            }
             Self::Pong(pong) => sink.uint64(1, pong.server_time_ms),
             Self::Goodbye(goodbye) => {
                 sink.uint64(1, u64::from(goodbye.reason.code()));

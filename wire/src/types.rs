@@ -58,6 +58,9 @@ pub enum Stream {
     Group(u64),
 }
 
+/// `Relation::kind` of a message that deletes an earlier one of its author: the server honours it.
+pub const RELATION_DELETE: u32 = 3;
+
 /// How a message refers to an earlier one. The server passes it on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Relation {
@@ -106,9 +109,6 @@ impl Retention {
         }
     }
 }
-
-/// The kind of a [`Relation`] that deletes its target for everybody, if its author says so.
-pub const RELATION_DELETE: u32 = 3;
 
 /// What a `Receipt` tells about messages.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]

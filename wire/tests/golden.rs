@@ -208,8 +208,14 @@ fn server_frames() -> Vec<(&'static str, ServerFrame<'static>, &'static str)> {
         ),
         (
             "server_expired",
-            ServerFrame::Expired(Expired { id: ID }),
-            "expired { id { sender: 42 device: 1 client_id: 301 } }",
+            ServerFrame::Expired(Expired {
+                id: ID,
+                position: POSITION,
+                to: Some(Stream::User(43)),
+                to_position: 5,
+            }),
+            "expired { id { sender: 42 device: 1 client_id: 301 } \
+             position: 249369237179596877 to { user: 43 } to_position: 5 }",
         ),
         (
             "server_pong",

@@ -13,6 +13,11 @@ pub struct Faults {
     pub resets_per_million: u32,
     /// Bytes arrive up to so many steps late.
     pub delay_steps_max: u32,
+    /// Chance (in a million) that one direction of a connection stalls when something is written:
+    /// a route that is gone for a while. What comes later waits behind it, as with TCP.
+    pub stalls_per_million: u32,
+    /// Steps a stall lasts at the most.
+    pub stall_steps_max: u32,
     /// What each direction of a connection holds: written and not yet read.
     pub buffer_bytes: usize,
 }
@@ -26,6 +31,8 @@ impl Faults {
             short_writes_percent: 0,
             resets_per_million: 0,
             delay_steps_max: 0,
+            stalls_per_million: 0,
+            stall_steps_max: 0,
             buffer_bytes: 64 * 1024,
         }
     }
@@ -38,6 +45,8 @@ impl Faults {
             short_writes_percent: 30,
             resets_per_million: 0,
             delay_steps_max: 5,
+            stalls_per_million: 0,
+            stall_steps_max: 0,
             buffer_bytes: 4 * 1024,
         }
     }

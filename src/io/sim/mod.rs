@@ -15,12 +15,14 @@
 //! reordered bytes (TCP does not do that), time-outs (the shard's wheel does those), `timeout`
 //! (a simulated `poll` never sleeps).
 
+mod client;
 mod faults;
 mod net;
 mod pipe;
 
+pub use client::{ClientEnd, Heard};
 pub use faults::Faults;
-pub use net::{ClientEnd, Heard, SimNet, SimSocket};
+pub use net::{SimNet, SimSocket};
 
 use super::{Closed, Completion, Counts, Driver, How, Next};
 use crate::limits::ACCEPTS_PER_TURN_MAX;
@@ -223,6 +225,11 @@ impl Driver for Sim {
         sink: &mut impl FnMut(Completion<'_, SimSocket>) -> Next,
     ) -> io::Result<()> {
         self.net.advance(1);
+        let net = self.net.clone();
+        let sink = &mut |completion: Completion<'_, SimSocket>| {
+            net.count_completion();
+            sink(completion)
+        };
         // A new order at every poll: nobody may rely on one, and `events_max` starves nobody.
         let start = self.net.below(self.conns.len());
         let mut served = 0;

@@ -7,22 +7,24 @@
 
 use super::super::{Closed, How};
 use super::Sim;
+use super::client::ClientEnd;
 use super::faults::Faults;
 use super::pipe::Pipe;
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 
 /// Connections waiting to be accepted by one shard; further ones are reset.
 const BACKLOG_MAX: usize = 4096;
+/// Steps after which a host that lost its power is up again, at the least.
+const REBOOT_STEPS: u64 = 100;
 
 /// The simulated network. Clones are the same network.
 #[derive(Clone, Debug)]
 pub struct SimNet {
-    inner: Rc<RefCell<Inner>>,
+    pub(super) inner: Rc<RefCell<Inner>>,
 }
 
 /// The server's side of a connection: an index and a sign of life. Dropping it closes.
@@ -30,26 +32,6 @@ pub struct SimNet {
 pub struct SimSocket {
     link: usize,
     _alive: Arc<()>,
-}
-
-/// A client's side of a connection. Dropping it closes, as a process that exits does.
-#[derive(Debug)]
-pub struct ClientEnd {
-    net: SimNet,
-    link: usize,
-}
-
-/// What a client's read found.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Heard {
-    /// So many bytes were appended.
-    Bytes(usize),
-    /// Nothing now.
-    Nothing,
-    /// The server has closed, in order.
-    End,
-    /// The connection is gone.
-    Reset,
 }
 
 /// What a read found.
@@ -61,28 +43,38 @@ pub(super) enum Arrival {
 }
 
 #[derive(Debug)]
-struct Inner {
+pub(super) struct Inner {
     random: u64,
-    step: u64,
+    pub(super) step: u64,
+    /// See [`SimNet::events`].
+    pub(super) events: u64,
     faults: Faults,
-    links: Vec<Link>,
+    pub(super) links: Vec<Link>,
     backlogs: Vec<VecDeque<SimSocket>>,
 }
 
 #[derive(Debug)]
-struct Link {
+pub(super) struct Link {
     source: IpAddr,
     alive: Weak<()>,
-    to_server: Pipe,
-    to_client: Pipe,
+    pub(super) to_server: Pipe,
+    pub(super) to_client: Pipe,
+    /// The server's host lost its power while this stood.
+    dark: bool,
 }
 
 impl SimNet {
     /// A network whose every choice follows from `seed`.
     #[must_use]
     pub fn new(seed: u64, faults: Faults) -> Self {
-        let inner =
-            Inner { random: seed, step: 0, faults, links: Vec::new(), backlogs: Vec::new() };
+        let inner = Inner {
+            random: seed,
+            step: 0,
+            events: 0,
+            faults,
+            links: Vec::new(),
+            backlogs: Vec::new(),
+        };
         Self { inner: Rc::new(RefCell::new(inner)) }
     }
 
@@ -103,6 +95,7 @@ impl SimNet {
     pub fn connect_from(&self, shard: usize, source: IpAddr) -> ClientEnd {
         let mut inner = self.inner.borrow_mut();
         let inner = &mut *inner;
+        inner.events += 1;
         let link = inner.links.len();
         let alive = Arc::new(());
         inner.links.push(Link {
@@ -110,6 +103,7 @@ impl SimNet {
             alive: Arc::downgrade(&alive),
             to_server: Pipe::default(),
             to_client: Pipe::default(),
+            dark: false,
         });
         if inner.backlogs.len() <= shard {
             inner.backlogs.resize_with(shard + 1, VecDeque::new);
@@ -132,6 +126,37 @@ impl SimNet {
         self.inner.borrow_mut().faults = faults;
     }
 
+    /// What happened so far: completions handed to shards, connections made and ended, pieces that
+    /// a client or the server wrote, and pieces that a client read. A `poll` or a read that finds
+    /// nothing is no event; what the server read is counted as its completion.
+    #[must_use]
+    pub fn events(&self) -> u64 {
+        self.inner.borrow().events
+    }
+
+    /// The server's process dies: what waited to be accepted is reset. (The sockets that it had
+    /// close by being dropped.)
+    pub fn process_dies(&self) {
+        let mut inner = self.inner.borrow_mut();
+        let inner = &mut *inner;
+        for socket in inner.backlogs.iter_mut().flat_map(|backlog| backlog.drain(..)) {
+            inner.links[socket.link].to_client.reset = Some(inner.step);
+        }
+    }
+
+    /// The server's host loses its power: what was under way is lost, and clients hear nothing
+    /// until they write and the host that is up again answers with a reset. Call it while the
+    /// drivers still stand.
+    pub fn host_dies(&self) {
+        let mut inner = self.inner.borrow_mut();
+        inner.backlogs.clear();
+        for link in inner.links.iter_mut().filter(|link| link.alive.strong_count() > 0) {
+            link.dark = true;
+            link.to_server.go_deaf();
+            link.to_client.lose();
+        }
+    }
+
     /// Whether nothing is in flight, unread or waiting to be accepted.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
@@ -143,6 +168,11 @@ impl SimNet {
                 (link.to_server.deaf || link.to_server.bytes.is_empty())
                     && (client_gone || link.to_client.deaf || link.to_client.bytes.is_empty())
             })
+    }
+
+    /// A completion was handed out.
+    pub(super) fn count_completion(&self) {
+        self.inner.borrow_mut().events += 1;
     }
 
     /// A number below `n` (0 if `n` is 0).
@@ -190,6 +220,7 @@ impl SimNet {
     /// The server closes.
     pub(super) fn finish(&self, socket: &SimSocket) {
         let mut inner = self.inner.borrow_mut();
+        inner.events += 1;
         let due = inner.arrival(socket.link, Side::Server);
         let link = &mut inner.links[socket.link];
         link.to_client.end = link.to_client.end.or(Some(due));
@@ -197,6 +228,7 @@ impl SimNet {
 
     pub(super) fn close(&self, socket: &SimSocket, how: How) {
         let mut inner = self.inner.borrow_mut();
+        inner.events += 1;
         let due = inner.arrival(socket.link, Side::Server);
         let link = &mut inner.links[socket.link];
         link.to_server.go_deaf();
@@ -207,88 +239,9 @@ impl SimNet {
     }
 }
 
-impl ClientEnd {
-    /// Writes what fits; possibly nothing.
-    ///
-    /// # Errors
-    /// `ConnectionReset` once the connection is gone, `BrokenPipe` after `finish` or `close`.
-    pub fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut inner = self.net.inner.borrow_mut();
-        let inner = &mut *inner;
-        inner.notice_dropped(self.link);
-        let link = &inner.links[self.link];
-        if link.to_client.reset_is_due(inner.step) {
-            return Err(io::ErrorKind::ConnectionReset.into());
-        }
-        if link.to_server.end.is_some() || link.to_client.deaf {
-            return Err(io::ErrorKind::BrokenPipe.into());
-        }
-        Ok(inner.write(self.link, Side::Client, bytes))
-    }
-
-    /// Appends what has arrived to `out`.
-    pub fn read(&mut self, out: &mut Vec<u8>) -> Heard {
-        let mut inner = self.net.inner.borrow_mut();
-        inner.notice_dropped(self.link);
-        let step = inner.step;
-        let pipe = &mut inner.links[self.link].to_client;
-        if pipe.deaf || pipe.reset_is_due(step) {
-            return Heard::Reset;
-        }
-        let due = pipe.due(step);
-        if due == 0 {
-            let ended = pipe.bytes.is_empty() && pipe.end.is_some_and(|end| end <= step);
-            return if ended { Heard::End } else { Heard::Nothing };
-        }
-        let from = out.len();
-        out.resize(from + due, 0);
-        pipe.read(&mut out[from..]);
-        Heard::Bytes(due)
-    }
-
-    /// Ends the writing half and goes on reading.
-    pub fn finish(&mut self) {
-        let mut inner = self.net.inner.borrow_mut();
-        let due = inner.arrival(self.link, Side::Client);
-        let pipe = &mut inner.links[self.link].to_server;
-        if pipe.reset.is_none() {
-            pipe.end = pipe.end.or(Some(due));
-        }
-    }
-
-    /// Closes in order: the server gets all that was written, then the end.
-    pub fn close(&mut self) {
-        self.finish();
-        self.net.inner.borrow_mut().links[self.link].to_client.go_deaf();
-    }
-
-    /// Resets the connection.
-    pub fn reset(&mut self) {
-        let mut inner = self.net.inner.borrow_mut();
-        let due = inner.arrival(self.link, Side::Client);
-        let link = &mut inner.links[self.link];
-        link.to_server.reset = Some(due);
-        link.to_client.go_deaf();
-    }
-
-    /// Disappears without a word (a phone in a tunnel): the server sees nothing, what it writes
-    /// fills the pipe and stays there. The connection is half open for good.
-    pub fn vanish(mut self) {
-        self.link = usize::MAX; // nothing to close on drop
-    }
-}
-
-impl Drop for ClientEnd {
-    fn drop(&mut self) {
-        if self.link != usize::MAX {
-            self.close();
-        }
-    }
-}
-
 /// Who writes.
 #[derive(Clone, Copy)]
-enum Side {
+pub(super) enum Side {
     Client,
     Server,
 }
@@ -328,14 +281,23 @@ impl Inner {
     }
 
     /// When something sent now by that side arrives: not before what was sent earlier.
-    fn arrival(&mut self, link: usize, side: Side) -> u64 {
-        let delay = self.below(self.faults.delay_steps_max as usize + 1) as u64;
+    pub(super) fn arrival(&mut self, link: usize, side: Side) -> u64 {
+        let mut delay = self.below(self.faults.delay_steps_max as usize + 1) as u64;
+        let chance = self.faults.stalls_per_million as usize;
+        if chance > 0 && self.below(1_000_000) < chance {
+            delay += self.below(self.faults.stall_steps_max as usize + 1) as u64;
+        }
         let earliest = self.links[link].pipe(side).flights.back().map_or(0, |(due, _)| *due);
         earliest.max(self.step + delay)
     }
 
-    fn write(&mut self, link: usize, side: Side, bytes: &[u8]) -> usize {
+    pub(super) fn write(&mut self, link: usize, side: Side, bytes: &[u8]) -> usize {
         let due = self.arrival(link, side);
+        if self.links[link].dark {
+            let back = &mut self.links[link].to_client;
+            back.reset = back.reset.or(Some(due + REBOOT_STEPS));
+            return bytes.len();
+        }
         let pipe = self.links[link].pipe(side);
         if pipe.deaf {
             // Nobody reads there: the answer is a reset, which takes its time to come back.
@@ -349,6 +311,7 @@ impl Inner {
             return 0;
         }
         let taken = self.shorten(fits, self.faults.short_writes_percent);
+        self.events += 1;
         let pipe = self.links[link].pipe(side);
         pipe.bytes.extend(&bytes[..taken]);
         pipe.flights.push_back((due, taken));
@@ -356,10 +319,10 @@ impl Inner {
     }
 
     /// A socket that the server dropped without a word has closed.
-    fn notice_dropped(&mut self, link: usize) {
+    pub(super) fn notice_dropped(&mut self, link: usize) {
         let step = self.step;
         let link = &mut self.links[link];
-        if link.alive.strong_count() == 0 && !link.to_server.deaf {
+        if link.alive.strong_count() == 0 && !link.to_server.deaf && !link.dark {
             link.to_server.go_deaf();
             link.to_client.end = link.to_client.end.or(Some(step));
         }

@@ -27,10 +27,26 @@ impl Pipe {
 
     /// Takes out as many bytes as `into` holds; they must have arrived.
     pub(super) fn read(&mut self, into: &mut [u8]) {
-        let mut left = into.len();
-        for (place, byte) in into.iter_mut().zip(self.bytes.drain(..left)) {
-            *place = byte;
-        }
+        let (first, second) = self.bytes.as_slices();
+        let split = first.len().min(into.len());
+        let (start, rest) = into.split_at_mut(split);
+        start.copy_from_slice(&first[..split]);
+        rest.copy_from_slice(&second[..rest.len()]);
+        self.skip(into.len());
+    }
+
+    /// Takes the first `count` bytes out, which must have arrived, and appends them to `out`.
+    pub(super) fn read_to(&mut self, count: usize, out: &mut Vec<u8>) {
+        let (first, second) = self.bytes.as_slices();
+        let split = first.len().min(count);
+        out.extend_from_slice(&first[..split]);
+        out.extend_from_slice(&second[..count - split]);
+        self.skip(count);
+    }
+
+    fn skip(&mut self, count: usize) {
+        self.bytes.drain(..count);
+        let mut left = count;
         while left > 0 {
             let Some((_, bytes)) = self.flights.front_mut() else { return };
             let taken = left.min(*bytes);
@@ -44,6 +60,14 @@ impl Pipe {
 
     pub(super) fn reset_is_due(&self, step: u64) -> bool {
         self.reset.is_some_and(|due| due <= step)
+    }
+
+    /// What is under way never arrives, nor does the end.
+    pub(super) fn lose(&mut self) {
+        self.bytes = VecDeque::new();
+        self.flights = VecDeque::new();
+        self.end = None;
+        self.reset = None;
     }
 
     /// The reader is gone: nothing is kept for it, and the memory goes too.

@@ -38,12 +38,17 @@ impl Inbox {
         ack_every: u32,
     ) -> bool {
         let repeat = !self.remember(id);
+        self.unacked_bytes = self.unacked_bytes.saturating_add(bytes);
+        self.notice(position, ack_every);
+        repeat
+    }
+
+    /// Notes that something else of the inbox came.
+    pub(super) fn notice(&mut self, position: u64, ack_every: u32) {
         self.received_up_to = self.received_up_to.max(position);
         self.unacked_messages = self.unacked_messages.saturating_add(1);
-        self.unacked_bytes = self.unacked_bytes.saturating_add(bytes);
         self.ack_due |= ack_every > 0
             && (self.unacked_messages >= ack_every || self.unacked_bytes >= ACK_BYTES);
-        repeat
     }
 
     /// An `Ack` is to leave if anything is un-acked.

@@ -144,14 +144,18 @@ pub(super) fn receipt(mut fields: Fields<'_>) -> Result<Receipt, DecodeError> {
 }
 
 pub(super) fn expired(mut fields: Fields<'_>) -> Result<Expired, DecodeError> {
-    let mut id = NO_ID;
+    let mut expired = Expired { id: NO_ID, position: 0, to: None, to_position: 0 };
     while let Some(field) = fields.next()? {
         match field.number() {
-            1 => read_id(field.message()?, &mut id)?,
+            1 => read_id(field.message()?, &mut expired.id)?,
+            2 => expired.position = field.fixed64()?,
+            3 => expired.to = read_stream(field.message()?, "to")?,
+            4 => expired.to_position = field.fixed64()?,
             _ => field.skip()?,
         }
     }
-    Ok(Expired { id: complete_id(id, "id")? })
+    complete_id(expired.id, "id")?;
+    Ok(expired)
 }
 
 pub(super) fn pong(mut fields: Fields<'_>) -> Result<Pong, DecodeError> {

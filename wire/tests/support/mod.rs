@@ -278,7 +278,11 @@ fn server_plain() -> impl Strategy<Value = ServerFrame<'static>> {
             let mark = if read { Mark::Read } else { Mark::Has };
             ServerFrame::Receipt(Receipt { stream: Some(stream), after, up_to, mark })
         }),
-        message_id().prop_map(|id| ServerFrame::Expired(Expired { id })),
+        (message_id(), any::<u64>(), proptest::option::of(stream()), any::<u64>()).prop_map(
+            |(id, position, to, to_position)| {
+                ServerFrame::Expired(Expired { id, position, to, to_position })
+            }
+        ),
         number().prop_map(|server_time_ms| ServerFrame::Pong(Pong { server_time_ms })),
         (id64(), any::<bool>())
             .prop_map(|(user, stopped)| ServerFrame::Typing(TypingFrom { user, stopped })),

@@ -31,6 +31,7 @@ impl Session {
                 if expired.id.sender == self.user {
                     self.ticks.forget(expired.id);
                 }
+                self.inbox.notice(expired.position, self.options.ack_every);
                 events.push(ClientEvent::Expired { id: expired.id });
             }
             ServerFrame::Pong(pong) => {

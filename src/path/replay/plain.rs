@@ -1,38 +1,26 @@
-//! Beside the message path: at start, the records of the log become tables again.
-//!
-//! Every record is shown to the home of its stream ([`stream`]) and, if it answers a `Send`, to the
-//! home of its sender ([`answer`]). Cursors only move forward, so replaying is idempotent.
+//! One record after the other, on top of what is known.
 
+use super::ReplayError;
 use crate::limits;
 use crate::log::{At, Kind, Record};
 use crate::path::session::{DEVICE_DROPPED, remove_device};
-use crate::path::store::{note_pair, release_acked};
+use crate::path::store::{forget_entry, note_pair, release_acked};
+use crate::path::{Rules, expire};
 use crate::state::Tables;
-use crate::state::inbox::Entry;
+use crate::state::inbox::{Entry, What};
 use crate::state::placement::Placement;
 use crate::state::window::{Answer, Outcome, stream_tag};
 use wire::Refusal;
 
-/// Why a log does not fit these settings.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum ReplayError {
-    /// More users in the log than `users_max` allows.
-    #[error("the log knows more users than users_max allows on this shard; raise users_max")]
-    TooManyUsers,
-}
-
-/// Shows a record to the homes that need it; `tables` holds those of all shards.
-///
-/// # Errors
-/// The tables are too small for what the log holds.
-pub fn record(
+pub(super) fn plain(
     tables: &mut [Tables],
     placement: Placement,
+    rules: &Rules,
     at: At,
     record: &Record<'_>,
 ) -> Result<(), ReplayError> {
     if let Some(id) = stream_of(record) {
-        stream(&mut tables[placement.home(id)], at, record)?;
+        stream(&mut tables[placement.home(id)], rules, at, record)?;
     }
     if let Some(id) = sender_of(record) {
         answer(&mut tables[placement.home(id)], record);
@@ -41,28 +29,40 @@ pub fn record(
 }
 
 /// Whose home must see this record as a part of its stream.
-fn stream_of(record: &Record<'_>) -> Option<u64> {
+pub(super) fn stream_of(record: &Record<'_>) -> Option<u64> {
     match record.kind {
-        Kind::Message | Kind::OwnCopy | Kind::Device | Kind::Cursor | Kind::ReadMark => {
-            Some(record.stream)
-        }
+        Kind::Message
+        | Kind::OwnCopy
+        | Kind::Notice
+        | Kind::Tombstone
+        | Kind::Device
+        | Kind::Cursor
+        | Kind::ReadMark => Some(record.stream),
         _ => None,
     }
 }
 
 /// Whose home must see this record as an answer it may have to give again.
-fn sender_of(record: &Record<'_>) -> Option<u64> {
+pub(super) fn sender_of(record: &Record<'_>) -> Option<u64> {
     match record.kind {
+        _ if record.moved => None, // it was answered long ago
         Kind::Message | Kind::OwnCopy | Kind::Refusal => Some(record.sender),
         _ => None,
     }
 }
 
 /// Replays a record of a stream whose home this is.
-fn stream(tables: &mut Tables, at: At, record: &Record<'_>) -> Result<(), ReplayError> {
+pub(super) fn stream(
+    tables: &mut Tables,
+    rules: &Rules,
+    at: At,
+    record: &Record<'_>,
+) -> Result<(), ReplayError> {
     let user = tables.users.find_or_add(record.stream).ok_or(ReplayError::TooManyUsers)?;
     match record.kind {
-        Kind::Message | Kind::OwnCopy => append(tables, user, at, record),
+        _ if record.moved => moved(tables, user, at, record.position),
+        Kind::Message | Kind::OwnCopy | Kind::Notice => append(tables, rules, user, at, record),
+        Kind::Tombstone => bury(tables, user, record.position),
         Kind::Device => device(tables, user, record),
         Kind::Cursor => cursor(tables, user, record),
         Kind::ReadMark => read_mark(tables, user, record),
@@ -71,20 +71,55 @@ fn stream(tables: &mut Tables, at: At, record: &Record<'_>) -> Result<(), Replay
     Ok(())
 }
 
-fn append(tables: &mut Tables, user: u32, at: At, record: &Record<'_>) {
+fn append(tables: &mut Tables, rules: &Rules, user: u32, at: At, record: &Record<'_>) {
     let here = tables.users.user_mut(user);
     if record.position <= here.tail {
         return; // seen already
     }
     here.tail = record.position;
-    let own_copy = record.kind == Kind::OwnCopy;
+    let what = match record.kind {
+        Kind::OwnCopy => What::OwnCopy,
+        Kind::Notice => What::Notice,
+        _ => What::Message,
+    };
     let bytes = u32::try_from(record.payload.len()).unwrap_or(u32::MAX >> 1);
-    let mut entry = Entry::staged(record.position, record.sender, record.device, bytes, own_copy);
+    let from = (record.sender, record.device);
+    let mut entry = Entry::staged(record.position, from, bytes, what, record.ttl_s != 0);
     entry.place(at);
-    tables.inboxes.of(&mut here.inbox).append(entry);
-    if !own_copy {
+    tables.live.add(at, entry.bytes());
+    let inbox = tables.inboxes.of(&mut here.inbox);
+    inbox.append(entry);
+    let due_s = expire::due_s(rules, record.time_ms, record.ttl_s);
+    if entry.is_timed() {
+        inbox.set_due(record.position, due_s);
+    }
+    tables.expiry.note(inbox, user, due_s);
+    if what == What::Message {
         note_pair(tables, user, record.sender, record.position, bytes);
     }
+}
+
+/// A record that waits was copied forward: it is read from there now.
+fn moved(tables: &mut Tables, user: u32, at: At, position: u64) {
+    let handle = tables.users.user(user).inbox;
+    let entry = tables.inboxes.get_mut(handle).and_then(|inbox| inbox.find(position));
+    if let Some(entry) = entry {
+        if let Some(former) = entry.at() {
+            tables.live.remove(former, entry.bytes());
+        }
+        entry.place(at);
+        tables.live.add(at, entry.bytes());
+    }
+}
+
+/// A record is not for anybody any more.
+fn bury(tables: &mut Tables, user: u32, position: u64) {
+    let owner = tables.users.user_mut(user);
+    let Some(inbox) = tables.inboxes.get_mut(owner.inbox) else { return };
+    if let Some(entry) = inbox.remove(position) {
+        forget_entry(&mut tables.live, &mut tables.pairs, user, &entry);
+    }
+    tables.inboxes.release_empty(&mut owner.inbox);
 }
 
 fn device(tables: &mut Tables, user: u32, record: &Record<'_>) {
@@ -125,7 +160,7 @@ fn read_mark(tables: &mut Tables, user: u32, record: &Record<'_>) {
 }
 
 /// Replays a record as the answer to its sender's `Send`.
-fn answer(tables: &mut Tables, record: &Record<'_>) {
+pub(super) fn answer(tables: &mut Tables, record: &Record<'_>) {
     let Some(user) = tables.users.find(record.sender) else { return };
     let Some(index) = tables.users.device_of(user, record.device) else { return };
     let device = tables.users.device_mut(index);
@@ -160,7 +195,8 @@ fn remember(tables: &mut Tables, window: &mut u32, record: &Record<'_>, copied: 
             let (client_id, request_crc) = (record.client_id, record.request_crc);
             let to = if record.kind == Kind::Message { record.stream } else { record.peer };
             let stream = stream_tag(to);
-            let answer = Answer { client_id, request_crc, stream, copied, outcome };
+            let answer =
+                Answer { client_id, request_crc, stream, copied, settling: false, outcome };
             tables.windows.insert(window, answer);
         }
     }

@@ -1,0 +1,181 @@
+//! Checkpoints: why a restart reads what is live and not all that ever was.
+//!
+//! Owner: the committer; `cycle` is its conversation with the shards. A checkpoint is a stretch of
+//! the log itself, between a BEGIN record and a COMPLETE record, in which every shard has staged
+//! an image of all it remembers, piece by piece beside its other work. The commit of COMPLETE, and
+//! every later one, carries the number of BEGIN's commit in its head: a restart begins there.
+//!
+//! Invariants
+//! - BEGIN is the first record of its commit.
+//! - Nothing is freed before the commit that carries the new mark is durable.
+
+use std::sync::atomic::Ordering;
+
+use super::commit::Committer;
+use super::cycle::Phase;
+use super::format::padded;
+use super::record::{self, Kind, RECORD_HEADER_BYTES, Record};
+use super::staging::Lane;
+use super::store::Store;
+use crate::limits;
+
+/// `body_kind` of the first record of a checkpoint. `stream`: how many shards take part.
+pub const CHECKPOINT_BEGIN: u32 = 1;
+/// `body_kind` of a piece of an image. `stream`: the shard; `peer`: how many there are.
+pub const CHECKPOINT_IMAGE: u32 = 2;
+/// `body_kind` of the end of a shard's image. `stream`: the shard, `position`: its last one, so
+/// that no epoch is forgotten.
+pub const CHECKPOINT_END: u32 = 3;
+/// `body_kind` of the last record of a checkpoint.
+pub const CHECKPOINT_COMPLETE: u32 = 4;
+
+/// How far the checkpoint under way is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// There is none.
+    #[default]
+    Idle,
+    /// BEGIN waits for its commit.
+    Begins,
+    /// Shards settle.
+    Settles,
+    /// Shards stage their images.
+    Images,
+    /// COMPLETE waits for its commit.
+    Completes,
+}
+
+/// The committer's side of checkpoints.
+#[derive(Debug, Default)]
+pub(super) struct Checkpoints {
+    progress: Progress,
+    /// Number of the last checkpoint of this boot.
+    number: u64,
+    /// Number of the commit with the BEGIN of the one under way.
+    mark: u64,
+    /// Bytes committed since the last one began.
+    pub(super) bytes_since: u64,
+    /// Bytes of the last complete set of images.
+    image_bytes: u64,
+    /// When the last one ended.
+    ended_us: u64,
+    /// Records of the committer's own for the next commit.
+    pub(super) own: Vec<u8>,
+    /// Room leased for them.
+    pub(super) own_granted: u64,
+}
+
+impl<S: Store> Committer<S> {
+    /// Moves the checkpoint under way on, or begins one if it is time.
+    pub(super) fn drive_checkpoint(&mut self) {
+        self.shared.cycle.news.store(false, Ordering::Release);
+        let shards = self.wakes.len();
+        let number = self.checkpoints.number;
+        let progress = self.checkpoints.progress;
+        match progress {
+            Progress::Idle if self.wants_checkpoint() => self.begin_checkpoint(),
+            Progress::Settles if self.shared.cycle.settled() == shards => {
+                self.checkpoints.progress = Progress::Images;
+                self.shared.cycle.enter(Phase::Image(number));
+                self.wake_all();
+            }
+            Progress::Images
+                if self.shared.cycle.reported() == shards
+                    && self.own_record(CHECKPOINT_COMPLETE) =>
+            {
+                self.checkpoints.progress = Progress::Completes;
+                self.log.redo = self.checkpoints.mark;
+            }
+            _ => {}
+        }
+    }
+
+    fn wants_checkpoint(&self) -> bool {
+        let cycle = &self.shared.cycle;
+        let pause_us = self.settings.checkpoint_gap_ms * 1000;
+        let rested = self.checkpoints.number == 0
+            || self.now_us >= self.checkpoints.ended_us.saturating_add(pause_us);
+        let many = self.settings.segment_bytes * limits::CHECKPOINT_SEGMENTS;
+        let due = self.checkpoints.bytes_since >= many.max(self.checkpoints.image_bytes * 2);
+        // Acquire: pairs with the Release in `Stage::want_checkpoint`.
+        due || (rested && cycle.wanted.load(Ordering::Acquire))
+    }
+
+    /// When a checkpoint that a shard wants may begin, if one waits for that.
+    pub(super) fn checkpoint_due_us(&self) -> Option<u64> {
+        let waits = self.checkpoints.progress == Progress::Idle
+            && self.shared.cycle.wanted.load(Ordering::Acquire);
+        let pause_us = self.settings.checkpoint_gap_ms * 1000;
+        waits.then(|| self.checkpoints.ended_us.saturating_add(pause_us))
+    }
+
+    fn begin_checkpoint(&mut self) {
+        self.checkpoints.number += 1;
+        if !self.own_record(CHECKPOINT_BEGIN) {
+            self.checkpoints.number -= 1;
+            return;
+        }
+        let wanted = self.shared.cycle.wanted.swap(false, Ordering::AcqRel);
+        if wanted {
+            // Somebody waits for payloads to go: only what is sealed can be freed.
+            self.leave_segment();
+        }
+        self.checkpoints.progress = Progress::Begins;
+    }
+
+    /// Encodes a record of the committer's own for the next commit. False: there is no room now.
+    fn own_record(&mut self, body_kind: u32) -> bool {
+        let bytes = padded(RECORD_HEADER_BYTES as u64);
+        let Some(granted) = self.shared.lease(bytes, Lane::Image) else {
+            self.shared.ask();
+            return false;
+        };
+        let record = Record {
+            body_kind,
+            stream: self.wakes.len() as u64,
+            time_ms: self.log.time_ms,
+            aux: self.checkpoints.number,
+            ..Record::blank(Kind::Checkpoint)
+        };
+        self.checkpoints.own_granted += granted;
+        record::encode(&record, &mut self.checkpoints.own);
+        true
+    }
+
+    /// Goes on in the next segment if there is one and the room in this one can be done without.
+    fn leave_segment(&mut self) {
+        let unused = self.usable(&self.log.current);
+        if self.log.current.first.is_none() || self.log.spares.is_empty() {
+            return;
+        }
+        if unused == 0 {
+            self.advance();
+        } else if self.shared.take(unused) {
+            self.enter_next();
+        }
+    }
+
+    /// A commit with records of the committer's own is durable; it had number `sequence`.
+    pub(super) fn own_committed(&mut self, sequence: u64) {
+        match self.checkpoints.progress {
+            Progress::Begins => {
+                self.checkpoints.mark = sequence;
+                self.checkpoints.bytes_since = 0;
+                self.checkpoints.progress = Progress::Settles;
+                self.shared.cycle.enter(Phase::Settle(self.checkpoints.number));
+                self.wake_all();
+            }
+            Progress::Completes => {
+                self.checkpoints.progress = Progress::Idle;
+                self.checkpoints.ended_us = self.now_us;
+                let image_bytes = self.shared.cycle.image_bytes.load(Ordering::Relaxed);
+                self.checkpoints.image_bytes = image_bytes;
+                self.shared.reserve_for_images(image_bytes);
+                self.shared.cycle.enter(Phase::None);
+                let reports = self.shared.cycle.take_reports();
+                self.reclaim(&reports);
+            }
+            _ => {}
+        }
+    }
+}

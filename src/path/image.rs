@@ -1,0 +1,396 @@
+//! Beside the message path: what a shard remembers, as bytes, piece by piece, and back.
+//!
+//! The payload of a checkpoint's IMAGE record is a row of items; `docs/log-format.md` specifies
+//! them. A user with its devices is one item, so it is exact at one point of the log. All others
+//! are lists that can be cut anywhere: what they hold only adds to what is known.
+//!
+//! What happens to a user after its item was staged is in the log behind it, in the order in which
+//! the shard staged it. So an image never needs to stand still.
+
+use crate::limits;
+use crate::state::Tables;
+use crate::state::inbox::Entry;
+use crate::state::users::Device;
+use crate::state::window::{Answer, Outcome};
+use wire::Refusal;
+
+const USER: u8 = 1;
+const ANSWERS: u8 = 2;
+const ENTRIES: u8 = 3;
+const PAIRS: u8 = 4;
+
+/// Bytes of one listed thing, for the bounds of a piece.
+const DEVICE_BYTES: usize = 56;
+const ANSWER_BYTES: usize = 32;
+const ENTRY_BYTES: usize = 36;
+const PAIR_BYTES: usize = 32;
+/// Tag and head of the largest item without its list.
+const HEAD_BYTES: usize = 64;
+/// Room for the largest item that is not cut, a user: a piece with less is full.
+const LEAST_BYTES: usize = HEAD_BYTES + limits::DEVICES_PER_USER_MAX * DEVICE_BYTES;
+
+/// Where the walk over a shard's tables is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Walk {
+    /// At the user with this index.
+    User(u32),
+    /// At its answers: those of this device (counted) above this id.
+    Answers(u32, usize, u64),
+    /// At its waiting records above this position.
+    Entries(u32, u64),
+    /// At the pair in this slot.
+    Pair(u32),
+    /// Through.
+    Done,
+}
+
+impl Walk {
+    /// Before everything.
+    pub const START: Self = Self::User(0);
+}
+
+/// Appends items from `walk` on to `out` until it holds about `bytes_max`; returns where to go on.
+pub fn write(tables: &Tables, mut walk: Walk, bytes_max: usize, out: &mut Vec<u8>) -> Walk {
+    loop {
+        let room = bytes_max.saturating_sub(out.len());
+        if room < LEAST_BYTES && !out.is_empty() {
+            return walk;
+        }
+        walk = match walk {
+            Walk::User(index) if index as usize >= tables.users.count() => Walk::Pair(0),
+            Walk::User(index) => {
+                write_user(tables, index, out);
+                Walk::Answers(index, 0, 0)
+            }
+            Walk::Answers(index, nth, after) => {
+                write_answers(tables, (index, nth, after), room, out)
+            }
+            Walk::Entries(index, after) => match write_entries(tables, index, after, room, out) {
+                Some(after) => Walk::Entries(index, after),
+                None => Walk::User(index + 1),
+            },
+            Walk::Pair(slot) if slot as usize >= tables.pairs.slots() => Walk::Done,
+            Walk::Pair(slot) => Walk::Pair(write_pairs(tables, slot, room, out)),
+            Walk::Done => return walk,
+        };
+    }
+}
+
+fn write_user(tables: &Tables, index: u32, out: &mut Vec<u8>) {
+    let user = tables.users.user(index);
+    // Oldest first: loading puts each before the ones before it.
+    let mut devices: Vec<u32> = tables.users.devices_of(index).collect();
+    devices.reverse();
+    out.push(USER);
+    for number in [user.id, user.tail, user.has, user.has_from, user.ids_floor] {
+        put_u64(out, number);
+    }
+    out.push(u8::try_from(devices.len()).unwrap_or(u8::MAX));
+    for &device in &devices {
+        write_device(tables.users.device(device), out);
+    }
+}
+
+/// Writes answers of a user's devices; returns where to go on.
+fn write_answers(
+    tables: &Tables,
+    (index, nth, after): (u32, usize, u64),
+    room: usize,
+    out: &mut Vec<u8>,
+) -> Walk {
+    let Some(device) = tables.users.devices_of(index).nth(nth) else {
+        return Walk::Entries(index, 0);
+    };
+    let here = tables.users.device(device);
+    let open = |answer: &&Answer| answer.outcome != Outcome::Pending && answer.client_id > after;
+    let mut answers: Vec<&Answer> = tables.windows.of(here.window).filter(open).collect();
+    answers.sort_unstable_by_key(|answer| answer.client_id);
+    answers.truncate(room.saturating_sub(HEAD_BYTES) / ANSWER_BYTES);
+    let Some(last) = answers.last() else { return Walk::Answers(index, nth + 1, 0) };
+    let last = last.client_id;
+    out.push(ANSWERS);
+    put_u64(out, tables.users.user(index).id);
+    put_u32(out, here.id);
+    put_u32(out, u32::try_from(answers.len()).unwrap_or(0));
+    for answer in answers {
+        write_answer(answer, out);
+    }
+    Walk::Answers(index, nth, last)
+}
+
+fn write_device(device: &Device, out: &mut Vec<u8>) {
+    put_u32(out, device.id);
+    put_u32(out, device.seen_s);
+    for number in
+        [device.cursor, device.start, device.base, device.seen, device.top, /* spare */ 0]
+    {
+        put_u64(out, number);
+    }
+}
+
+fn write_answer(answer: &Answer, out: &mut Vec<u8>) {
+    let (code, position, time_ms) = match answer.outcome {
+        Outcome::Sent { position, time_ms } => (0, position, time_ms),
+        Outcome::Refused(reason) => (reason.code(), 0, 0),
+        Outcome::Pending => return,
+    };
+    put_u64(out, answer.client_id);
+    put_u32(out, answer.request_crc);
+    out.extend_from_slice(&answer.stream.to_le_bytes());
+    out.push(u8::from(answer.copied));
+    out.push(code);
+    put_u64(out, position);
+    put_u64(out, time_ms);
+}
+
+/// Writes waiting records above `after`; where to go on, or none when that was all.
+fn write_entries(
+    tables: &Tables,
+    index: u32,
+    after: u64,
+    room: usize,
+    out: &mut Vec<u8>,
+) -> Option<u64> {
+    let user = tables.users.user(index);
+    let inbox = tables.inboxes.get(user.inbox)?;
+    let most = room.saturating_sub(HEAD_BYTES) / ENTRY_BYTES;
+    let count = inbox.after(after).take(most).count();
+    if count == 0 {
+        return None;
+    }
+    out.push(ENTRIES);
+    put_u64(out, user.id);
+    put_u32(out, u32::try_from(count).unwrap_or(0));
+    put_u32(out, inbox.due_s);
+    let mut last = after;
+    for entry in inbox.after(after).take(count) {
+        let (at, size) = entry.parts();
+        put_u64(out, entry.position);
+        put_u64(out, at);
+        put_u64(out, entry.sender);
+        put_u32(out, entry.device);
+        put_u32(out, size);
+        put_u32(out, inbox.due_of(entry.position).unwrap_or(0));
+        last = entry.position;
+    }
+    Some(last)
+}
+
+/// Writes pairs from slot `index` on; returns the slot to go on with.
+fn write_pairs(tables: &Tables, mut index: u32, room: usize, out: &mut Vec<u8>) -> u32 {
+    let most = room.saturating_sub(HEAD_BYTES) / PAIR_BYTES;
+    let count_at = out.len() + 1;
+    out.push(PAIRS);
+    put_u32(out, 0);
+    let mut count = 0_u32;
+    while (count as usize) < most && (index as usize) < tables.pairs.slots() {
+        if let Some(pair) = tables.pairs.get_if_any(index) {
+            put_u64(out, tables.users.user(pair.recipient).id);
+            put_u64(out, pair.sender);
+            put_u64(out, pair.last);
+            put_u64(out, pair.read);
+            count += 1;
+        }
+        index += 1;
+    }
+    out[count_at..count_at + 4].copy_from_slice(&count.to_le_bytes());
+    index
+}
+
+/// One thing of an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Item {
+    /// A user with its devices, oldest first.
+    User(Box<UserImage>),
+    /// An answer of a device.
+    Answer {
+        /// Whose device.
+        user: u64,
+        /// Its id.
+        device: u32,
+        /// The answer.
+        answer: Answer,
+    },
+    /// A waiting record.
+    Entry {
+        /// In whose stream.
+        user: u64,
+        /// What is known of it.
+        entry: Entry,
+        /// When its own time to live is over, if it has one: seconds since 1970.
+        due_s: u32,
+    },
+    /// When to look for mail that has waited too long.
+    Date {
+        /// In whose inbox.
+        user: u64,
+        /// Seconds since 1970.
+        due_s: u32,
+    },
+    /// Marks of a conversation.
+    Pair {
+        /// Who got messages,
+        recipient: u64,
+        /// from whom,
+        sender: u64,
+        /// the last one where,
+        last: u64,
+        /// and read up to here.
+        read: u64,
+    },
+}
+
+/// A user as an image knows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UserImage {
+    /// The id on the wire.
+    pub id: u64,
+    /// The highest position of its stream.
+    pub tail: u64,
+    /// Tick 2 up to here,
+    pub has: u64,
+    /// from here.
+    pub has_from: u64,
+    /// No id of a dropped device lies above this.
+    pub ids_floor: u64,
+    /// Its devices.
+    pub devices: Vec<DeviceImage>,
+}
+
+/// A device as an image knows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeviceImage {
+    /// The id on the wire.
+    pub id: u32,
+    /// Seconds since 1970 of its last login.
+    pub seen_s: u32,
+    /// Acked up to here.
+    pub cursor: u64,
+    /// Where its cursor started.
+    pub start: u64,
+    /// Ids up to here are confirmed,
+    pub base: u64,
+    /// and these above.
+    pub seen: u64,
+    /// The highest id it used.
+    pub top: u64,
+}
+
+/// The bytes are not the items of an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a piece of a checkpoint can't be read")]
+pub struct BadImage;
+
+/// Reads the items of one piece.
+///
+/// # Errors
+/// The bytes are no piece; items before the flaw have been handed out.
+pub fn read<E: From<BadImage>>(
+    bytes: &[u8],
+    mut each: impl FnMut(Item) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut input = Input(bytes);
+    while !input.0.is_empty() {
+        match input.u8()? {
+            USER => each(Item::User(Box::new(input.user()?)))?,
+            ANSWERS => {
+                let (user, device, count) = (input.u64()?, input.u32()?, input.u32()?);
+                for _ in 0..count {
+                    let answer = input.answer()?;
+                    each(Item::Answer { user, device, answer })?;
+                }
+            }
+            ENTRIES => {
+                let (user, count, date) = (input.u64()?, input.u32()?, input.u32()?);
+                for _ in 0..count {
+                    let (entry, due_s) = input.entry()?;
+                    each(Item::Entry { user, entry, due_s })?;
+                }
+                if date != 0 {
+                    each(Item::Date { user, due_s: date })?;
+                }
+            }
+            PAIRS => {
+                for _ in 0..input.u32()? {
+                    let (recipient, sender) = (input.u64()?, input.u64()?);
+                    let (last, read) = (input.u64()?, input.u64()?);
+                    each(Item::Pair { recipient, sender, last, read })?;
+                }
+            }
+            _ => return Err(BadImage.into()),
+        }
+    }
+    Ok(())
+}
+
+struct Input<'a>(&'a [u8]);
+
+impl Input<'_> {
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], BadImage> {
+        let (head, rest) = self.0.split_first_chunk::<N>().ok_or(BadImage)?;
+        self.0 = rest;
+        Ok(*head)
+    }
+
+    fn u8(&mut self) -> Result<u8, BadImage> {
+        self.take::<1>().map(|[byte]| byte)
+    }
+
+    fn u32(&mut self) -> Result<u32, BadImage> {
+        self.take().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Result<u64, BadImage> {
+        self.take().map(u64::from_le_bytes)
+    }
+
+    fn user(&mut self) -> Result<UserImage, BadImage> {
+        let mut user = UserImage {
+            id: self.u64()?,
+            tail: self.u64()?,
+            has: self.u64()?,
+            has_from: self.u64()?,
+            ids_floor: self.u64()?,
+            devices: Vec::new(),
+        };
+        for _ in 0..self.u8()? {
+            user.devices.push(DeviceImage {
+                id: self.u32()?,
+                seen_s: self.u32()?,
+                cursor: self.u64()?,
+                start: self.u64()?,
+                base: self.u64()?,
+                seen: self.u64()?,
+                top: self.u64()?,
+            });
+            self.u64()?; // spare
+        }
+        Ok(user)
+    }
+
+    fn answer(&mut self) -> Result<Answer, BadImage> {
+        let (client_id, request_crc) = (self.u64()?, self.u32()?);
+        let stream = u16::from_le_bytes(self.take()?);
+        let (copied, code) = (self.u8()? != 0, self.u8()?);
+        let (position, time_ms) = (self.u64()?, self.u64()?);
+        let outcome = match code {
+            0 => Outcome::Sent { position, time_ms },
+            code => Outcome::Refused(Refusal::from_code(code).ok_or(BadImage)?),
+        };
+        Ok(Answer { client_id, request_crc, stream, copied, settling: false, outcome })
+    }
+
+    fn entry(&mut self) -> Result<(Entry, u32), BadImage> {
+        let (position, at, sender) = (self.u64()?, self.u64()?, self.u64()?);
+        let entry = Entry::from_parts(position, at, sender, self.u32()?, self.u32()?);
+        Ok((entry, self.u32()?))
+    }
+}
+
+fn put_u32(out: &mut Vec<u8>, number: u32) {
+    out.extend_from_slice(&number.to_le_bytes());
+}
+
+fn put_u64(out: &mut Vec<u8>, number: u64) {
+    out.extend_from_slice(&number.to_le_bytes());
+}

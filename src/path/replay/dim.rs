@@ -1,0 +1,173 @@
+//! The checkpoint a log begins with: users are dim until their image comes.
+
+use super::ReplayError;
+use super::plain::answer;
+use crate::limits;
+use crate::log::{At, CHECKPOINT_BEGIN, CHECKPOINT_END, CHECKPOINT_IMAGE, Kind, Record};
+use crate::path::image::{self, Item, UserImage};
+use crate::path::store::note_pair;
+use crate::state::Tables;
+use crate::state::inbox::Entry;
+use crate::state::placement::Placement;
+use crate::state::window::Answer;
+use std::collections::HashMap;
+
+/// What is known of users whose image did not come yet.
+#[derive(Debug)]
+pub(super) struct Dim {
+    /// Number of the checkpoint.
+    number: u64,
+    /// Who lived where when it was made.
+    placement: Placement,
+    /// Per shard of then: its image is complete.
+    pub(super) ended: Vec<bool>,
+    /// Where records lie, by stream and position.
+    pub(super) places: HashMap<(u64, u64), At>,
+    /// What dim users sent.
+    pub(super) answers: HashMap<u64, Vec<Record<'static>>>,
+}
+
+impl Dim {
+    /// The first record of a log that begins with a checkpoint.
+    pub(super) fn begin(record: &Record<'_>) -> Option<Box<Self>> {
+        let begins = record.kind == Kind::Checkpoint && record.body_kind == CHECKPOINT_BEGIN;
+        let shards = usize::try_from(record.stream).ok()?;
+        let sane = (1..=limits::SHARDS_MAX).contains(&shards);
+        (begins && sane).then(|| {
+            Box::new(Self {
+                number: record.aux,
+                placement: Placement::new(shards),
+                ended: vec![false; shards],
+                places: HashMap::new(),
+                answers: HashMap::new(),
+            })
+        })
+    }
+
+    pub(super) fn is_dim(&self, here: &Tables, id: u64) -> bool {
+        !self.ended[self.placement.home(id)] && here.users.find(id).is_none()
+    }
+
+    pub(super) fn checkpoint(
+        &mut self,
+        tables: &mut [Tables],
+        placement: Placement,
+        record: &Record<'_>,
+    ) -> Result<(), ReplayError> {
+        if record.aux != self.number {
+            return Ok(());
+        }
+        match record.body_kind {
+            CHECKPOINT_IMAGE => image::read(record.payload, |item| {
+                let id = match &item {
+                    Item::User(user) => user.id,
+                    Item::Answer { user, .. }
+                    | Item::Entry { user, .. }
+                    | Item::Date { user, .. } => *user,
+                    Item::Pair { recipient, .. } => *recipient,
+                };
+                self.item(&mut tables[placement.home(id)], item)
+            }),
+            CHECKPOINT_END => {
+                let shard = usize::try_from(record.stream).unwrap_or(usize::MAX);
+                if let Some(ended) = self.ended.get_mut(shard) {
+                    *ended = true;
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn item(&mut self, here: &mut Tables, item: Item) -> Result<(), ReplayError> {
+        match item {
+            Item::User(user) => {
+                load_user(here, &user)?;
+                for record in self.answers.remove(&user.id).unwrap_or_default() {
+                    answer(here, &record);
+                }
+            }
+            Item::Answer { user, device, answer } => load_answer(here, user, device, answer),
+            Item::Date { user, due_s } => {
+                let Some(index) = here.users.find(user) else { return Ok(()) };
+                let handle = here.users.user(index).inbox;
+                if let Some(inbox) = here.inboxes.get_mut(handle) {
+                    here.expiry.note(inbox, index, due_s);
+                }
+            }
+            Item::Entry { user, mut entry, due_s } => {
+                let position = entry.position;
+                if entry.at().is_none() && !waits(here, user, position) {
+                    let at = self.places.get(&(user, position));
+                    entry.place(*at.ok_or(ReplayError::Missing { user, position })?);
+                }
+                load_entry(here, user, entry, due_s);
+            }
+            Item::Pair { recipient, sender, last, read } => {
+                let Some(index) = here.users.find(recipient) else { return Ok(()) };
+                let first = &mut here.users.user_mut(index).first_pair;
+                if let Some(pair) = here.pairs.find_or_add(index, sender, first) {
+                    let pair = here.pairs.get_mut(pair);
+                    pair.last = pair.last.max(last);
+                    pair.read = pair.read.max(read);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn load_user(here: &mut Tables, image: &UserImage) -> Result<(), ReplayError> {
+    let index = here.users.find_or_add(image.id).ok_or(ReplayError::TooManyUsers)?;
+    let user = here.users.user_mut(index);
+    (user.tail, user.has, user.has_from) = (image.tail, image.has, image.has_from);
+    user.ids_floor = image.ids_floor;
+    for known in &image.devices {
+        let device = here.users.add_device(index, known.id, known.cursor);
+        let device = here.users.device_mut(device);
+        (device.start, device.seen_s, device.durable) = (known.start, known.seen_s, true);
+        (device.base, device.seen) = (known.base, known.seen);
+        device.top = device.top.max(known.top);
+    }
+    Ok(())
+}
+
+fn load_answer(here: &mut Tables, user: u64, device: u32, answer: Answer) {
+    let Some(user) = here.users.find(user) else { return };
+    let Some(index) = here.users.device_of(user, device) else { return };
+    let device = here.users.device(index);
+    let mut window = device.window;
+    if answer.client_id <= device.base {
+        return;
+    }
+    match here.windows.find(window, answer.client_id) {
+        Some(known) => known.copied |= answer.copied,
+        None => here.windows.insert(&mut window, answer),
+    }
+    here.users.device_mut(index).window = window;
+}
+
+/// Whether this record is in the user's inbox already.
+fn waits(here: &mut Tables, user: u64, position: u64) -> bool {
+    let Some(index) = here.users.find(user) else { return false };
+    let handle = here.users.user(index).inbox;
+    here.inboxes.get_mut(handle).is_some_and(|inbox| inbox.find(position).is_some())
+}
+
+fn load_entry(here: &mut Tables, user: u64, entry: Entry, due_s: u32) {
+    let Some(index) = here.users.find(user) else { return };
+    let owner = here.users.user_mut(index);
+    let inbox = here.inboxes.of(&mut owner.inbox);
+    if !inbox.insert(entry) {
+        return; // it came between its user's image and this piece
+    }
+    if entry.is_timed() {
+        inbox.set_due(entry.position, due_s);
+    }
+    if let Some(at) = entry.at() {
+        here.live.add(at, entry.bytes());
+    }
+    if entry.is_message() {
+        note_pair(here, index, entry.sender, entry.position, entry.bytes());
+    }
+}

@@ -1,0 +1,130 @@
+//! Beside the message path: at start, the records of the log become tables again.
+//!
+//! Every record is shown to the home of its stream and, if it answers a `Send`, to the
+//! home of its sender. Cursors only move forward, so replaying is idempotent.
+//!
+//! A log that begins with a checkpoint is read in two moods. Until a shard's image ends, a user of
+//! it that was not met in the image yet is *dim*: of its stream only the places of records are
+//! kept (the image names some without one), and of what it sent the answers. The user's item in
+//! the image then counts, because the shard staged it behind all of that; what comes after is
+//! replayed on top of it.
+
+mod dim;
+mod plain;
+
+use crate::log::{At, Kind, Record};
+use crate::path::Rules;
+use crate::path::image::BadImage;
+use crate::state::Tables;
+use crate::state::placement::Placement;
+use dim::Dim;
+use plain::{answer, plain, sender_of, stream, stream_of};
+
+/// Why a log does not fit these settings.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ReplayError {
+    /// More users in the log than `users_max` allows.
+    #[error("the log knows more users than users_max allows on this shard; raise users_max")]
+    TooManyUsers,
+    /// A checkpoint that verifies makes no sense.
+    #[error("{0}; a newer program may have written it, use that one")]
+    Image(#[from] BadImage),
+    /// The log ends inside the checkpoint it begins with.
+    #[error(
+        "the log ends inside its checkpoint, which was complete; nothing was changed: restore a \
+         backup, or keep a copy and ask for help"
+    )]
+    CutImage,
+    /// A checkpoint names a waiting record and nothing says where it is.
+    #[error(
+        "the checkpoint knows position {position:x} of user {user} and the log does not hold it; \
+         nothing was changed: restore a backup, or keep a copy and ask for help"
+    )]
+    Missing {
+        /// In whose stream.
+        user: u64,
+        /// Which.
+        position: u64,
+    },
+}
+
+/// Turns the records of a log into tables.
+#[derive(Debug)]
+pub struct Replay {
+    placement: Placement,
+    rules: Rules,
+    mood: Mood,
+}
+
+#[derive(Debug)]
+enum Mood {
+    /// Before the first record.
+    Fresh,
+    /// Everything is replayed as it comes.
+    Plain,
+    /// Inside the checkpoint the log begins with.
+    Image(Box<Dim>),
+}
+
+impl Replay {
+    /// A replay into one table per shard of `placement`.
+    #[must_use]
+    pub fn new(placement: Placement, rules: &Rules) -> Self {
+        Self { placement, rules: rules.clone(), mood: Mood::Fresh }
+    }
+
+    /// Shows a record to the homes that need it; `tables` holds those of all shards.
+    ///
+    /// # Errors
+    /// The tables are too small for what the log holds, or a checkpoint is not what it seems.
+    pub fn record(
+        &mut self,
+        tables: &mut [Tables],
+        at: At,
+        record: &Record<'_>,
+    ) -> Result<(), ReplayError> {
+        if matches!(self.mood, Mood::Fresh) {
+            self.mood = Dim::begin(record).map_or(Mood::Plain, Mood::Image);
+        }
+        let Self { placement, ref rules, .. } = *self;
+        let Mood::Image(dim) = &mut self.mood else {
+            return plain(tables, placement, rules, at, record);
+        };
+        if record.kind == Kind::Checkpoint {
+            dim.checkpoint(tables, placement, record)?;
+            if dim.ended.iter().all(|ended| *ended) {
+                self.mood = Mood::Plain;
+            }
+            return Ok(());
+        }
+        if let Some(id) = stream_of(record) {
+            let here = &mut tables[placement.home(id)];
+            if dim.is_dim(here, id) {
+                dim.places.insert((id, record.position), at);
+            } else {
+                stream(here, rules, at, record)?;
+            }
+        }
+        if let Some(id) = sender_of(record) {
+            let here = &mut tables[placement.home(id)];
+            if dim.is_dim(here, id) {
+                let kept = Record { payload: &[], relation: None, ..*record };
+                dim.answers.entry(id).or_default().push(kept);
+            } else {
+                answer(here, record);
+            }
+        }
+        Ok(())
+    }
+
+    /// The log is at its end.
+    ///
+    /// # Errors
+    /// It ends inside the checkpoint it begins with, which was durable as a whole.
+    pub fn finish(self) -> Result<(), ReplayError> {
+        match self.mood {
+            Mood::Image(_) => Err(ReplayError::CutImage),
+            Mood::Fresh | Mood::Plain => Ok(()),
+        }
+    }
+}

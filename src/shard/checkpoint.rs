@@ -1,0 +1,189 @@
+//! A shard's part of a checkpoint: settle, an image of the tables beside the other work, the end.
+//!
+//! A few pieces per turn, each exact at the point of the log where it stands; see `path::image` and
+//! `log::Phase`. What is left in segments that are worth emptying is copied forward on the way.
+
+use super::{Core, Waiter};
+use crate::limits;
+use crate::log::{
+    CHECKPOINT_END, CHECKPOINT_IMAGE, Kind, Lane, LiveReport, Phase, RECORD_HEADER_BYTES, Reader,
+    Record, encoded_bytes,
+};
+use crate::path::image::{self, Walk};
+use crate::path::receipt;
+
+/// How far this shard is.
+#[derive(Debug)]
+pub(super) struct Imaging {
+    /// The last checkpoint this shard has settled for.
+    settled: u64,
+    /// The last one it has begun an image for.
+    begun: u64,
+    walk: Walk,
+    /// END is staged, or there is no image to make.
+    ended: bool,
+    /// Segments to copy out of.
+    victims: Vec<u32>,
+    /// The piece being made.
+    piece: Vec<u8>,
+}
+
+impl Imaging {
+    pub(super) fn new() -> Self {
+        Self {
+            settled: 0,
+            begun: 0,
+            walk: Walk::Done,
+            ended: true,
+            victims: Vec::new(),
+            piece: Vec::new(),
+        }
+    }
+
+    /// There are pieces to be made.
+    pub(super) fn is_busy(&self) -> bool {
+        !self.ended
+    }
+}
+
+impl<S, R: Reader> Core<S, R> {
+    /// Does what the checkpoint under way asks. `phase` was read before what is committed was
+    /// taken in this turn; `has_letters`: some from other shards are left to be read.
+    pub(super) fn checkpoint(&mut self, phase: Phase, has_letters: bool) {
+        match phase {
+            Phase::Settle(number) if number != self.imaging.settled => {
+                self.imaging.settled = number;
+                self.stage.settled();
+            }
+            // An answer to what was committed before the mark may still be in a letter.
+            Phase::Image(number) if number != self.imaging.begun && !has_letters => {
+                self.imaging.begun = number;
+                self.imaging.walk = Walk::START;
+                self.imaging.ended = false;
+                self.imaging.victims = self.stage.victims();
+            }
+            _ => {}
+        }
+        if self.imaging.is_busy() {
+            self.image();
+        }
+    }
+
+    /// Stages pieces of the image, as many as one turn may and the log takes.
+    fn image(&mut self) {
+        let mut left = limits::IMAGE_BYTES_PER_TURN_MAX;
+        while self.imaging.walk != Walk::Done {
+            let start = self.imaging.walk;
+            let mut piece = std::mem::take(&mut self.imaging.piece);
+            piece.clear();
+            let bytes_max = limits::IMAGE_BYTES_MAX.min(self.stage.payload_bytes_max());
+            let next = image::write(&self.tables, start, bytes_max, &mut piece);
+            let staged = piece.is_empty() || self.stage_piece(CHECKPOINT_IMAGE, &piece);
+            let bytes = piece.len() + RECORD_HEADER_BYTES;
+            self.imaging.piece = piece;
+            if !staged {
+                return; // no room now: the same piece anew in a later turn
+            }
+            self.imaging.walk = next;
+            let copied = self.copy_forward(start, next);
+            left = left.saturating_sub(bytes + copied);
+            if left == 0 {
+                return;
+            }
+        }
+        self.end_image();
+    }
+
+    fn stage_piece(&mut self, body_kind: u32, payload: &[u8]) -> bool {
+        let record = self.checkpoint_record(body_kind, payload);
+        self.stage.append(Lane::Image, &record).is_ok()
+    }
+
+    fn checkpoint_record<'a>(&self, body_kind: u32, payload: &'a [u8]) -> Record<'a> {
+        Record {
+            body_kind,
+            stream: self.me as u64,
+            // Epochs of before the mark must stay known: they are used up.
+            position: self.positions.last(),
+            peer: self.mailbox.shards() as u64,
+            time_ms: self.now.wall_ms,
+            aux: self.imaging.begun,
+            payload,
+            ..Record::blank(Kind::Checkpoint)
+        }
+    }
+
+    /// Copies waiting records of the users between two points of the walk out of segments that are
+    /// to be emptied. Returns the bytes copied. What finds no room waits for the next checkpoint.
+    fn copy_forward(&mut self, from: Walk, to: Walk) -> usize {
+        if self.imaging.victims.is_empty() {
+            return 0;
+        }
+        let count = u32::try_from(self.tables.users.count()).unwrap_or(u32::MAX);
+        let index = |walk| match walk {
+            Walk::User(index) | Walk::Answers(index, ..) | Walk::Entries(index, _) => index,
+            Walk::Pair(_) | Walk::Done => count,
+        };
+        // A user in the middle of whose records a piece ended comes with the piece that ends them.
+        let mut copied = 0;
+        for user in index(from)..index(to) {
+            copied += self.copy_user(user);
+        }
+        copied
+    }
+
+    fn copy_user(&mut self, user: u32) -> usize {
+        let Self { tables, stage, reader, waiters, imaging, .. } = self;
+        let handle = tables.users.user(user).inbox;
+        let Some(inbox) = tables.inboxes.get_mut(handle) else { return 0 };
+        let mut copied = 0;
+        for entry in inbox.entries_mut() {
+            if copied > limits::IMAGE_BYTES_PER_TURN_MAX {
+                break; // the rest goes with the next checkpoint
+            }
+            let Some(at) = entry.at().filter(|at| imaging.victims.contains(&at.segment)) else {
+                continue;
+            };
+            if entry.is_moving() {
+                continue;
+            }
+            let found = reader.read(at).filter(|record| record.position == entry.position);
+            let Some(record) = found else {
+                tables.counters.unreadable += 1; // `log verify` tells more
+                continue;
+            };
+            let record = Record { moved: true, ..record };
+            let Ok(ticket) = stage.append(Lane::Image, &record) else { return copied };
+            copied += encoded_bytes(&record);
+            tables.live.remove(at, entry.bytes());
+            entry.set_moving();
+            let position = entry.position;
+            waiters.push_back(Waiter::Moved { ticket, user, position });
+        }
+        copied
+    }
+
+    /// All pieces are staged: the cursors that go with what this shard calls live, then END.
+    fn end_image(&mut self) {
+        receipt::stage_cursors(&mut self.tables, &mut self.stage, self.now.wall_ms);
+        if !self.tables.dirty_cursors.is_empty() {
+            return;
+        }
+        let record = self.checkpoint_record(CHECKPOINT_END, &[]);
+        let Ok(ticket) = self.stage.append_urgent(Lane::Image, &record) else { return };
+        self.imaging.ended = true;
+        let report = Box::new(self.tables.live.report());
+        self.waiters.push_back(Waiter::Image { ticket, report });
+    }
+
+    /// END is durable, and with it everything the report rests on.
+    pub(super) fn on_image(&mut self, report: LiveReport) {
+        let is_live = |segment: u32| report.live.iter().any(|(number, _)| *number == segment);
+        self.reader.retain(&is_live);
+        self.tables.live.scrubbed(&report);
+        self.stage.report(report);
+        if self.tables.live.has_scrubs() {
+            self.stage.want_checkpoint();
+        }
+    }
+}

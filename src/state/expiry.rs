@@ -1,0 +1,100 @@
+//! When to look at whose waiting mail, because the time of something in it may be over.
+//!
+//! Owner: the shard. One date per inbox is enough: what is oldest goes first, and what has a time
+//! to live of its own is listed with the inbox. Dates that were overtaken by an earlier one stay
+//! until they come, so the heap is made anew when they are the most of it (I6).
+
+use crate::state::inbox::Inbox;
+use crate::state::{NONE, inbox::Inboxes, users::Users};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+/// Dates beyond one per inbox that are borne before the heap is made anew.
+const SURPLUS_MAX: usize = 4_096;
+
+/// The dates, in seconds since 1970.
+#[derive(Debug, Default)]
+pub struct Expiry {
+    dates: BinaryHeap<Reverse<(u32, u32)>>,
+}
+
+impl Expiry {
+    /// Something in this inbox has its time over at `due_s`.
+    pub fn note(&mut self, inbox: &mut Inbox, user: u32, due_s: u32) {
+        if inbox.due_s == 0 || due_s < inbox.due_s {
+            inbox.due_s = due_s.max(1);
+            self.dates.push(Reverse((inbox.due_s, user)));
+        }
+    }
+
+    /// A user whose date has come, and whose inbox it still is the date of. Its inbox has none
+    /// then.
+    pub fn pop(&mut self, now_s: u32, users: &Users, inboxes: &mut Inboxes) -> Option<u32> {
+        while self.dates.peek().is_some_and(|Reverse((due_s, _))| *due_s <= now_s) {
+            let Some(Reverse((due_s, user))) = self.dates.pop() else { break };
+            let Some(inbox) = inboxes.get_mut(users.user(user).inbox) else { continue };
+            if inbox.due_s == due_s {
+                inbox.due_s = 0;
+                return Some(user);
+            }
+        }
+        None
+    }
+
+    /// Makes the heap anew if most of it is out of date.
+    pub fn tidy(&mut self, users: &Users, inboxes: &Inboxes) {
+        if self.dates.len() <= 2 * inboxes.count() + SURPLUS_MAX {
+            return;
+        }
+        self.dates.clear();
+        for user in 0..u32::try_from(users.count()).unwrap_or(NONE) {
+            if let Some(inbox) = inboxes.get(users.user(user).inbox)
+                && inbox.due_s != 0
+            {
+                self.dates.push(Reverse((inbox.due_s, user)));
+            }
+        }
+    }
+
+    /// The next date, if there is one.
+    #[must_use]
+    pub fn next_s(&self) -> Option<u32> {
+        self.dates.peek().map(|Reverse((due_s, _))| *due_s)
+    }
+
+    /// Dates kept.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.dates.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::inbox::{Entry, What};
+
+    #[test]
+    fn the_earliest_date_of_an_inbox_counts_and_old_ones_are_forgotten() {
+        let mut users = Users::with_capacity(4);
+        let mut inboxes = Inboxes::default();
+        let mut expiry = Expiry::default();
+        let user = users.find_or_add(7).unwrap();
+        let entry = Entry::staged(1, (2, 1), 10, What::Message, false);
+        inboxes.of(&mut users.user_mut(user).inbox).append(entry);
+        let handle = users.user(user).inbox;
+        for due_s in [50, 40, 60] {
+            expiry.note(inboxes.get_mut(handle).unwrap(), user, due_s);
+        }
+        assert_eq!((expiry.next_s(), expiry.count()), (Some(40), 2));
+        assert_eq!(expiry.pop(39, &users, &mut inboxes), None);
+        assert_eq!(expiry.pop(45, &users, &mut inboxes), Some(user));
+        assert_eq!(expiry.pop(100, &users, &mut inboxes), None, "50 was overtaken");
+        for due_s in (100..20_000).rev() {
+            expiry.note(inboxes.get_mut(handle).unwrap(), user, due_s);
+            expiry.tidy(&users, &inboxes);
+        }
+        assert!(expiry.count() <= 2 + SURPLUS_MAX);
+        assert_eq!(expiry.pop(100, &users, &mut inboxes), Some(user));
+    }
+}
