@@ -312,3 +312,78 @@ fn files(database: &Database) -> Result<BTreeMap<u32, u64>, HistoryError> {
     }
     Ok(files)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULES: Rules = Rules { retention: Retention::Permanent, items_max: 10 };
+
+    /// Whether any payload file holds these bytes.
+    fn holds(folder: &Path, text: &[u8]) -> bool {
+        let files = std::fs::read_dir(folder.join("payloads")).unwrap();
+        let read = |entry: std::io::Result<std::fs::DirEntry>| std::fs::read(entry.unwrap().path());
+        let mut contents = files.map(|entry| read(entry).unwrap());
+        contents.any(|bytes| bytes.windows(text.len()).any(|part| part == text))
+    }
+
+    #[test]
+    fn what_a_crash_left_to_be_overwritten_is_overwritten_at_the_next_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = Store::open(folder.path(), RULES).unwrap();
+        let place = store.write(|batch| batch.keep(b"given up", 1)).unwrap();
+        assert_eq!(store.payload_bytes(), 8);
+        // The transaction alone, without what follows it.
+        store.try_change(|batch| batch.give_up(place).map(|()| (None, ()))).unwrap();
+        assert!(holds(folder.path(), b"given up"));
+        drop(store);
+        let store = Store::open(folder.path(), RULES).unwrap();
+        assert!(!holds(folder.path(), b"given up"));
+        assert_eq!(store.payload_bytes(), 0);
+    }
+
+    #[test]
+    fn what_a_failed_transaction_added_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = Store::open(folder.path(), RULES).unwrap();
+        let failed: Result<(), _> = store.write(|batch| {
+            batch.keep(b"never kept", 1)?;
+            batch.shelf.sync()?;
+            Err(HistoryError::Damaged("a test"))
+        });
+        assert!(failed.is_err() && !holds(folder.path(), b"never kept"));
+        store.write(|batch| batch.keep(b"kept", 1)).unwrap();
+        assert!(holds(folder.path(), b"kept"));
+        assert_eq!(store.payload_bytes(), 4);
+    }
+
+    #[test]
+    fn a_payload_file_goes_when_nothing_in_it_lives() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = Store::open(folder.path(), RULES).unwrap();
+        let large = vec![7; 60_000];
+        let count = usize::try_from(crate::limits::HISTORY_FILE_BYTES).unwrap() / large.len() + 1;
+        let places = store.write(|batch| (0..count).map(|_| batch.keep(&large, 2)).collect());
+        let places: Vec<Place> = places.unwrap();
+        let files = || std::fs::read_dir(folder.path().join("payloads")).unwrap().count();
+        assert_eq!(files(), 2);
+        let give_up = |store: &mut Store| {
+            store.write(|batch| places.iter().try_for_each(|place| batch.give_up(*place)))
+        };
+        give_up(&mut store).unwrap();
+        assert_eq!(files(), 2, "the other side still has it");
+        give_up(&mut store).unwrap();
+        assert_eq!((files(), store.payload_bytes()), (1, 0), "the newest stays");
+    }
+
+    #[test]
+    fn tables_of_a_newer_program_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path(), RULES).unwrap();
+        let transaction = store.database.begin_write().unwrap();
+        transaction.open_table(META).unwrap().insert("version", 2).unwrap();
+        transaction.commit().unwrap();
+        drop(store);
+        assert!(matches!(Store::open(folder.path(), RULES), Err(HistoryError::Version(2))));
+    }
+}
