@@ -107,7 +107,6 @@ impl<S: Store> Committer<S> {
         wakes: Vec<Arc<dyn Wake>>,
     ) -> (Vec<Stage>, Self) {
         let shared = Arc::new(Shared::new(settings, wakes.len()));
-        let pins = Pins::default();
         let (stages, ends): (Vec<_>, Vec<_>) =
             wakes.iter().map(|_| Stage::new(settings, Arc::clone(&shared))).unzip();
         let mut committer = Self {
@@ -130,10 +129,10 @@ impl<S: Store> Committer<S> {
             retry_us: 0,
             create_error: None,
             error: None,
+            durable: Arc::new(Durable::new(log.sequence - 1)),
             checkpoints: Checkpoints::default(),
-            pins: pins.clone(),
+            pins: Pins::default(),
             freed: VecDeque::new(),
-            durable: Arc::new(Durable::new(log.sequence - 1, pins)),
             log,
         };
         committer.shared.add(committer.usable(&committer.log.current));
