@@ -18,9 +18,9 @@ use sim::plan::{Death, Plan, Trick};
 use sim::world::World;
 
 /// Worlds of each test unless the environment says otherwise: together two minutes on two cores.
-const WORLDS: u64 = 1_000;
+const WORLDS: u64 = 2_000;
 /// See [`WORLDS`].
-const CRASHING_WORLDS: u64 = 1_000;
+const CRASHING_WORLDS: u64 = 2_000;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.trim().parse().ok()

@@ -329,11 +329,12 @@ impl Stage {
         }
         #[allow(clippy::cast_possible_truncation, reason = "a batch is smaller than a segment")]
         let ticket = Ticket { batch: open.number, offset: open.bytes.len() as u32 };
-        let mut kind = record.kind;
-        if canary::is(Canary::DropAppend) && kind == Kind::Message && record.client_id % 5 == 4 {
-            kind = Kind::Void;
+        let is_message = record.kind == Kind::Message;
+        if canary::is(Canary::DropAppend) && is_message && record.client_id % 5 == 4 {
+            record::encode(&Record { kind: Kind::Void, ..*record }, &mut open.bytes);
+        } else {
+            record::encode(record, &mut open.bytes);
         }
-        record::encode(&Record { kind, ..*record }, &mut open.bytes);
         open.count += 1;
         open.urgent |= urgent;
         open.time_ms = open.time_ms.max(record.time_ms);
