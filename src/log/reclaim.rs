@@ -5,11 +5,8 @@
 //! segment: what is copied forward is live elsewhere. What was freed is overwritten with zeros and
 //! becomes the next segment, or is removed.
 
-use std::sync::Arc;
-
 use super::commit::Committer;
 use super::cycle::LiveReport;
-use super::follow::Durable;
 use super::pins::Pins;
 use super::segment::Sealed;
 use super::store::Store;
@@ -19,12 +16,6 @@ impl<S: Store> Committer<S> {
     #[must_use]
     pub fn pins(&self) -> Pins {
         self.pins.clone()
-    }
-
-    /// Up to where the log is durable, for those who follow it.
-    #[must_use]
-    pub fn durable(&self) -> Arc<Durable> {
-        Arc::clone(&self.durable)
     }
 
     /// The checkpoint whose mark is `log.redo` is durable: frees what it can, and names the

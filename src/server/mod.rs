@@ -76,7 +76,7 @@ pub fn run(config: &Config, keys: Keys) -> Result<(), ServeError> {
         listeners[0].local_addr().map_err(|error| ServeError::Listen(config.listen, error))?;
 
     let log_bell = committer.bell();
-    let history = history::Thread::start(config, committer.durable())?;
+    let history = history::Thread::start(config, committer.durable(), &committer.pins())?;
     let log_thread = spawn("log", move || log::run_committer(committer))?;
     let keys = Arc::new(keys);
     let side = side::Threads::start(&keys, config.shards, &folder)?;

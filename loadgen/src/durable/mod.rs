@@ -1,8 +1,9 @@
 //! Messages for people who are not there, against two yardsticks: Redis with `appendfsync always`
 //! taking the same payloads, and the bare cost of the same bytes in as many writes and syncs.
 //!
-//! Each sender writes to some people of its own, as people do. In every round each of them runs once, on the same host, with the same number of connections and
-//! the same number of messages under way, so that what else the machine does falls on all alike.
+//! Each sender writes to some people of its own, as people do. In every round each of the three
+//! runs once, on the same host, with the same number of connections and the same number of
+//! messages under way, so that what else the machine does falls on all alike.
 //! What is compared is CPU of the server's process per message, user and kernel, as the scheduler
 //! counts it. Deliberately not here: judging the ratios, and rates as promises.
 

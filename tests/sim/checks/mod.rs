@@ -300,8 +300,8 @@ impl Checks {
     /// What may be expected then: messages that were `Sent`, are not in the backup and did not
     /// reach everybody are lost, and nothing else. Whatever else anybody had not heard the answer
     /// of comes again. A device that the backup does not know is new when it comes back, and what
-    /// is sent until then is not for it. Positions are not reused, given a clock that is right.
-    /// Returns how many messages were lost.
+    /// is sent until then is not for it. Positions are not reused, given that the clock is right
+    /// (I4). Returns how many messages were lost.
     pub(crate) fn restored(&mut self, backup: &Contents, highest_epoch: u32) -> usize {
         self.highest_epoch = self.highest_epoch.max(highest_epoch);
         let mut ids: FastSet<MessageId> = self.stored.keys().map(|(id, _)| *id).collect();
