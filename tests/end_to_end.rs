@@ -1,8 +1,9 @@
 //! People who keep the rules, over real sockets with a real server: what the README promises them.
 //!
 //! `messages`: offline, several devices, ticks, retries. `endings`: expiry, deletes. `presence`:
-//! online, last seen, typing. `lifecycle`: starting, refusing to start, draining, keys. Deliberately
-//! not here: broken clients (`hostile`), kills under load (`crash`), full disks (`disk_full`).
+//! online, last seen, typing. `lifecycle`: starting, refusing to start, draining, keys.
+//! Deliberately not here: broken clients (`hostile`), kills under load (`crash`), full disks
+//! (`disk_full`).
 
 #![allow(
     clippy::unwrap_used,
