@@ -56,7 +56,7 @@ pub(super) struct Checkpoints {
     /// Bytes committed since the last one began.
     pub(super) bytes_since: u64,
     /// Bytes of the last complete set of images.
-    image_bytes: u64,
+    pub(super) image_bytes: u64,
     /// When the last one ended.
     ended_us: u64,
     /// Records of the committer's own for the next commit.

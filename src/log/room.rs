@@ -121,9 +121,11 @@ impl Shared {
         self.reserve + self.for_images.load(Ordering::Relaxed)
     }
 
-    /// Keeps room for a set of images a quarter larger than the last one.
+    /// Keeps room for a set of images a quarter larger than the last one. What there is on a full
+    /// disk belongs to the acks: without them nothing can be freed either.
     pub(super) fn reserve_for_images(&self, bytes: u64) {
-        let bytes = (bytes + bytes / 4).next_multiple_of(self.batch_cost_max);
+        let wanted = (bytes + bytes / 4).next_multiple_of(self.batch_cost_max);
+        let bytes = wanted.min(self.room().saturating_sub(self.reserve));
         self.for_images.store(bytes, Ordering::Relaxed);
     }
 

@@ -121,6 +121,7 @@ impl<S: Store> Committer<S> {
                 self.log.segments += more;
                 self.log.spares.push_back(tail);
                 self.shared.add(self.usable(&tail));
+                self.shared.reserve_for_images(self.checkpoints.image_bytes);
                 if self.shared.is_blocked() {
                     self.shared.block(false);
                     self.create_error = None;
