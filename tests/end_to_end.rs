@@ -1,8 +1,9 @@
 //! People who keep the rules, over real sockets with a real server: what the README promises them.
 //!
-//! `messages`: offline, several devices, ticks, retries. `presence`: online, last seen, typing.
-//! `lifecycle`: starting, refusing to start, draining, keys. Deliberately not here: broken clients
-//! (`hostile`), kills under load (`crash`), full disks (`disk_full`).
+//! `messages`: offline, several devices, ticks, retries. `endings`: expiry, deletes. `presence`:
+//! online, last seen, typing. `lifecycle`: starting, refusing to start, draining, keys.
+//! Deliberately not here: broken clients (`hostile`), kills under load (`crash`), full disks
+//! (`disk_full`).
 
 #![allow(
     clippy::unwrap_used,
@@ -14,6 +15,8 @@
 
 mod support;
 
+#[path = "end_to_end/endings.rs"]
+mod endings;
 #[path = "end_to_end/lifecycle.rs"]
 mod lifecycle;
 #[path = "end_to_end/messages.rs"]

@@ -6,18 +6,21 @@
 
 #![allow(clippy::expect_used, reason = "a simulation may fail by panicking: its seed is printed")]
 
+#[cfg(feature = "canary")]
+#[path = "sim/canaries.rs"]
+mod canary;
 mod sim;
 
 use std::time::Duration;
 
-use sim::harness::{self, Order, Sums};
-use sim::plan::{Canary, Death, Plan};
+use sim::harness::{self, Failure, Order, Sums};
+use sim::plan::{Death, Plan, Trick};
 use sim::world::World;
 
 /// Worlds of each test unless the environment says otherwise: together two minutes on two cores.
-const WORLDS: u64 = 400;
+const WORLDS: u64 = 2_000;
 /// See [`WORLDS`].
-const CRASHING_WORLDS: u64 = 400;
+const CRASHING_WORLDS: u64 = 2_000;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.trim().parse().ok()
@@ -54,7 +57,9 @@ fn die(seed: u64, death: Death, deaths: &[u32], sums: &mut Sums) -> u64 {
             sums.add(&world);
             world.toll.crashes
         }
-        Err(what) => panic!("{what}\nin world {seed} with {death:?} and {deaths:?}"),
+        Err(Failure { what, .. }) => {
+            panic!("{what}\nin world {seed} with {death:?} and {deaths:?}")
+        }
     }
 }
 
@@ -104,27 +109,27 @@ fn two_shards_whose_queues_toward_each_other_are_full_both_go_on() {
     }
 }
 
-/// What the checkers say of worlds that are broken on purpose.
-fn complaints(canary: Canary) -> Vec<String> {
+/// What the checkers say of worlds that are broken on purpose from outside.
+fn complaints(trick: Trick) -> Vec<String> {
     let complaint = |seed| {
         let mut plan = Plan::of(seed);
-        plan.canary = Some(canary);
+        plan.trick = Some(trick);
         plan.chances.crash = 10;
         plan.chances.disk_full = 0;
         plan.chances.restore = 0;
-        harness::run_world(plan).err()
+        harness::run_world(plan).err().map(|failure| failure.what)
     };
     (0..30).filter_map(complaint).collect()
 }
 
 #[test]
-fn canary_a_disk_that_forgets_is_found() {
-    let found = complaints(Canary::DiskForgets);
+fn a_disk_that_forgets_is_found() {
+    let found = complaints(Trick::DiskForgets);
     assert!(found.iter().any(|what| what.starts_with("I1")), "found: {found:#?}");
 }
 
 #[test]
-fn canary_swapped_deliveries_are_found() {
-    let found = complaints(Canary::PhoneSwaps);
+fn swapped_deliveries_are_found() {
+    let found = complaints(Trick::PhoneSwaps);
     assert!(found.iter().any(|what| what.starts_with("I3")), "found: {found:#?}");
 }

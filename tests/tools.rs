@@ -215,6 +215,8 @@ fn slow_a_damaged_log_is_repaired_in_a_copy() {
         assert!(lines.contains(part), "{part} is not shown");
     }
 
+    let new = data.parent().unwrap().join("repaired");
+    an_image_is_beyond_repair(&data, &new, &lines);
     for number in [3_u32, 31] {
         let hits = places(&data, format!("number {number:06} ").as_bytes());
         assert!(!hits.is_empty());
@@ -225,7 +227,6 @@ fn slow_a_damaged_log_is_repaired_in_a_copy() {
     assert!(code == 1 && told.contains(&format!("users concerned: {BOB}")), "{told}");
     let (code, told) = myriad(&["log", "verify", text(&data), "--repair", text(&data)]);
     assert!(code == 2 && told.contains("not empty"), "{told}");
-    let new = data.parent().unwrap().join("repaired");
     let (code, told) = myriad(&["log", "verify", text(&data), "--repair", text(&new)]);
     assert!(code == 0 && told.ends_with("whole\n"), "{told}");
     assert_eq!(places(&data, b"MYRIADLG").len(), before, "the original is as it was");
@@ -244,6 +245,28 @@ fn slow_a_damaged_log_is_repaired_in_a_copy() {
     assert_eq!(numbers, expected);
     nothing_more(&mut bob);
     assert!(server.stop().success());
+}
+
+/// A piece of the checkpoint a restart begins with can't be guessed: that is said, and no copy
+/// passes for a repaired one.
+fn an_image_is_beyond_repair(data: &Path, new: &Path, lines: &str) {
+    let complete = lines.lines().rfind(|line| line.contains(" complete, ")).unwrap();
+    let checkpoint = complete.split(' ').nth(2).unwrap();
+    let piece = format!(" checkpoint {checkpoint} image of shard ");
+    let piece = lines.lines().rfind(|line| line.contains(&piece)).unwrap();
+    let (segment, offset) = piece.split(' ').next().unwrap().split_once(':').unwrap();
+    let path = data.join("log").join(format!("log-{:010}.seg", segment.parse::<u32>().unwrap()));
+    let offset: u64 = offset.parse().unwrap();
+    flip(&path, offset + 100);
+    let (code, told) = myriad(&["log", "verify", text(data)]);
+    assert!(code == 1 && told.contains("what waits is not known"), "{told}");
+    let (code, told) = myriad(&["log", "verify", text(data), "--repair", text(new)]);
+    assert!(code == 1 && told.contains("can't be repaired: restore a backup"), "{told}");
+    assert!(!new.join("repair.txt").exists());
+    fs::remove_dir_all(new).unwrap();
+    flip(&path, offset + 100);
+    let (code, told) = myriad(&["log", "verify", text(data)]);
+    assert_eq!(code, 0, "{told}");
 }
 
 /// A program of tomorrow wrote the log: nothing is touched, and the message says what to do.

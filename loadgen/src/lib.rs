@@ -3,8 +3,8 @@
 //!
 //! Reading guide: [`Peer`] is one client that waits; [`swarm::Swarm`] is thousands on one thread;
 //! [`process::ServerProcess`] starts, kills and stops a server; [`check`] plays a conversation,
-//! [`crash`] kills a server under load and proves that nothing is lost, [`mod@bench`], [`echo`] and
-//! [`idle`] measure.
+//! [`crash`] kills a server under load and proves that nothing is lost, [`mod@bench`], [`durable`],
+//! [`echo`] and [`idle`] measure.
 //!
 //! Deliberately not here: the client's rules (`wire::client`) and sockets (`client`).
 
@@ -18,6 +18,7 @@ macro_rules! say {
 pub mod bench;
 pub mod check;
 pub mod crash;
+pub mod durable;
 pub mod echo;
 pub mod idle;
 pub mod interrupt;

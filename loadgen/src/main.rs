@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use loadgen::process::ServeOptions;
-use loadgen::{bench, check, crash, echo, idle, interrupt};
+use loadgen::{bench, check, crash, durable, echo, idle, interrupt};
 
 #[derive(Debug, Parser)]
 #[command(name = "myriad-loadgen", version, about = "Checks, kills and measures chat servers")]
@@ -47,6 +47,8 @@ enum Command {
     Crash(CrashArguments),
     /// Measures the cost of a fully ticked message
     Bench(BenchArguments),
+    /// Measures messages for people who are not there, against Redis and bare writes and syncs
+    Durable(DurableArguments),
     /// Measures the memory of sessions that do nothing
     Idle {
         /// Address of the server: ws://HOST:PORT/v1/chat or tcp://HOST:PORT
@@ -154,6 +156,42 @@ struct BenchArguments {
     json: Option<PathBuf>,
 }
 
+#[derive(Debug, clap::Args)]
+struct DurableArguments {
+    /// The `myriad` binary
+    #[arg(long)]
+    server_binary: PathBuf,
+    /// The `redis-server` binary (Debian: package redis-server)
+    #[arg(long, default_value = "redis-server")]
+    redis_binary: PathBuf,
+    /// Numbers of shards to measure
+    #[arg(long, value_delimiter = ',', default_value = "1,2")]
+    shards: Vec<usize>,
+    /// Connections
+    #[arg(long, default_value_t = 200)]
+    senders: usize,
+    /// Messages under way per connection, at most 64
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=64))]
+    in_flight: u64,
+    /// Messages per run
+    #[arg(long, default_value_t = 1_000_000)]
+    messages: u64,
+    #[arg(long, default_value_t = 100)]
+    payload_bytes: usize,
+    /// People each sender writes to, who never log in
+    #[arg(long, default_value_t = 50)]
+    recipients: u64,
+    /// How often all of it is measured
+    #[arg(long, default_value_t = 3)]
+    rounds: u32,
+    /// A further argument for `serve`; may be given several times
+    #[arg(long = "server-argument", allow_hyphen_values = true)]
+    server_arguments: Vec<String>,
+    /// Writes the report here too
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
 /// Sessions that talk in pairs.
 fn even_sessions(text: &str) -> Result<usize, String> {
     match text.parse() {
@@ -193,6 +231,7 @@ fn run(command: Command) -> Result<bool, Failure> {
         }
         Command::Crash(arguments) => run_crash(arguments),
         Command::Bench(arguments) => run_bench(arguments),
+        Command::Durable(arguments) => run_durable(arguments),
         Command::Idle { url, auth_secret_file, server_pid, sessions, warm_up, json } => {
             let options = idle::Options { url, auth_secret_file, server_pid, sessions, warm_up };
             print_report(&idle::run(&options)?, json.as_deref())?;
@@ -244,6 +283,23 @@ fn run_bench(arguments: BenchArguments) -> Result<bool, Failure> {
         echo: arguments.echo,
     };
     print_report(&bench::run(&options)?, arguments.json.as_deref())?;
+    Ok(true)
+}
+
+fn run_durable(arguments: DurableArguments) -> Result<bool, Failure> {
+    let options = durable::Options {
+        server_binary: arguments.server_binary,
+        redis_binary: arguments.redis_binary,
+        shards: arguments.shards,
+        senders: arguments.senders,
+        in_flight: usize::try_from(arguments.in_flight)?,
+        messages: arguments.messages,
+        payload_bytes: arguments.payload_bytes,
+        recipients: arguments.recipients,
+        rounds: arguments.rounds,
+        server_arguments: arguments.server_arguments,
+    };
+    print_report(&durable::run(&options)?, arguments.json.as_deref())?;
     Ok(true)
 }
 

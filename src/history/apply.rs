@@ -22,7 +22,8 @@ impl Batch<'_> {
     /// [`HistoryError`].
     pub(super) fn record(&mut self, record: &Record<'_>, now_ms: u64) -> Result<(), HistoryError> {
         match record.kind {
-            _ if record.moved => Ok(()), // it was here before
+            // What was copied forward was applied where it first stood, unless that was missed.
+            Kind::Message if record.moved && !self.has_gaps => Ok(()),
             Kind::Message if record.stream_kind == STREAM_USER => self.message(record, now_ms),
             Kind::ReadMark if record.stream_kind == STREAM_USER => {
                 self.read_up_to((record.stream, record.peer), record.aux)

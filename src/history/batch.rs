@@ -23,6 +23,8 @@ pub(super) struct Batch<'t> {
     transaction: &'t WriteTransaction,
     pub(super) shelf: &'t mut Shelf,
     rules: Rules,
+    /// Some commits were gone when history came to read them.
+    pub(super) has_gaps: bool,
     conversations: Table<'t, Pair, &'static [u8]>,
     pub(super) items: Table<'t, (u64, u64, u64), &'static [u8]>,
     ids: Table<'t, (u64, u64, u8, u32, u64), u64>,
@@ -47,11 +49,13 @@ impl<'t> Batch<'t> {
         shelf: &'t mut Shelf,
         files: &'t BTreeMap<u32, u64>,
         rules: Rules,
+        has_gaps: bool,
     ) -> Result<Self, HistoryError> {
         Ok(Self {
             transaction,
             shelf,
             rules,
+            has_gaps,
             conversations: transaction.open_table(CONVERSATIONS)?,
             items: transaction.open_table(ITEMS)?,
             ids: transaction.open_table(IDS)?,
@@ -80,6 +84,7 @@ impl<'t> Batch<'t> {
         let mut meta = self.transaction.open_table(META)?;
         meta.insert("file", u64::from(newest))?;
         meta.insert("end", end)?;
+        meta.insert("gaps", u64::from(self.has_gaps))?;
         if let Some(done) = done {
             meta.insert("done", done)?;
         }

@@ -35,7 +35,7 @@ mod thread;
 use std::io;
 
 pub use store::{Rules, Store};
-pub use thread::{History, Progress};
+pub use thread::History;
 
 use crate::log::FollowError;
 

@@ -40,6 +40,9 @@ pub struct Store {
     pub(super) rules: Rules,
     /// Number of the last commit of the log that was applied.
     done: u64,
+    /// Some commits were gone when history came to read them: what was copied forward of them is
+    /// the only record there is.
+    has_gaps: bool,
     /// Bytes that live, per payload file.
     files: BTreeMap<u32, u64>,
     /// When the first item ends; `None`: none does.
@@ -62,13 +65,14 @@ impl Store {
         let database = Builder::new()
             .set_cache_size(HISTORY_CACHE_BYTES)
             .create(folder.join("tables.redb"))?;
-        let (newest, end, done) = start(&database)?;
+        let Start { newest, end, done, has_gaps } = start(&database)?;
         let mut store = Self {
             shelf: Shelf::open(&payloads, newest, end)?,
             files: files(&database)?,
             database,
             rules,
             done,
+            has_gaps,
             next_expiry_ms: None,
             is_soiled: true,
             unclean: BTreeSet::new(),
@@ -83,6 +87,15 @@ impl Store {
     #[must_use]
     pub fn done(&self) -> u64 {
         self.done
+    }
+
+    /// From now on, and for good: some commits were gone.
+    ///
+    /// # Errors
+    /// [`HistoryError`].
+    pub(super) fn note_gaps(&mut self) -> Result<(), HistoryError> {
+        self.has_gaps = true;
+        self.write(|_| Ok(()))
     }
 
     /// When the first item ends, milliseconds since 1970; `None`: none does.
@@ -167,7 +180,8 @@ impl Store {
     ) -> Result<(Option<u64>, T, Freed), HistoryError> {
         let transaction = self.database.begin_write()?;
         let (done, value, freed) = {
-            let mut batch = Batch::open(&transaction, &mut self.shelf, &self.files, self.rules)?;
+            let Self { shelf, files, rules, has_gaps, .. } = self;
+            let mut batch = Batch::open(&transaction, shelf, files, *rules, *has_gaps)?;
             let (done, value) = act(&mut batch)?;
             (done, value, batch.finish(done)?)
         };
@@ -238,9 +252,17 @@ pub(super) struct Freed {
     pub(super) erase: bool,
 }
 
+/// What the last transaction left.
+struct Start {
+    newest: u32,
+    end: u64,
+    done: u64,
+    has_gaps: bool,
+}
+
 /// Makes all tables, checks their version, and says where the payload files end and which commit
 /// was applied last.
-fn start(database: &Database) -> Result<(u32, u64, u64), HistoryError> {
+fn start(database: &Database) -> Result<Start, HistoryError> {
     let transaction = database.begin_write()?;
     let found = {
         let mut meta = transaction.open_table(META)?;
@@ -253,7 +275,12 @@ fn start(database: &Database) -> Result<(u32, u64, u64), HistoryError> {
         }
         let newest = u32::try_from(of("file")?.unwrap_or(1))
             .map_err(|_| HistoryError::Damaged("the number of a file"))?;
-        let found = (newest, of("end")?.unwrap_or(0), of("done")?.unwrap_or(0));
+        let found = Start {
+            newest,
+            end: of("end")?.unwrap_or(0),
+            done: of("done")?.unwrap_or(0),
+            has_gaps: of("gaps")?.is_some_and(|gaps| gaps > 0),
+        };
         meta.insert("version", VERSION)?;
         found
     };
@@ -284,4 +311,79 @@ fn files(database: &Database) -> Result<BTreeMap<u32, u64>, HistoryError> {
         files.insert(file.value(), live.value());
     }
     Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULES: Rules = Rules { retention: Retention::Permanent, items_max: 10 };
+
+    /// Whether any payload file holds these bytes.
+    fn holds(folder: &Path, text: &[u8]) -> bool {
+        let files = std::fs::read_dir(folder.join("payloads")).unwrap();
+        let read = |entry: std::io::Result<std::fs::DirEntry>| std::fs::read(entry.unwrap().path());
+        let mut contents = files.map(|entry| read(entry).unwrap());
+        contents.any(|bytes| bytes.windows(text.len()).any(|part| part == text))
+    }
+
+    #[test]
+    fn what_a_crash_left_to_be_overwritten_is_overwritten_at_the_next_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = Store::open(folder.path(), RULES).unwrap();
+        let place = store.write(|batch| batch.keep(b"given up", 1)).unwrap();
+        assert_eq!(store.payload_bytes(), 8);
+        // The transaction alone, without what follows it.
+        store.try_change(|batch| batch.give_up(place).map(|()| (None, ()))).unwrap();
+        assert!(holds(folder.path(), b"given up"));
+        drop(store);
+        let store = Store::open(folder.path(), RULES).unwrap();
+        assert!(!holds(folder.path(), b"given up"));
+        assert_eq!(store.payload_bytes(), 0);
+    }
+
+    #[test]
+    fn what_a_failed_transaction_added_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = Store::open(folder.path(), RULES).unwrap();
+        let failed: Result<(), _> = store.write(|batch| {
+            batch.keep(b"never kept", 1)?;
+            batch.shelf.sync()?;
+            Err(HistoryError::Damaged("a test"))
+        });
+        assert!(failed.is_err() && !holds(folder.path(), b"never kept"));
+        store.write(|batch| batch.keep(b"kept", 1)).unwrap();
+        assert!(holds(folder.path(), b"kept"));
+        assert_eq!(store.payload_bytes(), 4);
+    }
+
+    #[test]
+    fn a_payload_file_goes_when_nothing_in_it_lives() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = Store::open(folder.path(), RULES).unwrap();
+        let large = vec![7; 60_000];
+        let count = usize::try_from(crate::limits::HISTORY_FILE_BYTES).unwrap() / large.len() + 1;
+        let places = store.write(|batch| (0..count).map(|_| batch.keep(&large, 2)).collect());
+        let places: Vec<Place> = places.unwrap();
+        let files = || std::fs::read_dir(folder.path().join("payloads")).unwrap().count();
+        assert_eq!(files(), 2);
+        let give_up = |store: &mut Store| {
+            store.write(|batch| places.iter().try_for_each(|place| batch.give_up(*place)))
+        };
+        give_up(&mut store).unwrap();
+        assert_eq!(files(), 2, "the other side still has it");
+        give_up(&mut store).unwrap();
+        assert_eq!((files(), store.payload_bytes()), (1, 0), "the newest stays");
+    }
+
+    #[test]
+    fn tables_of_a_newer_program_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path(), RULES).unwrap();
+        let transaction = store.database.begin_write().unwrap();
+        transaction.open_table(META).unwrap().insert("version", 2).unwrap();
+        transaction.commit().unwrap();
+        drop(store);
+        assert!(matches!(Store::open(folder.path(), RULES), Err(HistoryError::Version(2))));
+    }
 }

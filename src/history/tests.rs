@@ -12,8 +12,8 @@ use wire::{MessageId, Relation, Retention};
 use super::apply::expiry_ms;
 use super::{History, Rules, Store};
 use crate::log::{
-    self, Committer, Durable, Follower, Kind, Lane, Record, Settings, SharedMemory, Stage, Wake,
-    next_epoch, recover,
+    self, Committer, Durable, Follower, Kind, Lane, Pins, Record, Settings, SharedMemory, Stage,
+    Wake, next_epoch, recover,
 };
 use crate::shard::{Found, Kept, Question};
 
@@ -207,6 +207,7 @@ struct World {
     stage: Stage,
     committer: Committer<SharedMemory>,
     durable: Arc<Durable>,
+    pins: Pins,
     folder: tempfile::TempDir,
     copies: u32,
     rules: Rules,
@@ -227,12 +228,13 @@ impl World {
     fn new(default: Retention) -> Self {
         let disk = SharedMemory::new();
         let (stage, committer, epoch) = open_log(&disk);
-        let durable = committer.durable();
+        let (durable, pins) = (committer.durable(), committer.pins());
         let rules = Rules { retention: default, items_max: ITEMS_MAX };
         let mut world = Self {
             disk,
             stage,
             durable,
+            pins,
             committer,
             folder: tempfile::tempdir().unwrap(),
             copies: 0,
@@ -258,8 +260,9 @@ impl World {
     fn open(&mut self) {
         let store = Store::open(&self.place(), self.rules).unwrap();
         let done = store.done();
-        let follower = Follower::open(self.disk.clone(), Arc::clone(&self.durable), done).unwrap();
-        self.history = Some(History::new(store, follower));
+        let follower =
+            Follower::open(self.disk.clone(), Arc::clone(&self.durable), &self.pins, done).unwrap();
+        self.history = Some(History::new(store, follower).unwrap());
     }
 
     fn history(&mut self) -> &mut History<SharedMemory> {
@@ -304,6 +307,7 @@ impl World {
                 let (stage, committer, epoch) = open_log(&self.disk);
                 assert!(epoch > self.epoch);
                 (self.stage, self.epoch, self.durable) = (stage, epoch, committer.durable());
+                self.pins = committer.pins();
                 self.committer = committer;
                 self.history = None;
                 self.open();

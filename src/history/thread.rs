@@ -3,8 +3,7 @@
 //! Owner: the history thread. All waiting and all clocks of history are here. A disk that refuses
 //! is tried again; nothing is lost by that, because the log keeps what was not applied.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::HistoryError;
 use super::store::Store;
@@ -13,23 +12,11 @@ use crate::log::{FollowError, Follower, Record, Store as LogStore};
 use crate::shard::{Answer, Ask, Found};
 use wire::Refusal;
 
-/// How far history is, for whoever reports it.
-#[derive(Debug, Default)]
-pub struct Progress {
-    /// Number of the last commit applied.
-    pub done: AtomicU64,
-    /// Commits durable and not applied.
-    pub behind: AtomicU64,
-    /// Records applied since the start.
-    pub records: AtomicU64,
-}
-
 /// See the module.
 #[derive(Debug)]
 pub struct History<S> {
     store: Store,
     follower: Follower<S>,
-    progress: Arc<Progress>,
     /// Milliseconds of a monotonic clock: not before this the log is looked at.
     follow_due_ms: u64,
     sweep_due_ms: u64,
@@ -41,25 +28,22 @@ pub struct History<S> {
 
 impl<S: LogStore> History<S> {
     /// Puts it together; `follower` was opened after `store.done()`.
-    pub fn new(store: Store, follower: Follower<S>) -> Self {
-        let progress = Arc::new(Progress::default());
-        progress.done.store(store.done(), Ordering::Relaxed);
-        Self {
+    ///
+    /// # Errors
+    /// [`HistoryError`].
+    pub fn new(mut store: Store, follower: Follower<S>) -> Result<Self, HistoryError> {
+        if follower.missed() > 0 {
+            store.note_gaps()?;
+        }
+        Ok(Self {
             store,
             follower,
-            progress,
             follow_due_ms: 0,
             sweep_due_ms: 0,
             in_trouble: false,
             was_behind: false,
             missed: 0,
-        }
-    }
-
-    /// How far it is.
-    #[must_use]
-    pub fn progress(&self) -> Arc<Progress> {
-        Arc::clone(&self.progress)
+        })
     }
 
     /// Answers one question.
@@ -117,7 +101,7 @@ impl<S: LogStore> History<S> {
         }
         let mark = follower.mark();
         let applied = apply(store, follower, wall_ms);
-        let (done, records, full) = match applied {
+        let full = match applied {
             Ok(applied) => applied,
             Err(error) => {
                 follower.rewind(mark);
@@ -126,9 +110,6 @@ impl<S: LogStore> History<S> {
         };
         follower.release();
         self.in_trouble = false;
-        self.progress.done.store(done, Ordering::Release);
-        self.progress.behind.store(self.follower.behind(), Ordering::Relaxed);
-        self.progress.records.fetch_add(records, Ordering::Relaxed);
         self.report();
         Ok(full)
     }
@@ -180,13 +161,13 @@ impl<S: LogStore> History<S> {
     }
 }
 
-/// One transaction: commits until a batch is full or none is left. Returns the number of the last
-/// one, the records, and whether the batch was full.
+/// One transaction: commits until a batch is full or none is left. Returns whether it was
+/// full.
 fn apply<S: LogStore>(
     store: &mut Store,
     follower: &mut Follower<S>,
     wall_ms: u64,
-) -> Result<(u64, u64, bool), HistoryError> {
+) -> Result<bool, HistoryError> {
     store.write_following(|batch| {
         let (mut records, mut bytes, mut done) = (0, 0, 0);
         loop {
@@ -201,12 +182,12 @@ fn apply<S: LogStore>(
             let next = follower.next(&mut each);
             result?;
             let next: Result<Option<u64>, FollowError> = next;
-            let Some(sequence) = next? else { return Ok((done, (done, records, false))) };
+            let Some(sequence) = next? else { return Ok((done, false)) };
             done = sequence;
             let full = records >= limits::HISTORY_BATCH_RECORDS as u64
                 || bytes >= limits::HISTORY_BATCH_BYTES;
             if full {
-                return Ok((done, (done, records, true)));
+                return Ok((done, true));
             }
         }
     })

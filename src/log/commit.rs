@@ -31,6 +31,7 @@ use super::settings::Settings;
 use super::staging::{Batch, Stage, StageEnds, Wake};
 use super::store::Store;
 use super::thread::Maker;
+use crate::canary::{self, Canary};
 use crate::limits;
 
 /// What a step did.
@@ -64,7 +65,7 @@ pub struct Committer<S> {
     pub(super) wakes: Vec<Arc<dyn Wake>>,
     woken: Vec<bool>,
     pub(super) log: Opening,
-    durable: Arc<Durable>,
+    pub(super) durable: Arc<Durable>,
     pending: VecDeque<(usize, Batch)>,
     pending_bytes: u64,
     pending_urgent: bool,
@@ -106,7 +107,6 @@ impl<S: Store> Committer<S> {
         wakes: Vec<Arc<dyn Wake>>,
     ) -> (Vec<Stage>, Self) {
         let shared = Arc::new(Shared::new(settings, wakes.len()));
-        let pins = Pins::default();
         let (stages, ends): (Vec<_>, Vec<_>) =
             wakes.iter().map(|_| Stage::new(settings, Arc::clone(&shared))).unzip();
         let mut committer = Self {
@@ -129,10 +129,10 @@ impl<S: Store> Committer<S> {
             retry_us: 0,
             create_error: None,
             error: None,
+            durable: Arc::new(Durable::new(log.sequence - 1)),
             checkpoints: Checkpoints::default(),
-            pins: pins.clone(),
+            pins: Pins::default(),
             freed: VecDeque::new(),
-            durable: Arc::new(Durable::new(log.sequence - 1, pins)),
             log,
         };
         committer.shared.add(committer.usable(&committer.log.current));
@@ -171,12 +171,6 @@ impl<S: Store> Committer<S> {
     #[must_use]
     pub fn bell(&self) -> Arc<Bell> {
         Arc::clone(&self.shared.bell)
-    }
-
-    /// Up to where the log is durable, for those who follow it.
-    #[must_use]
-    pub fn durable(&self) -> Arc<Durable> {
-        Arc::clone(&self.durable)
     }
 
     /// Why no further segment can be had, if that is so.
@@ -272,12 +266,6 @@ impl<S: Store> Committer<S> {
         self.pending_urgent |= hurried && !self.pending.is_empty();
     }
 
-    /// Who reads the log beside the shards says so here.
-    #[must_use]
-    pub fn pins(&self) -> Pins {
-        self.pins.clone()
-    }
-
     fn commit(&mut self) -> io::Result<Step> {
         let own = self.checkpoints.own.len();
         let first = match self.pending.front() {
@@ -302,7 +290,9 @@ impl<S: Store> Committer<S> {
         self.buffer.resize(length_usize(bytes), 0);
         let segment = self.log.current.number;
         self.store.write_at(segment, u64::from(offset), &self.buffer)?;
-        self.store.sync(segment)?;
+        if !canary::is(Canary::AckBeforeSync) {
+            self.store.sync(segment)?;
+        }
         self.durable.publish(self.log.sequence);
         self.log.sequence += 1;
         self.log.previous = At { segment, offset };

@@ -1,20 +1,21 @@
 //! Following the log from beside: every committed record, once, in log order, far from the shards.
 //!
-//! Owner: [`Durable`] is shared by the committer, which publishes, and whoever follows. A [`Follower`] belongs to one thread; it reads through
-//! a store of its own and never writes.
+//! Owner: [`Durable`] is shared by the committer, which publishes, and whoever follows. A
+//! [`Follower`] belongs to one thread; it reads through a store of its own, never writes, and pins
+//! the segments it still needs.
 //!
 //! A follower remembers the *number* of the last commit it is done with. Numbers are stable:
 //! recovery copies the last commits to a fresh segment under the same numbers, so places change
 //! and numbers do not.
 //!
 //! Invariants: nothing beyond the durable mark is handed out; commits come without a gap, unless
-//! the log no longer has them, and then [`Follower::missed`] says how many; no segment at or above
-//! its pin may be freed.
+//! the log no longer has them, and then [`Follower::missed`] says how many.
 
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::commit::Committer;
 use super::format::{COMMIT_HEAD_BYTES, CommitHead, FIRST_COMMIT, SEGMENT_HEAD_BYTES, SegmentHead};
 use super::pins::{Pin, Pins};
 use super::record::{Flaw, Record, seed_of};
@@ -23,36 +24,36 @@ use super::segment::{length_u32, length_usize};
 use super::store::Store;
 use super::whole::{Commit, Found, read, read_commit};
 
-/// Up to where the log is durable, and from where on somebody still needs it.
+/// Up to where the log is durable.
 #[derive(Debug)]
-pub struct Durable {
-    sequence: AtomicU64,
-    pins: Pins,
-}
+pub struct Durable(AtomicU64);
 
 impl Durable {
-    /// A log whose last durable commit has this number, and that nobody follows.
+    /// A log whose last durable commit has this number.
     #[must_use]
-    pub fn new(sequence: u64, pins: Pins) -> Self {
-        Self { sequence: AtomicU64::new(sequence), pins }
+    pub fn new(sequence: u64) -> Self {
+        Self(AtomicU64::new(sequence))
     }
 
     /// Number of the last commit that was synced.
     #[must_use]
     pub fn sequence(&self) -> u64 {
         // Acquire: pairs with the Release in `publish`.
-        self.sequence.load(Ordering::Acquire)
+        self.0.load(Ordering::Acquire)
     }
 
     /// Commit number `sequence` was synced.
     pub(super) fn publish(&self, sequence: u64) {
         // Release: pairs with the Acquire in `sequence`; what it speaks of is on the disk.
-        self.sequence.store(sequence, Ordering::Release);
+        self.0.store(sequence, Ordering::Release);
     }
+}
 
-    /// A follower's hold on the segments it needs.
-    fn pin(&self) -> Pin {
-        self.pins.pin(0)
+impl<S> Committer<S> {
+    /// Up to where the log is durable, for those who follow it.
+    #[must_use]
+    pub fn durable(&self) -> Arc<Durable> {
+        Arc::clone(&self.durable)
     }
 }
 
@@ -89,12 +90,17 @@ pub struct Follower<S> {
 
 impl<S: Store> Follower<S> {
     /// Follows the log in `store` after commit number `done` (0: from the oldest there is). From
-    /// now on the segments it needs are marked as needed.
+    /// now on the segments it needs are pinned.
     ///
     /// # Errors
     /// [`FollowError`].
-    pub fn open(store: S, durable: Arc<Durable>, done: u64) -> Result<Self, FollowError> {
-        let pin = durable.pin(); // everything, until it is known what
+    pub fn open(
+        store: S,
+        durable: Arc<Durable>,
+        pins: &Pins,
+        done: u64,
+    ) -> Result<Self, FollowError> {
+        let pin = pins.pin(0); // until it is known which
         let mut follower = Self {
             store,
             durable,
@@ -177,21 +183,25 @@ impl<S: Store> Follower<S> {
     }
 
     /// Finds the commit that is due: in the last segment that starts with it or an earlier one
-    /// (what an earlier segment holds of it is void). Older than everything: goes on with the
-    /// oldest commit there is.
+    /// (what an earlier segment holds of it is void). If it is gone (segments are freed when nobody
+    /// needs them, also from between others) it goes on with the next commit there is.
     fn seek(&mut self) -> Result<(), FollowError> {
-        let mut oldest: Option<(u64, Found)> = None;
+        let mut next: Option<(u64, Found)> = None;
         let mut numbers = self.segments()?;
         while let Some(number) = numbers.pop() {
             let Some((first, found)) = self.first_of(number)? else { continue };
             if first <= self.due {
-                return self.skip_to_due(Place { found, offset: FIRST_COMMIT });
+                self.skip_to_due(Place { found, offset: FIRST_COMMIT })?;
+                if self.read_due()? {
+                    return Ok(());
+                }
+                break;
             }
-            if oldest.as_ref().is_none_or(|(known, _)| first < *known) {
-                oldest = Some((first, found));
+            if next.as_ref().is_none_or(|(known, _)| first < *known) {
+                next = Some((first, found));
             }
         }
-        let Some((first, found)) = oldest else { return Err(FollowError::Lost(self.due)) };
+        let Some((first, found)) = next else { return Err(FollowError::Lost(self.due)) };
         self.missed += first - self.due;
         self.due = first;
         self.place = Some(Place { found, offset: FIRST_COMMIT });
@@ -243,8 +253,137 @@ impl<S: Store> Follower<S> {
         let seed = seed_of(head.generation);
         let mut bytes = [0_u8; COMMIT_HEAD_BYTES];
         read(&self.store, segment, u64::from(FIRST_COMMIT), &mut bytes)?;
-        let Ok(first) = CommitHead::decode(seed, FIRST_COMMIT, &bytes) else { return Ok(None) };
-        let first = first.sequence;
-        Ok(Some((first, Found { head, seed, first: Some(first), first_redo: 0 })))
+        let Ok(commit) = CommitHead::decode(seed, FIRST_COMMIT, &bytes) else { return Ok(None) };
+        let first = commit.sequence;
+        let found = Found { head, seed, first: Some(first), first_redo: commit.redo };
+        Ok(Some((first, found)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::{Kind, Lane, Settings, SharedMemory, Stage, Wake, next_epoch, recover};
+
+    struct NoWake;
+
+    impl Wake for NoWake {
+        fn wake(&self) {}
+    }
+
+    struct Log {
+        disk: SharedMemory,
+        stage: Stage,
+        committer: Committer<SharedMemory>,
+        written: u64,
+    }
+
+    fn open(disk: SharedMemory, written: u64) -> Log {
+        let settings = Settings::small();
+        let (recovered, _) = recover(disk.clone(), &settings, &mut |_, _| {}).unwrap();
+        let epoch = next_epoch(recovered.highest_epoch, 0);
+        let (mut stages, committer) = recovered.start(epoch, vec![Arc::new(NoWake)]).unwrap();
+        Log { disk, stage: stages.remove(0), committer, written }
+    }
+
+    impl Log {
+        /// Commits of one record each.
+        fn write(&mut self, count: u64) {
+            for _ in 0..count {
+                self.written += 1;
+                let record = Record { client_id: self.written, ..Record::blank(Kind::Message) };
+                self.stage.append(Lane::Message, &record).unwrap();
+                self.stage.flush();
+                self.committer.step(self.written * 1_000_000_000);
+                while self.stage.committed().is_some() {}
+            }
+        }
+
+        fn follow(&self, done: u64) -> Follower<SharedMemory> {
+            let committer = &self.committer;
+            let (durable, pins) = (committer.durable(), committer.pins());
+            Follower::open(self.disk.clone(), durable, &pins, done).unwrap()
+        }
+    }
+
+    /// Reads everything; the ids of the messages and the number of the last commit.
+    fn read(follower: &mut Follower<SharedMemory>) -> (Vec<u64>, u64) {
+        let (mut ids, mut done) = (Vec::new(), 0);
+        let mut each = |record: &Record<'_>| {
+            if record.kind == Kind::Message {
+                ids.push(record.client_id);
+            }
+        };
+        while let Some(sequence) = follower.next(&mut each).unwrap() {
+            done = sequence;
+        }
+        (ids, done)
+    }
+
+    #[test]
+    fn every_commit_comes_once_across_segments_and_restarts() {
+        let mut log = open(SharedMemory::new(), 0);
+        let mut follower = log.follow(0);
+        log.write(5);
+        let (ids, _) = read(&mut follower);
+        assert_eq!(ids, [1, 2, 3, 4, 5]);
+        assert!(read(&mut follower).0.is_empty(), "nothing beyond the durable mark");
+        let mut seen = ids;
+        let mut done = 0;
+        for _ in 0..10 {
+            log.write(4);
+            let (ids, last) = read(&mut follower);
+            seen.extend(ids);
+            done = done.max(last);
+            log = open(log.disk.clone(), log.written);
+            follower = log.follow(done); // places changed, numbers did not
+        }
+        assert_eq!(seen, (1..=log.written).collect::<Vec<_>>());
+        assert_eq!(follower.missed(), 0);
+    }
+
+    #[test]
+    fn what_it_needs_is_pinned_and_nothing_else() {
+        let mut log = open(SharedMemory::new(), 0);
+        assert_eq!(log.committer.pins().lowest(), u32::MAX);
+        let mut follower = log.follow(0);
+        let first = log.committer.pins().lowest();
+        log.write(12);
+        read(&mut follower);
+        assert_eq!(log.committer.pins().lowest(), first, "not before it is released");
+        follower.release();
+        let later = log.committer.pins().lowest();
+        assert!(later > first && later <= log.disk.segments().unwrap().into_iter().max().unwrap());
+        drop(follower);
+        assert_eq!(log.committer.pins().lowest(), u32::MAX);
+    }
+
+    #[test]
+    fn what_is_gone_is_counted_and_the_rest_still_comes() {
+        let mut log = open(SharedMemory::new(), 0);
+        log.write(12);
+        let mut segments = log.disk.segments().unwrap();
+        segments.sort_unstable();
+        // One from the beginning and one from between others.
+        for gone in [segments[0], segments[2]] {
+            log.disk.remove(gone).unwrap();
+        }
+        let mut follower = log.follow(0);
+        let (ids, last) = read(&mut follower);
+        assert_eq!(last, log.committer.durable().sequence());
+        assert!(follower.missed() > 0);
+        assert_eq!(ids.last(), Some(&12));
+        assert!(ids.is_sorted() && ids.len() < 12 && ids.len() > 2, "{ids:?}");
+    }
+
+    #[test]
+    fn a_rewound_follower_says_the_same_again() {
+        let mut log = open(SharedMemory::new(), 0);
+        log.write(9);
+        let mut follower = log.follow(0);
+        let mark = follower.mark();
+        let once = read(&mut follower);
+        follower.rewind(mark);
+        assert_eq!(read(&mut follower), once);
     }
 }

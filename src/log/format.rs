@@ -10,6 +10,7 @@
 //! Invariants: a commit never leaves its segment; commit n is written only after commit n - 1 was
 //! synced, so a whole head of commit n proves that n - 1 was durable. Recovery rests on that.
 
+use crate::canary::{self, Canary};
 use crate::limits::COMMIT_ALIGN_BYTES;
 
 use super::record::{self, At, Flaw, Kind, put_u32, put_u64, take_u32, take_u64};
@@ -203,6 +204,12 @@ const EPOCH_BASE_S: u64 = 1_735_689_600;
 pub fn next_epoch(highest_seen: u32, wall_ms: u64) -> u32 {
     let seconds = (wall_ms / 1000).saturating_sub(EPOCH_BASE_S).min(1 << 31);
     let seconds = u32::try_from(seconds).unwrap_or(1 << 31);
+    if canary::is(Canary::ReuseEpoch) {
+        return highest_seen.max(1);
+    }
+    if canary::is(Canary::EpochIgnoresClock) {
+        return highest_seen + 1;
+    }
     highest_seen.saturating_add(1).max(seconds)
 }
 

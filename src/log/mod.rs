@@ -9,9 +9,10 @@
 //!
 //! Read in this order: `record` and `format` (bytes; `docs/log-format.md` is their specification),
 //! `store` (the disk as the log sees it), `staging` (a shard's end), `room` (why an append that was
-//! granted cannot fail for want of space), `commit` (the other end), `scan` and `recovery` (what a
-//! restart believes), `reader` and `map` (reading back), `follow`
-//! (reading along), `inspect`, `gaps`, `verify`, `repair` and `copy` (for people).
+//! granted cannot fail for want of space), `commit` (the other end), `cycle`, `checkpoint` and
+//! `reclaim` (what a restart may skip, and what nobody needs), `scan`, `recovery` and `reopen`
+//! (what a restart believes), `reader` and `map` (reading back), `follow` and `pins` (reading
+//! along), `inspect`, `gaps`, `verify`, `repair` and `copy` (for people).
 //!
 //! Owner threads: a `Stage` and a `Reader` belong to a shard, the `Committer` to the committer
 //! thread, `recover` runs before either. Nothing here reads a clock except [`run_committer`].
@@ -22,9 +23,9 @@
 //! - A page that was synced is never written again, except by the repair described in `recovery`.
 //! - [`Refused::Full`] is said before anything was staged, never after.
 //! - After a failed write or sync nothing is announced any more.
+//! - A segment is freed only after the commit that says so is durable, and overwritten then.
 //!
-//! Deliberately not here (yet): checkpoints, reclaim, retention. Their record kinds and the
-//! generation of a recycled segment have their place in the format.
+//! Deliberately not here: what a record means, and so what is live; shards say so (`cycle`).
 
 mod bell;
 mod checkpoint;
@@ -90,5 +91,5 @@ pub use salvage::Lost;
 pub use settings::Settings;
 pub use staging::{Health, Lane, Placed, Refused, Stage, Ticket, Wake};
 pub use store::{Creator, Store};
-pub use thread::run_committer;
+pub use thread::{Written, run_committer};
 pub use verify::{Finding, VerifyReport, replayed, unreadable, verify};

@@ -7,10 +7,17 @@
 
 use super::commit::Committer;
 use super::cycle::LiveReport;
+use super::pins::Pins;
 use super::segment::Sealed;
 use super::store::Store;
 
 impl<S: Store> Committer<S> {
+    /// Who reads the log beside the shards says so here.
+    #[must_use]
+    pub fn pins(&self) -> Pins {
+        self.pins.clone()
+    }
+
     /// The checkpoint whose mark is `log.redo` is durable: frees what it can, and names the
     /// segments whose stragglers are worth copying forward.
     pub(super) fn reclaim(&mut self, reports: &[LiveReport]) {

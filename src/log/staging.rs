@@ -17,6 +17,8 @@ use std::sync::Arc;
 
 use crate::sync::{ArrayQueue, Ordering};
 
+use crate::canary::{self, Canary};
+
 use super::cycle::{LiveReport, Phase};
 use super::format::padded;
 use super::record::{self, At, Kind, Record, encoded_bytes};
@@ -327,7 +329,12 @@ impl Stage {
         }
         #[allow(clippy::cast_possible_truncation, reason = "a batch is smaller than a segment")]
         let ticket = Ticket { batch: open.number, offset: open.bytes.len() as u32 };
-        record::encode(record, &mut open.bytes);
+        let is_message = record.kind == Kind::Message;
+        if canary::is(Canary::DropAppend) && is_message && record.client_id % 5 == 4 {
+            record::encode(&Record { kind: Kind::Void, ..*record }, &mut open.bytes);
+        } else {
+            record::encode(record, &mut open.bytes);
+        }
         open.count += 1;
         open.urgent |= urgent;
         open.time_ms = open.time_ms.max(record.time_ms);

@@ -19,12 +19,24 @@ use super::pins::Pins;
 use super::store::{Creator, Store};
 use crate::sync::{self, Instant};
 
+/// What a committer wrote while it ran.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Commits: one write and one sync each.
+    pub commits: u64,
+    /// Their bytes, padding included.
+    pub bytes: u64,
+    /// Records in them.
+    pub records: u64,
+}
+
 /// Runs `committer` on the calling thread until its bell says stop: then everything handed over
 /// so far is committed and this returns.
 ///
 /// # Errors
 /// What the system said when a write or sync failed. Nothing was announced since.
-pub fn run_committer<S: Store>(mut committer: Committer<S>) -> Result<(), String> {
+pub fn run_committer<S: Store>(mut committer: Committer<S>) -> Result<Written, String> {
+    let mut written = Written::default();
     let bell = committer.bell();
     bell.attach();
     if let Some(creator) = committer.store.creator()
@@ -40,9 +52,14 @@ pub fn run_committer<S: Store>(mut committer: Committer<S>) -> Result<(), String
         }
         let now_us = micros(start.elapsed());
         match committer.step(now_us) {
-            Step::Committed { .. } => committer.note_end(micros(start.elapsed())),
+            Step::Committed { bytes, records, .. } => {
+                committer.note_end(micros(start.elapsed()));
+                written.commits += 1;
+                written.bytes += bytes;
+                written.records += u64::from(records);
+            }
             Step::Failed(error) => return Err(error),
-            Step::Idle { .. } if stopping && committer.is_drained() => return Ok(()),
+            Step::Idle { .. } if stopping && committer.is_drained() => return Ok(written),
             Step::Idle { until_us } => {
                 let sleep = committer.rest().map_or(Sleep::Pause, |(_, sleep)| sleep);
                 bell.prepare(sleep);

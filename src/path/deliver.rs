@@ -4,6 +4,7 @@
 //! once, from memory. Any other reads the stream from its cursor, out of the log, and only what is
 //! durable. At most `UNACKED_*_MAX` are un-acked per device; the cumulative `Ack` is the credit.
 
+use crate::canary::{self, Canary};
 use crate::clock::Now;
 use crate::limits;
 use crate::log::{Kind, Reader, Record};
@@ -113,7 +114,7 @@ pub fn pump<R: Reader>(
         return Ok(());
     };
     let Some(conn) = conns.get_mut(token) else { return Ok(()) };
-    for entry in inbox.after(here.pushed) {
+    for entry in canary::swapped(inbox.after(here.pushed)) {
         if entry.is_own_copy() && entry.device == here.id {
             skip(here, entry.position);
             continue;
@@ -178,7 +179,8 @@ fn frame_of<'a>(record: &Record<'a>) -> ServerFrame<'a> {
 
 /// One message may always go; more only while the window has room.
 fn has_room(device: &Device, bytes: u32) -> bool {
-    device.unacked == 0
+    canary::is(Canary::UnackedOverflow)
+        || device.unacked == 0
         || (u32::from(device.unacked) < limits::UNACKED_MESSAGES_MAX
             && device.unacked_bytes.saturating_add(bytes) <= limits::UNACKED_BYTES_MAX)
 }

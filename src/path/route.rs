@@ -12,6 +12,7 @@
 //!  else               a request
 //! ```
 
+use crate::canary::{self, Canary};
 use crate::limits;
 use crate::path::Rules;
 use crate::path::session::CLIENT_ID_MAX;
@@ -66,7 +67,7 @@ pub fn route(tables: &mut Tables, rules: &Rules, device: u32, send: &Send<'_>) -
         return Routed::Refused(Refusal::StaleId);
     }
     let here = tables.users.device_mut(device);
-    if here.held & (bit - 1) != 0 {
+    if here.held & (bit - 1) != 0 && !canary::is(Canary::OvertakeRefused) {
         here.held |= bit;
         return Routed::Refused(Refusal::Held);
     }
@@ -93,7 +94,7 @@ pub fn is_new(tables: &mut Tables, device: u32, client_id: u64, to: Stream) -> b
         Stream::Group(_) => false,
     };
     here.seen & bit == 0
-        && here.held & (bit - 1) == 0
+        && (here.held & (bit - 1) == 0 || canary::is(Canary::OvertakeRefused))
         && !is_overtaken
         && tables.windows.find(window, client_id).is_none()
 }
@@ -131,6 +132,9 @@ fn repeat(
             let mut request = request(tables, device, to, request_crc, send);
             request.outcome = answer.outcome;
             Routed::CopyMissing(request)
+        }
+        Outcome::Sent { position, time_ms } if canary::is(Canary::AnswerAnew) => {
+            Routed::Answered(Some(Outcome::Sent { position, time_ms: time_ms + 1 }))
         }
         outcome => Routed::Answered(Some(outcome)),
     }
@@ -204,7 +208,8 @@ pub enum Finish {
 /// The recipient's home has decided: what has to be durable before the answer?
 pub fn finish(tables: &mut Tables, request: Box<Request>) -> Finish {
     let Some(device) = sender_device(tables, &request) else { return Finish::Done(request) };
-    if let Some(reason) = request.retry {
+    let planted = canary::is(Canary::PushThenRefuse) && request.client_id % 7 == 3;
+    if let Some(reason) = request.retry.or_else(|| planted.then_some(Refusal::Overloaded)) {
         forget_for_retry(tables, device, &request);
         refuse(tables, device, request.client_id, reason);
         return Finish::Done(request);
@@ -242,6 +247,9 @@ pub fn settle(tables: &mut Tables, request: &Request, copied: bool) {
 
 /// Writes the answer to the device, if it is connected.
 pub fn answer(tables: &mut Tables, device: u32, client_id: u64, outcome: Outcome) {
+    if canary::is(Canary::SwallowSend) && client_id % 11 == 5 {
+        return;
+    }
     match outcome {
         Outcome::Pending => {}
         Outcome::Refused(reason) => refuse(tables, device, client_id, reason),

@@ -301,10 +301,10 @@ fn stress(credits: usize, rounds: u64) {
 
 #[test]
 fn threads_with_one_credit_neither_lose_nor_stall() {
-    stress(1, 20_000);
+    stress(1, if cfg!(miri) { 20 } else { 20_000 });
 }
 
 #[test]
 fn threads_with_many_credits_neither_lose_nor_stall() {
-    stress(64, 200_000);
+    stress(64, if cfg!(miri) { 40 } else { 200_000 });
 }

@@ -162,7 +162,7 @@ fn two_questions_with_one_credit() {
 
 /// Each notice waits for the credit of the one before, which no letter brings back.
 fn notices_with_one_credit() {
-    exchange(4, 1, &[(0, 3, 1), (0, 0, 0)]);
+    exchange(3, 1, &[(0, 3, 1), (0, 0, 0)]);
 }
 
 /// Both spend their credits on each other; their answers need slots in the same queues.

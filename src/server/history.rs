@@ -9,7 +9,7 @@ use crate::clock::HostClock;
 use crate::config::Config;
 use crate::history::{History, Rules, Store};
 use crate::limits;
-use crate::log::{Durable, FileStore, Follower};
+use crate::log::{Durable, FileStore, Follower, Pins};
 use crate::ring::{Doorbell, Inlet};
 use crate::shard::{Answer, Ask, HistoryEnds};
 use std::path::{Path, PathBuf};
@@ -67,11 +67,12 @@ impl Thread {
     pub(super) fn start(
         config: &Config,
         durable: Arc<Durable>,
+        pins: &Pins,
     ) -> Result<Option<Self>, ServeError> {
         if !config.history {
             return Ok(None);
         }
-        let history = open(config, durable)
+        let history = open(config, durable, pins)
             .map_err(|error| ServeError::Data(config.data.join(FOLDER), format!("{error}")))?;
         let stop = Arc::new(AtomicBool::new(false));
         let (asks, bell) = inlet(limits::HISTORY_ASKS_MAX);
@@ -118,7 +119,7 @@ impl Thread {
 
 type Error = Box<dyn std::error::Error>;
 
-fn open(config: &Config, durable: Arc<Durable>) -> Result<History<FileStore>, Error> {
+fn open(config: &Config, durable: Arc<Durable>, pins: &Pins) -> Result<History<FileStore>, Error> {
     let rules = Rules { retention: config.history_default, items_max: config.history_messages_max };
     let store = Store::open(&config.data.join(FOLDER), rules)?;
     let mut done = store.done();
@@ -131,7 +132,7 @@ fn open(config: &Config, durable: Arc<Durable>) -> Result<History<FileStore>, Er
         done = 0;
     }
     let log = FileStore::open_read_only(&config.data)?;
-    Ok(History::new(store, Follower::open(log, durable, done)?))
+    Ok(History::new(store, Follower::open(log, durable, pins, done)?)?)
 }
 
 /// What the thread works on.

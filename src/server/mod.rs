@@ -80,7 +80,7 @@ pub fn run(config: &Config, keys: Keys) -> Result<(), ServeError> {
         listeners[0].local_addr().map_err(|error| ServeError::Listen(config.listen, error))?;
 
     let log_bell = committer.bell();
-    let history = history::Thread::start(config, committer.durable())?;
+    let history = history::Thread::start(config, committer.durable(), &committer.pins())?;
     let source = control::Source {
         data: folder.clone(),
         durable: committer.durable(),
@@ -114,10 +114,15 @@ pub fn run(config: &Config, keys: Keys) -> Result<(), ServeError> {
         history.stop();
     }
     log_bell.stop();
-    if let Ok(Err(error)) = log_thread.join() {
-        eprintln!("myriad: the log took nothing more since: {error}");
-    }
-    report(&counters);
+    let written = match log_thread.join() {
+        Ok(Ok(written)) => written,
+        Ok(Err(error)) => {
+            eprintln!("myriad: the log took nothing more since: {error}");
+            log::Written::default()
+        }
+        Err(_) => log::Written::default(),
+    };
+    report(&counters, &written);
     ended
 }
 
@@ -281,7 +286,7 @@ fn announce(config: &Config, listen: std::net::SocketAddr, sizes: &Sizes) {
 fn watch(
     running: &shards::Running,
     stop: &AtomicBool,
-    log_thread: &JoinHandle<Result<(), String>>,
+    log_thread: &JoinHandle<Result<log::Written, String>>,
 ) -> Result<(), ServeError> {
     let mut log_ended = false;
     while !stop.load(Ordering::Acquire) {
@@ -300,9 +305,14 @@ fn watch(
     Ok(())
 }
 
-fn report(counters: &Counters) {
+fn report(counters: &Counters, written: &log::Written) {
+    let log = [
+        ("log_commits", written.commits),
+        ("log_bytes", written.bytes),
+        ("log_records", written.records),
+    ];
     let map: serde_json::Map<String, serde_json::Value> =
-        counters.each().map(|(name, value)| (name.to_owned(), value.into())).collect();
+        counters.each().chain(log).map(|(name, value)| (name.to_owned(), value.into())).collect();
     eprintln!("myriad: drained; counters {}", serde_json::Value::Object(map));
 }
 

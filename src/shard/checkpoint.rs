@@ -6,8 +6,8 @@
 use super::{Core, Waiter};
 use crate::limits;
 use crate::log::{
-    CHECKPOINT_END, CHECKPOINT_IMAGE, Kind, Lane, LiveReport, Phase, RECORD_HEADER_BYTES, Reader,
-    Record, encoded_bytes,
+    CHECKPOINT_END, CHECKPOINT_IMAGE, Health, Kind, Lane, LiveReport, Phase, RECORD_HEADER_BYTES,
+    Reader, Record, encoded_bytes,
 };
 use crate::path::image::{self, Walk};
 use crate::path::receipt;
@@ -66,6 +66,10 @@ impl<S, R: Reader> Core<S, R> {
         }
         if self.imaging.is_busy() {
             self.image();
+        }
+        // A full disk takes too little to make a checkpoint due, and only one frees what is empty.
+        if self.stage.health() == Health::Full && self.tables.live.take_emptied() {
+            self.stage.want_checkpoint();
         }
     }
 

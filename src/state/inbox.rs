@@ -23,6 +23,8 @@ pub struct Entry {
     size: u32,
 }
 
+/// Entries at the end of an inbox that are looked at one by one: two cache lines.
+const LATE_ENTRIES: usize = 4;
 const STAGED: u64 = u64::MAX;
 /// What the entry is, and what happens to it: marks in `size`.
 const OWN_COPY: u32 = 1 << 31;
@@ -216,7 +218,15 @@ impl Inbox {
 
     /// The entry of exactly this position.
     pub fn find(&mut self, position: u64) -> Option<&mut Entry> {
-        let index = self.entries.partition_point(|entry| entry.position < position);
+        // What has just become durable is mostly among the last, which were touched a moment ago;
+        // a search through a long inbox would wait for memory at every step.
+        let late = self.entries.len().saturating_sub(LATE_ENTRIES);
+        let is_late = self.entries.get(late).is_some_and(|first| first.position <= position);
+        let index = if is_late {
+            late + self.entries.range(late..).take_while(|late| late.position < position).count()
+        } else {
+            self.entries.partition_point(|entry| entry.position < position)
+        };
         self.entries.get_mut(index).filter(|entry| entry.position == position)
     }
 
@@ -345,6 +355,22 @@ mod tests {
         assert_eq!(inbox.pop_through(25), None);
         assert_eq!((inbox.count(), inbox.bytes()), (3, 300));
         assert!(inbox.find(40).is_some() && inbox.find(41).is_none());
+    }
+
+    #[test]
+    fn every_entry_is_found_and_nothing_between_them() {
+        let mut inbox = Inbox::default();
+        for count in 0..3 * LATE_ENTRIES as u64 {
+            for position in 0..=2 * count + 1 {
+                let there = position > 0 && position <= 2 * count && position % 2 == 0;
+                assert_eq!(
+                    inbox.find(position).map(|entry| entry.position == position),
+                    there.then_some(true),
+                    "{position} of {count}"
+                );
+            }
+            inbox.append(Entry::staged(2 * (count + 1), (1, 1), 1, What::Message, false));
+        }
     }
 
     #[test]

@@ -15,6 +15,8 @@ pub struct Live {
     /// Rising by number; few, and the last is the one that changes most.
     segments: Vec<Segment>,
     to_scrub: BTreeSet<u32>,
+    /// Nothing is waited for any more in some segment, since last asked.
+    emptied: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -51,7 +53,13 @@ impl Live {
         segment.bytes -= u64::from(bytes) + RECORD_BYTES;
         if segment.records == 0 {
             self.segments.remove(index);
+            self.emptied = true;
         }
+    }
+
+    /// Whether a segment was emptied since this was last asked.
+    pub fn take_emptied(&mut self) -> bool {
+        std::mem::take(&mut self.emptied)
     }
 
     /// The payload of a record there is to go from the disk soon.

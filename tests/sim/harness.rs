@@ -81,17 +81,29 @@ impl fmt::Display for Sums {
     }
 }
 
-/// Runs a world to its end. The error says what did not hold.
-pub(crate) fn run_world(plan: Plan) -> Result<World, String> {
-    let run = || {
-        let mut world = World::new(plan);
-        world.run().map(|()| world)
+/// A world that broke its word.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    /// What did not hold, beginning with the checker's name.
+    pub(crate) what: String,
+    /// Events until then.
+    pub(crate) events: u64,
+}
+
+/// Runs a world to its end.
+pub(crate) fn run_world(plan: Plan) -> Result<World, Failure> {
+    let mut world = World::new(plan);
+    let ended = catch_unwind(AssertUnwindSafe(|| world.run()));
+    let what = match ended {
+        Ok(Ok(())) => return Ok(world),
+        Ok(Err(what)) => what,
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+            format!("panic: {}", text.unwrap_or("without words"))
+        }
     };
-    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-        Err(format!("panic: {}", text.unwrap_or("without words")))
-    })
+    Err(Failure { what, events: world.events() })
 }
 
 /// Runs the worlds of an order, as many at a time as there are cores.
@@ -120,7 +132,8 @@ pub(crate) fn run(order: Order) -> Sums {
                     println!("{}", line(order.first, seed, sums, start.elapsed()));
                 }
             }
-            Err(what) => {
+            Err(Failure { what, events }) => {
+                let what = format!("{what}, after {events} events");
                 failed.store(true, Ordering::Relaxed);
                 failures.lock().expect("nobody panics with it").insert(seed, what);
             }

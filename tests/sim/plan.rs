@@ -51,7 +51,7 @@ pub(crate) struct Chances {
 
 /// What is broken on purpose outside of the server, so that the checkers have something to find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Canary {
+pub(crate) enum Trick {
     /// A crash takes the disk back to an earlier time, and nobody is told.
     DiskForgets,
     /// Phones hear deliveries in the wrong order.
@@ -105,7 +105,7 @@ pub(crate) struct Plan {
     /// Starts that die: the first after so many disk actions, the second after so many, ...
     pub(crate) deaths: Vec<u32>,
     /// What is broken on purpose.
-    pub(crate) canary: Option<Canary>,
+    pub(crate) trick: Option<Trick>,
 }
 
 /// A chance that most worlds do without.
@@ -260,7 +260,7 @@ impl Plan {
             chances: Chances::default(),
             death: Death::Either,
             deaths: Vec::new(),
-            canary: None,
+            trick: None,
         }
     }
 }

@@ -79,6 +79,11 @@ pub(crate) fn read(
     Ok(contents(&copy, &tables, recovered.highest_epoch))
 }
 
+/// Whether a start refused a log because something that was durable is not there any more.
+pub(crate) fn names_damage(error: &str) -> bool {
+    error.to_lowercase().contains("nothing was changed")
+}
+
 fn recover(
     disk: &SharedMemory,
     setup: &Setup,

@@ -5,7 +5,7 @@
 use myriad::io::sim::Faults as NetFaults;
 use myriad::log::{Faults as DiskFaults, SharedMemory, Store as _};
 
-use super::plan::{Canary, Death};
+use super::plan::{Death, Trick};
 use super::server::Server;
 use super::store;
 use super::world::{WALL_MS, World};
@@ -134,7 +134,7 @@ impl World {
         if self.random.per_mille(chances.rot) {
             self.rot();
         }
-        let forgets = self.plan.canary == Some(Canary::DiskForgets);
+        let forgets = self.plan.trick == Some(Trick::DiskForgets);
         if self.random.per_mille(if forgets { 20 } else { chances.backup })
             && self.troubles.rot.is_none()
         {
@@ -221,7 +221,7 @@ impl World {
         if self.random.per_mille(self.plan.chances.restore) {
             self.restore();
         }
-        if self.plan.canary == Some(Canary::DiskForgets)
+        if self.plan.trick == Some(Trick::DiskForgets)
             && let Some(backup) = self.troubles.backup.take()
         {
             self.disk = backup;
@@ -332,12 +332,14 @@ impl World {
     /// Only what is wrong with the disk on purpose may keep a server from starting, and damage only
     /// by its name.
     fn could_not_start(&mut self, error: &str) {
-        let named = error.contains("damaged");
+        let named = store::names_damage(error);
         let rotten = self.troubles.rot.is_some();
         let excused = self.troubles.disk_full_until_ms.is_some() || self.troubles.disk_is_faulty;
         if named && rotten {
             self.toll.damage_named += 1;
-        } else if named || !excused {
+        } else if named {
+            self.checks.violated(format!("I1: nobody damaged the log: {error}"));
+        } else if !excused {
             self.checks.violated(format!("start: {error}"));
         }
         self.checks.trace(|| format!("no start: {error}"));

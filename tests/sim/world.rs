@@ -19,7 +19,7 @@ use wire::client::SessionOptions;
 
 use super::checks::Checks;
 use super::phone::{Leaving, Phone};
-use super::plan::{Canary, Plan};
+use super::plan::{Plan, Trick};
 use super::random::Random;
 use super::server::{Server, Setup};
 use super::store;
@@ -76,7 +76,7 @@ impl World {
                 phones.push(phone);
             }
         }
-        if plan.canary == Some(Canary::PhoneSwaps) {
+        if plan.trick == Some(Trick::PhoneSwaps) {
             phones.iter_mut().for_each(|phone| phone.swaps = true);
         }
         let mut world = Self {
@@ -291,7 +291,7 @@ impl World {
         checks.checks_ticks_were_true();
         checks.log_begins();
         store::read(disk, setup, &mut |record| checks.recorded(record))
-            .map_err(|error| format!("start: the log can't be read at the end: {error}"))?;
+            .map_err(|error| format!("I1: the log can't be read at the end: {error}"))?;
         checks.checks_i1_everybody_got_everything();
         checks.checks_i3_swaps_were_mended();
         checks.checks_i5_every_send_was_answered();

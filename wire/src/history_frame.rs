@@ -295,7 +295,15 @@ pub(crate) fn read_item(mut fields: Fields<'_>) -> Result<Item<'_>, DecodeError>
     Ok(item)
 }
 
-pub(crate) fn read_end(mut fields: Fields<'_>) -> Result<(u64, u32, bool), DecodeError> {
+pub(crate) fn read_fetched(fields: Fields<'_>) -> Result<Fetched, DecodeError> {
+    read_end(fields).map(|(request, count, more)| Fetched { request, count, more })
+}
+
+pub(crate) fn read_conversations(fields: Fields<'_>) -> Result<Conversations, DecodeError> {
+    read_end(fields).map(|(request, count, more)| Conversations { request, count, more })
+}
+
+fn read_end(mut fields: Fields<'_>) -> Result<(u64, u32, bool), DecodeError> {
     let (mut request, mut count, mut more) = (0, 0, false);
     while let Some(field) = fields.next()? {
         match field.number() {

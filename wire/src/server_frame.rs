@@ -1,8 +1,7 @@
 //! What the server says: one struct per frame, encoded without a copy in between.
 //!
-//! Meanings and when each is sent: `docs/protocol.md`, "Frames from the server". Encoding counts
-//! first and writes once; the only allocation is the growth of the buffer written to. A client
-//! decodes with the same code; a reason of a newer server is `OutOfRange`.
+//! Meanings: `docs/protocol.md`, "Frames from the server". Encoding counts first and writes once;
+//! the only allocation is the growth of the buffer. A newer server's reason is `OutOfRange`.
 
 mod read;
 
@@ -242,12 +241,9 @@ impl<'a> ServerFrame<'a> {
             11 => read::read_sync(body).map(Self::ReadSync),
             12 => read::device_event(body).map(Self::DeviceEvent),
             13 => history_frame::read_item(body).map(Self::Item),
-            14 => history_frame::read_end(body)
-                .map(|(request, count, more)| Self::Fetched(Fetched { request, count, more })),
+            14 => history_frame::read_fetched(body).map(Self::Fetched),
             15 => history_frame::read_conversation(body).map(Self::Conversation),
-            16 => history_frame::read_end(body).map(|(request, count, more)| {
-                Self::Conversations(Conversations { request, count, more })
-            }),
+            16 => history_frame::read_conversations(body).map(Self::Conversations),
             17 => history_frame::read_refused(body).map(Self::RequestRefused),
             _ => Err(DecodeError::UnknownFrame),
         }

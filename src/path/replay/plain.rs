@@ -1,6 +1,7 @@
 //! One record after the other, on top of what is known.
 
 use super::ReplayError;
+use crate::canary::{self, Canary};
 use crate::limits;
 use crate::log::{At, Kind, Record};
 use crate::path::session::{DEVICE_DROPPED, remove_device};
@@ -77,6 +78,9 @@ fn append(tables: &mut Tables, rules: &Rules, user: u32, at: At, record: &Record
         return; // seen already
     }
     here.tail = record.position;
+    if canary::is(Canary::ForgetAtRecovery) && record.client_id % 5 == 4 {
+        return;
+    }
     let what = match record.kind {
         Kind::OwnCopy => What::OwnCopy,
         Kind::Notice => What::Notice,
@@ -166,7 +170,13 @@ pub(super) fn answer(tables: &mut Tables, record: &Record<'_>) {
     let device = tables.users.device_mut(index);
     device.top = device.top.max(record.client_id);
     // A client uses an id only within 64 of what it has confirmed: below that nothing is open.
-    let floor = device.top.saturating_sub(limits::UNCONFIRMED_IDS_MAX);
+    let mut floor = device.top.saturating_sub(limits::UNCONFIRMED_IDS_MAX);
+    if canary::is(Canary::ForgetAnswers) {
+        return;
+    }
+    if canary::is(Canary::AnswersOverflow) {
+        floor = 0;
+    }
     device.raise_base(floor);
     let (base, mut window) = (device.base, device.window);
     // Whoever had no other device when the message was stored wants no copy of it.

@@ -297,11 +297,11 @@ impl Checks {
 
     /// The disk is lost and a backup takes its place, which has this.
     ///
-    /// What may be expected then: messages that were `Sent`, are not in the backup and did not reach
-    /// everybody are lost, and nothing else. Whatever else anybody had not heard the answer of comes
-    /// again. A device that the backup does not know is new when it comes back, and what is sent
-    /// until then is not for it. Positions are not reused, given that the clock is right (I4).
-    /// Returns how many messages were lost.
+    /// What may be expected then: messages that were `Sent`, are not in the backup and did not
+    /// reach everybody are lost, and nothing else. Whatever else anybody had not heard the answer
+    /// of comes again. A device that the backup does not know is new when it comes back, and what
+    /// is sent until then is not for it. Positions are not reused, given that the clock is right
+    /// (I4). Returns how many messages were lost.
     pub(crate) fn restored(&mut self, backup: &Contents, highest_epoch: u32) -> usize {
         self.highest_epoch = self.highest_epoch.max(highest_epoch);
         let mut ids: FastSet<MessageId> = self.stored.keys().map(|(id, _)| *id).collect();

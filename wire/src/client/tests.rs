@@ -54,7 +54,7 @@ struct Model {
     stored: BTreeMap<u64, (u64, Vec<u8>)>,
     order: Vec<u64>,
     /// A refused id: nothing larger is taken before it.
-    held: Option<u64>,
+    held: BTreeSet<u64>,
     /// So many more sends are refused for now.
     overloaded: u32,
     /// Own inbox: (position, id); pushed up to `pushed`.
@@ -108,15 +108,17 @@ impl Model {
             assert_eq!(before, payload, "an id stands for one content");
             return sent(client_id, *position);
         }
-        if self.held.is_some_and(|held| held < client_id && !confirmed.covers(held)) {
+        self.held.retain(|held| !confirmed.covers(*held));
+        if self.held.range(..client_id).next().is_some() {
+            self.held.insert(client_id); // what comes behind this one has to wait as well
             return refused(client_id, Refusal::Held);
         }
         if self.overloaded > 0 {
             self.overloaded -= 1;
-            self.held = Some(client_id);
+            self.held.insert(client_id);
             return refused(client_id, Refusal::Overloaded);
         }
-        self.held = None;
+        self.held.remove(&client_id);
         let position = EPOCH + self.stored.len() as u64 + 1;
         assert!(self.order.last().is_none_or(|last| *last < client_id), "out of order");
         self.order.push(client_id);
