@@ -482,6 +482,61 @@ mod tests {
         assert!(error.contains("can't be repaired"), "{error}");
     }
 
+    /// Between the begin of a checkpoint and its completion an image may name a record without
+    /// saying where it is: what is lost there keeps its number.
+    #[test]
+    fn what_an_image_may_name_becomes_a_tombstone() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = FileStore::open(dir.path()).unwrap();
+        let (recovered, _) = recover(store, &settings(), &mut |_, _| {}).unwrap();
+        let (mut stages, mut committer) = recovered.start(1, vec![Arc::new(Silent)]).unwrap();
+        let stage = &mut stages[0];
+        stage.want_checkpoint();
+        let mut places = Vec::new();
+        let mut step = |stage: &mut super::super::Stage, record: &Record<'_>, at_us: u64| {
+            let ticket = stage.append_urgent(Lane::Message, record).unwrap();
+            stage.flush();
+            let mut at = At::default();
+            while !stage.is_idle() {
+                committer.step(at_us);
+                while let Some(placed) = stage.committed() {
+                    at = placed.at(ticket);
+                }
+            }
+            committer.step(at_us + 1);
+            at
+        };
+        for id in 1..=4_u64 {
+            places.push(step(stage, &message(id, b"letter"), id * 1_000_000));
+        }
+        let super::super::Phase::Settle(_) = stage.phase() else { panic!("a checkpoint is made") };
+        stage.settled();
+        let end =
+            Record { body_kind: super::super::CHECKPOINT_END, ..Record::blank(Kind::Checkpoint) };
+        step(stage, &end, 9_000_000);
+        stage.report(super::super::LiveReport::default());
+        for id in 5..=8_u64 {
+            places.push(step(stage, &message(id, b"letter"), (id + 9) * 1_000_000));
+        }
+        drop(committer);
+        drop(stages);
+        let lines = || {
+            let mut lines = Vec::new();
+            inspect(dir.path(), &mut lines, &Filter::default()).unwrap();
+            String::from_utf8(lines).unwrap()
+        };
+        assert!(lines().contains(" complete, 1 shards"), "{}", lines());
+        flip(dir.path(), beside(places[2], 90), 1);
+        assert_eq!(mend(dir.path()).unwrap().lost.len(), 1);
+        let report = verify(dir.path()).unwrap();
+        assert!(report.is_whole(), "{report}");
+        assert!(lines().contains("tombstone user 7 position 1/3"), "{}", lines());
+        // A record that may have been a piece of the image is another matter.
+        flip(dir.path(), beside(places[1], 9), 1);
+        let refused = mend(dir.path()).unwrap_err().to_string();
+        assert!(refused.contains("a part of the checkpoint"), "{refused}");
+    }
+
     #[test]
     fn what_is_buried_is_in_the_log() {
         let dir = tempfile::tempdir().unwrap();
