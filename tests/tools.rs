@@ -217,6 +217,7 @@ fn slow_a_damaged_log_is_repaired_in_a_copy() {
 
     let new = data.parent().unwrap().join("repaired");
     an_image_is_beyond_repair(&data, &new, &lines);
+    an_old_segment_is_left_out(&data, &new);
     for number in [3_u32, 31] {
         let hits = places(&data, format!("number {number:06} ").as_bytes());
         assert!(!hits.is_empty());
@@ -267,6 +268,22 @@ fn an_image_is_beyond_repair(data: &Path, new: &Path, lines: &str) {
     flip(&path, offset + 100);
     let (code, told) = myriad(&["log", "verify", text(data)]);
     assert_eq!(code, 0, "{told}");
+}
+
+/// An old segment whose head is damaged costs what waits in it, and every such message is named.
+fn an_old_segment_is_left_out(data: &Path, new: &Path) {
+    let (path, _) = places(data, b"number 000003 ").into_iter().max().unwrap();
+    flip(&path, 24);
+    let (code, told) = myriad(&["log", "verify", text(data)]);
+    assert!(code == 1 && told.contains("the head of the segment is damaged"), "{told}");
+    let (code, told) = myriad(&["log", "verify", text(data), "--repair", text(new)]);
+    assert!(code == 0 && told.ends_with("whole\n"), "{told}");
+    assert!(told.contains("was left out"), "{told}");
+    let lost = told.matches(&format!(" of user {BOB}, from user {ANN}")).count();
+    assert_eq!(lost, 20, "{told}");
+    assert!(told.contains("20 records wait for 1 of"), "{told}");
+    fs::remove_dir_all(new).unwrap();
+    flip(&path, 24);
 }
 
 /// A program of tomorrow wrote the log: nothing is touched, and the message says what to do.
