@@ -209,7 +209,12 @@ pub const ROOM_LEASE_BYTES: u64 = 64 * 1024;
 /// beside the checkpoint itself, and reclaim lags behind by about so much.
 pub const CHECKPOINT_SEGMENTS: u64 = 4;
 /// Pause between checkpoints that are made because something has to go from the disk.
-pub const CHECKPOINT_GAP_MS: u64 = 10_000;
+pub const CHECKPOINT_GAP_MS: u64 = 60_000;
+/// The longest time between checkpoints: 6 hours.
+pub const CHECKPOINT_MS_MAX: u64 = 6 * 3_600_000;
+/// A segment this old is emptied even if most of it is waited for: what nobody waits for any more
+/// is off the disk a day later, and a checkpoint or two.
+pub const SCRUB_AGE_MS: u64 = 24 * 3_600_000;
 /// Longest request on the control socket: a path and its frame.
 pub const CONTROL_LINE_BYTES_MAX: usize = 8 * 1024;
 /// How long whoever opened the control socket may take to say what it wants.

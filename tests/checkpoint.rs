@@ -45,7 +45,8 @@ struct World {
 }
 
 fn settings() -> Settings {
-    Settings { checkpoint_gap_ms: 0, ..Settings::small() }
+    let (never, small) = (u64::MAX / 1_000, Settings::small());
+    Settings { checkpoint_gap_ms: 0, checkpoint_ms_max: never, scrub_age_ms: never, ..small }
 }
 
 fn tables() -> [Tables; 1] {

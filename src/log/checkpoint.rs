@@ -59,6 +59,8 @@ pub(super) struct Checkpoints {
     pub(super) image_bytes: u64,
     /// When the last one ended.
     ended_us: u64,
+    /// When the last one left its segment, or the log was opened.
+    left_us: u64,
     /// Records of the committer's own for the next commit.
     pub(super) own: Vec<u8>,
     /// Room leased for them.
@@ -97,16 +99,25 @@ impl<S: Store> Committer<S> {
             || self.now_us >= self.checkpoints.ended_us.saturating_add(pause_us);
         let many = self.settings.segment_bytes * limits::CHECKPOINT_SEGMENTS;
         let due = self.checkpoints.bytes_since >= many.max(self.checkpoints.image_bytes * 2);
+        let late = self.now_us >= self.latest_us();
         // Acquire: pairs with the Release in `Stage::want_checkpoint`.
-        due || (rested && cycle.wanted.load(Ordering::Acquire))
+        due || late || (rested && cycle.wanted.load(Ordering::Acquire))
     }
 
-    /// When a checkpoint that a shard wants may begin, if one waits for that.
+    /// When the next checkpoint begins at the latest.
+    fn latest_us(&self) -> u64 {
+        self.checkpoints.ended_us.saturating_add(self.settings.checkpoint_ms_max * 1000)
+    }
+
+    /// When a checkpoint has to begin that only waits for its time.
     pub(super) fn checkpoint_due_us(&self) -> Option<u64> {
-        let waits = self.checkpoints.progress == Progress::Idle
-            && self.shared.cycle.wanted.load(Ordering::Acquire);
+        if self.checkpoints.progress != Progress::Idle {
+            return None;
+        }
         let pause_us = self.settings.checkpoint_gap_ms * 1000;
-        waits.then(|| self.checkpoints.ended_us.saturating_add(pause_us))
+        let wanted = self.shared.cycle.wanted.load(Ordering::Acquire);
+        let wanted = wanted.then(|| self.checkpoints.ended_us.saturating_add(pause_us));
+        wanted.into_iter().chain([self.latest_us()]).min()
     }
 
     fn begin_checkpoint(&mut self) {
@@ -116,9 +127,11 @@ impl<S: Store> Committer<S> {
             return;
         }
         let wanted = self.shared.cycle.wanted.swap(false, Ordering::AcqRel);
-        if wanted {
-            // Somebody waits for payloads to go: only what is sealed can be freed.
+        let age_us = self.settings.scrub_age_ms.saturating_mul(1000);
+        if wanted || self.now_us >= self.checkpoints.left_us.saturating_add(age_us) {
+            // Payloads have to go: only what is sealed can be freed.
             self.leave_segment();
+            self.checkpoints.left_us = self.now_us;
         }
         self.checkpoints.progress = Progress::Begins;
     }

@@ -321,7 +321,8 @@ impl<S: Store> Committer<S> {
             let former = std::mem::replace(&mut self.log.current, next);
             if let Some(first) = former.first {
                 let Tail { number, bytes, .. } = former;
-                self.log.sealed.push_back(Sealed { number, first, bytes });
+                let left_us = self.now_us;
+                self.log.sealed.push_back(Sealed { number, first, bytes, left_us });
             }
         }
     }

@@ -44,8 +44,8 @@ impl<S: Store> Committer<S> {
         holding.map_or(0, |(number, _)| number)
     }
 
-    /// Nearly empty segments, and those with payloads that have to go, as far as copying what is
-    /// left in them costs no more than one segment per checkpoint.
+    /// Nearly empty segments, old ones, and those with payloads that have to go, as far as copying
+    /// what is left in them costs no more than half a segment per checkpoint.
     fn choose_victims(
         &self,
         kept: &[Sealed],
@@ -55,9 +55,13 @@ impl<S: Store> Committer<S> {
         let bytes_of = |sealed: &Sealed| live.get(&sealed.number).copied().unwrap_or(0);
         let to_scrub =
             |sealed: &Sealed| reports.iter().any(|report| report.to_scrub.contains(&sealed.number));
+        let age_us = self.settings.scrub_age_ms.saturating_mul(1000);
+        let is_old = |sealed: &Sealed| self.now_us >= sealed.left_us.saturating_add(age_us);
         let mut candidates: Vec<&Sealed> = kept
             .iter()
-            .filter(|sealed| to_scrub(sealed) || bytes_of(sealed) < sealed.bytes / 4)
+            .filter(|sealed| {
+                to_scrub(sealed) || is_old(sealed) || bytes_of(sealed) < sealed.bytes / 4
+            })
             .collect();
         candidates.sort_by_key(|sealed| (!to_scrub(sealed), bytes_of(sealed)));
         let mut left = self.settings.segment_bytes / 2;
@@ -82,6 +86,6 @@ impl<S: Store> Committer<S> {
     /// A freed segment could not be overwritten yet.
     pub(super) fn keep_freed(&mut self, number: u32) {
         let bytes = self.settings.segment_bytes;
-        self.freed.push_back(Sealed { number, first: 0, bytes });
+        self.freed.push_back(Sealed { number, first: 0, bytes, left_us: 0 });
     }
 }

@@ -125,7 +125,7 @@ pub fn recover<S: Store>(
     };
     let sealed = scan.found.iter().filter(counts).filter_map(|found| {
         let Found { head, first, .. } = found;
-        first.map(|first| Sealed { number: head.segment, first, bytes: head.bytes })
+        first.map(|first| Sealed { number: head.segment, first, bytes: head.bytes, left_us: 0 })
     });
     let sealed = sealed.collect();
     let recovered = Recovered {

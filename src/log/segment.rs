@@ -32,6 +32,8 @@ pub(super) struct Sealed {
     /// Number of its first commit.
     pub(super) first: u64,
     pub(super) bytes: u64,
+    /// When it was left, by the committer's clock; 0: before this boot.
+    pub(super) left_us: u64,
 }
 
 impl Tail {

@@ -22,6 +22,10 @@ pub struct Settings {
     pub batch_bytes: usize,
     /// Pause between checkpoints that a shard asked for, milliseconds.
     pub checkpoint_gap_ms: u64,
+    /// Longest time between checkpoints, milliseconds.
+    pub checkpoint_ms_max: u64,
+    /// Age at which a segment is emptied in any case, milliseconds.
+    pub scrub_age_ms: u64,
     /// Cap on the sizes of all segments; reaching it is the same as a full disk.
     pub log_bytes_max: Option<u64>,
 }
@@ -35,6 +39,8 @@ impl Default for Settings {
             batches_per_shard: limits::BATCHES_PER_SHARD_MAX,
             batch_bytes: limits::BATCH_BYTES_MAX,
             checkpoint_gap_ms: limits::CHECKPOINT_GAP_MS,
+            checkpoint_ms_max: limits::CHECKPOINT_MS_MAX,
+            scrub_age_ms: limits::SCRUB_AGE_MS,
             log_bytes_max: None,
         }
     }
@@ -48,6 +54,9 @@ impl Settings {
             segment_bytes: 16 * 1024,
             batches_per_shard: 4,
             batch_bytes: 4096 - super::COMMIT_HEAD_BYTES,
+            checkpoint_gap_ms: 10_000,
+            checkpoint_ms_max: 60_000,
+            scrub_age_ms: 120_000,
             ..Self::default()
         }
     }
