@@ -210,6 +210,12 @@ pub const ROOM_LEASE_BYTES: u64 = 64 * 1024;
 pub const CHECKPOINT_SEGMENTS: u64 = 4;
 /// Pause between checkpoints that are made because something has to go from the disk.
 pub const CHECKPOINT_GAP_MS: u64 = 10_000;
+/// Longest request on the control socket: a path and its frame.
+pub const CONTROL_LINE_BYTES_MAX: usize = 8 * 1024;
+/// How long whoever opened the control socket may take to say what it wants.
+pub const CONTROL_WAIT_MS: u64 = 2_000;
+/// Largest manifest of a backup that is read: some hundred thousand files.
+pub const MANIFEST_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Largest payload of one piece of an image.
 pub const IMAGE_BYTES_MAX: usize = 32 * 1024;
 /// Bytes of images (and of records copied forward) a shard stages in one turn at the most.

@@ -6,6 +6,7 @@
 //! Standard output carries results only; everything said to people goes to standard error.
 //! Deliberately not here: anything a command does.
 
+mod backup;
 mod chat;
 mod log;
 mod serve;
@@ -46,9 +47,13 @@ enum Command {
     Token(token::TokenFlags),
     /// Chat in this terminal
     Chat(chat::ChatFlags),
-    /// Look into the log of a stopped server; changes nothing
+    /// Look into a log, check it, mend a copy of it; changes nothing in it
     #[command(subcommand)]
     Log(log::LogCommand),
+    /// Copy a data folder, also while its server runs
+    Backup(backup::BackupFlags),
+    /// Make a data folder of a backup
+    Restore(backup::RestoreFlags),
     /// Print or check a configuration file
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -99,6 +104,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Token(flags) => token::run(&flags),
         Command::Chat(flags) => chat::run(flags),
         Command::Log(command) => log::run(&command),
+        Command::Backup(flags) => backup::backup(&flags),
+        Command::Restore(flags) => backup::restore(&flags),
         Command::Config(ConfigCommand::Example) => print(&config::example()),
         Command::Config(ConfigCommand::Check { file }) => check(&file),
     };

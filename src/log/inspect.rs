@@ -1,17 +1,20 @@
-//! The log for people: one line per record, and a verdict on the whole.
+//! The log for people: one line per record. `verify` gives the verdict on the whole.
 //!
 //! Owner: the command line. Reads only, takes no lock, repairs nothing; works on a copy, on the
 //! folder of a stopped server, and, with a warning, on that of a running one.
 
-use std::fmt;
 use std::io::{self, Write};
 use std::path::Path;
 
+use super::checkpoint::{CHECKPOINT_BEGIN, CHECKPOINT_COMPLETE, CHECKPOINT_END, CHECKPOINT_IMAGE};
 use super::file::{FileStore, OpenError};
-use super::format::FIRST_COMMIT;
-use super::record::{At, Kind, Record};
-use super::report::{RecoverError, Report};
-use super::scan::{Scan, read_tail, scan};
+use super::format::{FIRST_COMMIT, SEGMENT_HEAD_BYTES, SegmentHead};
+use super::record::{At, Kind, Record, seed_of};
+use super::report::{RecoverError, failed};
+use super::scan::scan;
+use super::segment::{length_u32, length_usize};
+use super::store::Store;
+use super::whole::{Commit, Found, read, read_commit};
 
 /// Which records to print.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,87 +47,90 @@ pub enum InspectError {
     Output(#[from] io::Error),
 }
 
-/// What [`verify`] found in a log without damage.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct VerifyReport {
-    /// What reading it found.
-    pub report: Report,
-    /// Segments prepared and not used.
-    pub spares: u64,
-    /// A server holds the folder: what it was writing may look like a torn tail, or damage.
-    pub in_use: bool,
-}
-
-impl fmt::Display for VerifyReport {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Report { segments, commits, records, bytes, torn, highest_epoch, .. } = &self.report;
-        if self.in_use {
-            writeln!(out, "warning: a server is using this folder, its newest commit may be cut")?;
-        }
-        writeln!(out, "{records} records in {commits} commits, {bytes} bytes")?;
-        writeln!(out, "{segments} segments in use, {} spare", self.spares)?;
-        writeln!(out, "highest epoch {highest_epoch}")?;
-        match torn {
-            Some(at) => writeln!(
-                out,
-                "torn tail in segment {} at byte {}: never announced, ignored at the next start",
-                at.segment, at.offset
-            )?,
-            None => writeln!(out, "no torn tail")?,
-        }
-        write!(out, "whole")
-    }
-}
-
 /// Prints the records of the log in `dir` (a data folder or its `log` folder), oldest first, one
 /// line each. Payloads are not shown, only their length: they are other people's letters.
 ///
 /// # Errors
 /// [`InspectError`]; the lines before the damage have been written.
 pub fn inspect(dir: &Path, out: &mut dyn Write, filter: &Filter) -> Result<(), InspectError> {
+    let store = FileStore::open_read_only(dir)?;
     let mut written = Ok(());
-    let read = read_all(dir, &mut |at, record| {
+    let mut segments = 0_u64;
+    every_record(&store, &mut segments, &mut |at, record| {
         if written.is_ok() && filter.matches(record) {
             written = print(out, at, record);
         }
-    });
+        written.is_ok()
+    })?;
     written?;
-    read?;
+    if segments == 0 {
+        return Err(nothing_there(dir));
+    }
     out.flush()?;
+    // The lines ended where reading did: whether that was the end is another question.
+    scan(&store, &mut |_, _| {})?;
     Ok(())
 }
 
-/// Reads all of the log in `dir` and says what is there.
-///
-/// # Errors
-/// [`InspectError`], naming the first damage.
-pub fn verify(dir: &Path) -> Result<VerifyReport, InspectError> {
-    let in_use = FileStore::is_in_use(dir);
-    let found = read_all(dir, &mut |_, _| {})?;
-    let spares = found.found.iter().filter(|found| found.first.is_none()).count();
-    let spares = (spares + found.blank.len()) as u64;
-    Ok(VerifyReport { report: found.report, spares, in_use })
+/// Shows the records of all whole commits, segment by segment, the old ones too; what a later
+/// segment starts with again is void in the earlier one, and shown there only.
+fn every_record(
+    store: &FileStore,
+    segments: &mut u64,
+    visit: &mut dyn FnMut(At, &Record<'_>) -> bool,
+) -> Result<(), InspectError> {
+    let mut numbers = store.segments().map_err(|error| failed("listing segments", error))?;
+    numbers.sort_unstable();
+    *segments = numbers.len() as u64;
+    let mut used = Vec::new();
+    for segment in numbers {
+        used.extend(head_of(store, segment)?.filter(|found| found.first.is_some()));
+    }
+    let mut commit = Commit::default();
+    for (nth, found) in used.iter().enumerate() {
+        let until = used.get(nth + 1).and_then(|next| next.first).unwrap_or(u64::MAX);
+        let mut offset = FIRST_COMMIT;
+        while read_commit(store, found, offset, &mut commit)?.is_ok()
+            && commit.head.sequence < until
+        {
+            let mut more = true;
+            commit.visit(commit.at, &mut |at, record| more = more && visit(at, record));
+            if !more {
+                return Ok(());
+            }
+            offset += length_u32(length_usize(commit.head.padded_bytes()));
+        }
+    }
+    Ok(())
 }
 
-fn read_all(dir: &Path, visit: &mut dyn FnMut(At, &Record<'_>)) -> Result<Scan, InspectError> {
-    let store = FileStore::open_read_only(dir)?;
-    let found = scan(&store, visit)?;
-    if found.found.is_empty() && found.blank.is_empty() {
-        // "Whole" would be true and of no use to whoever named the wrong folder.
-        let error = io::Error::new(io::ErrorKind::NotFound, "there are no segments");
-        return Err(OpenError::Io { what: "looking for a log in", path: dir.into(), error }.into());
+/// The head of a segment, and the number of its first commit if that is whole.
+pub(super) fn head_of(store: &FileStore, segment: u32) -> Result<Option<Found>, InspectError> {
+    let mut page = [0_u8; SEGMENT_HEAD_BYTES];
+    let count = read(store, segment, 0, &mut page)?;
+    let Ok(head) = SegmentHead::decode(&page[..count]) else { return Ok(None) };
+    let mut found = Found { head, seed: seed_of(head.generation), first: None, first_redo: 0 };
+    let mut commit = Commit::default();
+    if read_commit(store, &found, FIRST_COMMIT, &mut commit)?.is_ok() {
+        found.first = Some(commit.head.sequence);
     }
-    if let Some((index, end)) = found.end {
-        read_tail(&store, &found.found[index], FIRST_COMMIT, end, &mut |commit| {
-            commit.visit(commit.at, visit);
-            Ok(())
-        })?;
-    }
-    Ok(found)
+    Ok(Some(found))
+}
+
+/// The folder named holds no log.
+pub(super) fn nothing_there(dir: &Path) -> InspectError {
+    let error = io::Error::new(io::ErrorKind::NotFound, "there are no segments");
+    OpenError::Io { what: "looking for a log in", path: dir.into(), error }.into()
 }
 
 fn print(out: &mut dyn Write, at: At, record: &Record<'_>) -> io::Result<()> {
     write!(out, "{}:{} {}", at.segment, at.offset, record.kind.name())?;
+    if record.moved {
+        write!(out, " moved")?;
+    }
+    if record.kind == Kind::Checkpoint {
+        return checkpoint(out, record);
+    }
     match record.stream_kind {
         0 => {}
         1 => write!(out, " user {}", record.stream)?,
@@ -145,7 +151,7 @@ fn print(out: &mut dyn Write, at: At, record: &Record<'_>) -> io::Result<()> {
     }
     match record.kind {
         Kind::Epoch => write!(out, " {}", record.aux)?,
-        Kind::Cursor | Kind::ReadMark | Kind::Device | Kind::OwnCopy => {
+        Kind::Cursor | Kind::ReadMark | Kind::Device | Kind::OwnCopy | Kind::Notice => {
             write!(out, " at {}/{}", record.aux >> 32, record.aux & 0xffff_ffff)?;
         }
         _ => {}
@@ -168,4 +174,20 @@ fn print(out: &mut dyn Write, at: At, record: &Record<'_>) -> io::Result<()> {
     } else {
         writeln!(out, " {} bytes", record.payload.len())
     }
+}
+
+/// A part of a checkpoint uses the fields of a record in its own way.
+fn checkpoint(out: &mut dyn Write, record: &Record<'_>) -> io::Result<()> {
+    write!(out, " {}", record.aux)?;
+    match record.body_kind {
+        CHECKPOINT_BEGIN => write!(out, " begin, {} shards", record.stream)?,
+        CHECKPOINT_IMAGE => write!(out, " image of shard {}", record.stream)?,
+        CHECKPOINT_END => write!(out, " end of shard {}", record.stream)?,
+        CHECKPOINT_COMPLETE => write!(out, " complete, {} shards", record.stream)?,
+        part => write!(out, " part {part}")?,
+    }
+    if record.time_ms != 0 {
+        write!(out, " time {}", record.time_ms)?;
+    }
+    writeln!(out, " {} bytes", record.payload.len())
 }

@@ -12,7 +12,7 @@
 //! granted cannot fail for want of space), `commit` (the other end), `cycle`, `checkpoint` and
 //! `reclaim` (what a restart may skip, and what nobody needs), `scan`, `recovery` and `reopen`
 //! (what a restart believes), `reader` and `map` (reading back), `follow` and `pins` (reading
-//! along), `inspect` (for people).
+//! along), `inspect`, `gaps`, `verify`, `repair` and `copy` (for people).
 //!
 //! Owner threads: a `Stage` and a `Reader` belong to a shard, the `Committer` to the committer
 //! thread, `recover` runs before either. Nothing here reads a clock except [`run_committer`].
@@ -30,11 +30,13 @@
 mod bell;
 mod checkpoint;
 mod commit;
+mod copy;
 mod cycle;
 mod file;
 mod follow;
 mod format;
 mod fuzz;
+mod gaps;
 mod inspect;
 mod make;
 mod map;
@@ -49,8 +51,10 @@ mod reclaim;
 mod record;
 mod recovery;
 mod reopen;
+mod repair;
 mod report;
 mod room;
+mod salvage;
 mod scan;
 mod segment;
 mod settings;
@@ -58,17 +62,19 @@ mod spare;
 mod staging;
 mod store;
 mod thread;
+mod verify;
 mod whole;
 
 pub use bell::Bell;
 pub use checkpoint::{CHECKPOINT_BEGIN, CHECKPOINT_COMPLETE, CHECKPOINT_END, CHECKPOINT_IMAGE};
 pub use commit::{Committer, Step};
+pub use copy::{Copied, CopyError, copy_commits};
 pub use cycle::{Live, LiveReport, Phase};
 pub use file::{FileStore, OpenError, segment_file_name};
 pub use follow::{Durable, FollowError, Follower};
 pub use format::{COMMIT_HEAD_BYTES, FIRST_COMMIT, FORMAT_VERSION, MAGIC, next_epoch};
 pub use fuzz::fuzz_recover;
-pub use inspect::{Filter, InspectError, VerifyReport, inspect, verify};
+pub use inspect::{Filter, InspectError, inspect};
 pub use map::MapReader;
 pub use memory::{Faults, MemoryStore, SharedMemory};
 pub use partition::{PARTITIONS, partition_of};
@@ -79,8 +85,11 @@ pub use record::{
     encoded_bytes,
 };
 pub use recovery::{Recovered, recover};
+pub use repair::{MendError, Mended, bury, left_out, mend};
 pub use report::{Corrupt, RecoverError, Report};
+pub use salvage::Lost;
 pub use settings::Settings;
 pub use staging::{Health, Lane, Placed, Refused, Stage, Ticket, Wake};
 pub use store::{Creator, Store};
 pub use thread::{Written, run_committer};
+pub use verify::{Finding, VerifyReport, replayed, unreadable, verify};

@@ -173,7 +173,7 @@ pub fn stage_reads(tables: &mut Tables, stage: &mut Stage, wall_ms: u64) {
 }
 
 /// Stages the cursors that moved since the last call.
-pub fn stage_cursors(tables: &mut Tables, stage: &mut Stage, wall_ms: u64) {
+pub fn stage_cursors(tables: &mut Tables, stage: &mut Stage, lane: Lane, wall_ms: u64) {
     let mut dirty = std::mem::take(&mut tables.dirty_cursors);
     dirty.retain(|&index| {
         if tables.users.device_if_any(index).is_none() {
@@ -188,7 +188,7 @@ pub fn stage_cursors(tables: &mut Tables, stage: &mut Stage, wall_ms: u64) {
             aux: device.cursor,
             ..Record::blank(Kind::Cursor)
         };
-        if stage.append(Lane::Reserve, &record).is_err() {
+        if stage.append(lane, &record).is_err() {
             return true; // stays dirty: the cursor in memory is the truth until there is room
         }
         tables.users.device_mut(index).cursor_dirty = false;

@@ -4,7 +4,7 @@
 //! and ends it after the shards. Where there is no history, shards have no ends to it.
 
 use super::side::{Bell, inlet};
-use super::{ServeError, spawn};
+use super::{ServeError, spawn, tools};
 use crate::clock::HostClock;
 use crate::config::Config;
 use crate::history::{History, Rules, Store};
@@ -12,7 +12,9 @@ use crate::limits;
 use crate::log::{Durable, FileStore, Follower, Pins};
 use crate::ring::{Doorbell, Inlet};
 use crate::shard::{Answer, Ask, HistoryEnds};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -22,8 +24,38 @@ const FOLDER: &str = "history";
 /// Pause while a shard takes no answers.
 const ANSWER_PAUSE: Duration = Duration::from_millis(1);
 
+/// Asks for a copy of the files of history.
+struct CopyJob {
+    to: PathBuf,
+    done: SyncSender<Result<(), String>>,
+}
+
+/// Has the history thread copy its files between two batches.
+#[derive(Clone)]
+pub(super) struct Copier {
+    jobs: Arc<Inlet<CopyJob>>,
+}
+
+impl Copier {
+    /// Copies them into `to`, which exists. Questions wait meanwhile.
+    pub(super) fn copy(&self, to: &Path, stop: &dyn Fn() -> bool) -> Result<(), String> {
+        let (done, told) = sync_channel(1);
+        if self.jobs.push(CopyJob { to: to.to_owned(), done }).is_err() {
+            return Err("another copy is waited for".to_owned());
+        }
+        loop {
+            match told.recv_timeout(Duration::from_millis(limits::HISTORY_GAP_MS)) {
+                Ok(copied) => return copied,
+                Err(RecvTimeoutError::Timeout) if !stop() => {}
+                Err(_) => return Err("the server is stopping".to_owned()),
+            }
+        }
+    }
+}
+
 /// The running thread.
 pub(super) struct Thread {
+    copies: Arc<Inlet<CopyJob>>,
     asks: Arc<Inlet<Ask>>,
     answers: Arc<[OnceLock<Arc<Inlet<Answer>>>]>,
     stop: Arc<AtomicBool>,
@@ -45,14 +77,17 @@ impl Thread {
         let stop = Arc::new(AtomicBool::new(false));
         let (asks, bell) = inlet(limits::HISTORY_ASKS_MAX);
         let answers: Arc<[OnceLock<_>]> = (0..config.shards).map(|_| OnceLock::new()).collect();
+        let copies = Arc::new(Inlet::new(1, Doorbell::silent()));
         let work = Work {
             history,
+            copies: Arc::clone(&copies),
+            folder: config.data.join(FOLDER),
             asks: Arc::clone(&asks),
             answers: Arc::clone(&answers),
             stop: Arc::clone(&stop),
         };
         let thread = spawn("history", move || work.run(&bell))?;
-        Ok(Some(Self { asks, answers, stop, thread }))
+        Ok(Some(Self { copies, asks, answers, stop, thread }))
     }
 
     /// Connects the answers to the shards' doorbells.
@@ -67,6 +102,11 @@ impl Thread {
     pub(super) fn of(&self, shard: usize) -> Option<HistoryEnds> {
         let answers = Arc::clone(self.answers.get(shard)?.get()?);
         Some(HistoryEnds { asks: Arc::clone(&self.asks), answers })
+    }
+
+    /// How its files are copied.
+    pub(super) fn copier(&self) -> Copier {
+        Copier { jobs: Arc::clone(&self.copies) }
     }
 
     /// Ends it. What it has not read it reads after the next start.
@@ -98,6 +138,8 @@ fn open(config: &Config, durable: Arc<Durable>, pins: &Pins) -> Result<History<F
 /// What the thread works on.
 struct Work {
     history: History<FileStore>,
+    copies: Arc<Inlet<CopyJob>>,
+    folder: PathBuf,
     asks: Arc<Inlet<Ask>>,
     answers: Arc<[OnceLock<Arc<Inlet<Answer>>>]>,
     stop: Arc<AtomicBool>,
@@ -112,6 +154,11 @@ impl Work {
                 let Some(ask) = self.asks.pop() else { break };
                 let answer = self.history.answer(&ask, clock.now().wall_ms);
                 self.hand_back(ask.shard, answer);
+            }
+            if let Some(CopyJob { to, done }) = self.copies.pop() {
+                // Between two transactions: what the files say now is what a start would find.
+                let copied = tools::copy_into(&self.folder, &to).map_err(|error| error.to_string());
+                let _nobody_waits = done.send(copied);
             }
             let now = clock.now();
             let more = self.history.step(now.mono_ms, now.wall_ms, &self.stop);

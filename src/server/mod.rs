@@ -3,10 +3,14 @@
 //! Owner: the main thread. Order matters and is visible in [`run`]: nothing listens before what
 //! recovery found is durable again, and the log outlives the shards.
 
+mod control;
 mod history;
 mod last_seen;
 mod shards;
 mod side;
+pub mod tools;
+
+pub use control::ask_for_backup;
 
 use crate::auth::Keys;
 use crate::clock::wall_ms;
@@ -77,6 +81,12 @@ pub fn run(config: &Config, keys: Keys) -> Result<(), ServeError> {
 
     let log_bell = committer.bell();
     let history = history::Thread::start(config, committer.durable(), &committer.pins())?;
+    let source = control::Source {
+        data: folder.clone(),
+        durable: committer.durable(),
+        pins: committer.pins(),
+        history: history.as_ref().map(history::Thread::copier),
+    };
     let log_thread = spawn("log", move || log::run_committer(committer))?;
     let keys = Arc::new(keys);
     let side = side::Threads::start(&keys, config.shards, &folder)?;
@@ -93,11 +103,13 @@ pub fn run(config: &Config, keys: Keys) -> Result<(), ServeError> {
         history: history.as_ref(),
         bells: &bells,
     })?;
+    let control = control::Thread::start(source)?;
     announce(config, listen, &sizes);
 
     let ended = watch(&running, &stop, &log_thread);
     let counters = running.drain(config.drain_ms);
     side.stop();
+    control.stop();
     if let Some(history) = history {
         history.stop();
     }

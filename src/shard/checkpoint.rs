@@ -169,7 +169,9 @@ impl<S, R: Reader> Core<S, R> {
 
     /// All pieces are staged: the cursors that go with what this shard calls live, then END.
     fn end_image(&mut self) {
-        receipt::stage_cursors(&mut self.tables, &mut self.stage, self.now.wall_ms);
+        // In the lane of images: when that of cursors has run dry only this frees anything.
+        let Self { tables, stage, now, .. } = self;
+        receipt::stage_cursors(tables, stage, Lane::Image, now.wall_ms);
         if !self.tables.dirty_cursors.is_empty() {
             return;
         }

@@ -15,7 +15,7 @@ use super::{Core, Shard, Side};
 use crate::clock::Now;
 use crate::io::{Completion, Driver, Next};
 use crate::limits;
-use crate::log::Reader;
+use crate::log::{Lane, Reader};
 use crate::path::{presence, receipt};
 use crate::state::NONE;
 use crate::state::outbox::Flush;
@@ -106,7 +106,12 @@ impl<D: Driver, R: Reader> Shard<D, R> {
         let core = &mut self.core;
         if core.now.mono_ms >= core.cursors_due_ms || core.drain_phase > 0 {
             core.cursors_due_ms = core.now.mono_ms + limits::COMMIT_LAZY_MS;
-            receipt::stage_cursors(&mut core.tables, &mut core.stage, core.now.wall_ms);
+            receipt::stage_cursors(
+                &mut core.tables,
+                &mut core.stage,
+                Lane::Reserve,
+                core.now.wall_ms,
+            );
             receipt::stage_reads(&mut core.tables, &mut core.stage, core.now.wall_ms);
         }
         core.stage.flush();

@@ -77,6 +77,16 @@ impl Server {
         self.process.as_ref().expect("the server runs")
     }
 
+    /// Kills it on the spot.
+    pub(crate) fn kill(&mut self) {
+        self.process.take().expect("the server runs").kill().unwrap();
+    }
+
+    /// Starts it again after its end.
+    pub(crate) fn start_again(&mut self) {
+        self.process = Some(ServerProcess::start(&self.serve, &self.home).unwrap());
+    }
+
     /// Kills it on the spot and starts it again.
     pub(crate) fn kill_and_restart(&mut self) {
         self.process.take().expect("the server runs").kill().unwrap();

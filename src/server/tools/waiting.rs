@@ -1,0 +1,109 @@
+//! What waits in a log, read without a server: for the tools that verify, repair and restore.
+//!
+//! Owner: the command line. Reads only. The log says whether its bytes are sound; this says
+//! whether everything that waits can be read, and whose it is.
+
+use crate::limits;
+use crate::log::{self, At, FileStore, InspectError, Kind, Reader, StoreReader};
+use crate::path::Rules;
+use crate::path::replay::{Replay, ReplayError};
+use crate::state::Tables;
+use crate::state::placement::Placement;
+use std::path::Path;
+
+/// Users expected at first; more are found by reading again with more room.
+const USERS_AT_FIRST: usize = 64 * 1024;
+
+/// Why a log did not become tables.
+#[derive(Debug, thiserror::Error)]
+pub enum WaitingError {
+    /// The log would be refused.
+    #[error(transparent)]
+    Log(#[from] InspectError),
+    /// Its records make no sense.
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
+}
+
+/// One record that waits and is not at its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    /// Where it should be.
+    pub at: At,
+    /// In whose stream.
+    pub user: u64,
+    /// At which position.
+    pub position: u64,
+    /// From whom.
+    pub sender: u64,
+}
+
+/// What waits in a log.
+#[derive(Debug, Default)]
+pub struct Waiting {
+    /// Records that wait for at least one device.
+    pub records: u64,
+    /// Users with any of them, and all users.
+    pub users: u64,
+    /// See `users`.
+    pub users_known: u64,
+    /// Those that can't be read, by user.
+    pub unreadable: Vec<Unreadable>,
+}
+
+/// Reads the log in `data` as a server would at its start, and then every record that waits.
+///
+/// # Errors
+/// [`WaitingError`]: a server would refuse it.
+pub fn waiting(data: &Path) -> Result<Waiting, WaitingError> {
+    let mut tables = tables(data)?;
+    let store = FileStore::open_read_only(data).map_err(InspectError::from)?;
+    let mut reader = StoreReader::new(store);
+    let mut found = Waiting { users_known: tables.users.count() as u64, ..Waiting::default() };
+    for index in 0..u32::try_from(tables.users.count()).unwrap_or(u32::MAX) {
+        let user = tables.users.user(index);
+        let (id, inbox) = (user.id, user.inbox);
+        let Some(inbox) = tables.inboxes.get_mut(inbox) else { continue };
+        found.users += u64::from(inbox.count() > 0);
+        for entry in inbox.after(0) {
+            found.records += 1;
+            let at = entry.at().unwrap_or_default();
+            let is_it = reader.read(at).is_some_and(|record| {
+                let kinds = [Kind::Message, Kind::OwnCopy, Kind::Notice];
+                let place = (record.stream, record.position);
+                kinds.contains(&record.kind) && place == (id, entry.position)
+            });
+            if !is_it {
+                let (position, sender) = (entry.position, entry.sender);
+                found.unreadable.push(Unreadable { at, user: id, position, sender });
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The log as one shard would remember it, with as much room as it takes.
+fn tables(data: &Path) -> Result<Tables, WaitingError> {
+    let mut users_max = USERS_AT_FIRST;
+    loop {
+        let mut tables = vec![Tables::new(1, users_max, limits::PAIRS_SETTING_MAX)];
+        let mut replay = Replay::new(Placement::new(1), &Rules::default());
+        let mut fits = Ok(());
+        log::replayed(data, &mut |at, record| {
+            if fits.is_ok() {
+                fits = replay.record(&mut tables, at, record);
+            }
+        })?;
+        match fits {
+            Err(ReplayError::TooManyUsers) if users_max < limits::USERS_SETTING_MAX => {
+                users_max = (users_max * 8).min(limits::USERS_SETTING_MAX);
+                continue;
+            }
+            fits => fits?,
+        }
+        replay.finish()?;
+        if let Some(tables) = tables.pop() {
+            return Ok(tables);
+        }
+    }
+}
