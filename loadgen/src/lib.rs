@@ -4,7 +4,7 @@
 //! Reading guide: [`Peer`] is one client that waits; [`swarm::Swarm`] is thousands on one thread;
 //! [`process::ServerProcess`] starts, kills and stops a server; [`check`] plays a conversation,
 //! [`crash`] kills a server under load and proves that nothing is lost, [`mod@bench`], [`durable`],
-//! [`echo`] and [`idle`] measure.
+//! [`mod@sustain`], [`echo`] and [`idle`] measure.
 //!
 //! Deliberately not here: the client's rules (`wire::client`) and sockets (`client`).
 
@@ -25,6 +25,7 @@ pub mod interrupt;
 pub mod peer;
 pub mod process;
 pub mod random;
+pub mod sustain;
 pub mod swarm;
 pub mod tokens;
 pub mod usage;

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use loadgen::process::ServeOptions;
-use loadgen::{bench, check, crash, durable, echo, idle, interrupt};
+use loadgen::{bench, check, crash, durable, echo, idle, interrupt, sustain};
 
 #[derive(Debug, Parser)]
 #[command(name = "myriad-loadgen", version, about = "Checks, kills and measures chat servers")]
@@ -49,6 +49,8 @@ enum Command {
     Bench(BenchArguments),
     /// Measures messages for people who are not there, against Redis and bare writes and syncs
     Durable(DurableArguments),
+    /// Exchanges and acks messages for minutes: does the log stay as large as it was?
+    Sustain(SustainArguments),
     /// Measures the memory of sessions that do nothing
     Idle {
         /// Address of the server: ws://HOST:PORT/v1/chat or tcp://HOST:PORT
@@ -192,6 +194,32 @@ struct DurableArguments {
     json: Option<PathBuf>,
 }
 
+#[derive(Debug, clap::Args)]
+struct SustainArguments {
+    /// The `myriad` binary
+    #[arg(long)]
+    server_binary: PathBuf,
+    #[arg(long, default_value_t = 10)]
+    minutes: u32,
+    /// Sessions; an even number, at least 4
+    #[arg(long, default_value_t = 1_000, value_parser = even_sessions)]
+    sessions: usize,
+    /// Messages under way per sender
+    #[arg(long, default_value_t = 16)]
+    in_flight: usize,
+    #[arg(long, default_value_t = 150)]
+    payload_bytes: usize,
+    /// Shards; 0 leaves it to the server
+    #[arg(long, default_value_t = 2)]
+    shards: usize,
+    /// A further argument for `serve`; may be given several times
+    #[arg(long = "server-argument", allow_hyphen_values = true)]
+    server_arguments: Vec<String>,
+    /// Writes the report here too
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
 /// Sessions that talk in pairs.
 fn even_sessions(text: &str) -> Result<usize, String> {
     match text.parse() {
@@ -232,6 +260,7 @@ fn run(command: Command) -> Result<bool, Failure> {
         Command::Crash(arguments) => run_crash(arguments),
         Command::Bench(arguments) => run_bench(arguments),
         Command::Durable(arguments) => run_durable(arguments),
+        Command::Sustain(arguments) => run_sustain(arguments),
         Command::Idle { url, auth_secret_file, server_pid, sessions, warm_up, json } => {
             let options = idle::Options { url, auth_secret_file, server_pid, sessions, warm_up };
             print_report(&idle::run(&options)?, json.as_deref())?;
@@ -301,6 +330,21 @@ fn run_durable(arguments: DurableArguments) -> Result<bool, Failure> {
     };
     print_report(&durable::run(&options)?, arguments.json.as_deref())?;
     Ok(true)
+}
+
+fn run_sustain(arguments: SustainArguments) -> Result<bool, Failure> {
+    let mut serve = ServeOptions::new(arguments.server_binary);
+    serve.shards = arguments.shards;
+    serve.arguments = arguments.server_arguments;
+    let report = sustain::run(&sustain::Options {
+        serve,
+        minutes: arguments.minutes,
+        sessions: arguments.sessions,
+        in_flight: arguments.in_flight,
+        payload_bytes: arguments.payload_bytes,
+    })?;
+    print_report(&report, arguments.json.as_deref())?;
+    Ok(report.held)
 }
 
 fn print_report(report: &impl serde::Serialize, file: Option<&Path>) -> Result<(), Failure> {
