@@ -2,7 +2,7 @@
 //!
 //! Only with the feature `canary`, which nothing that is shipped has: without it [`is`] is `false`
 //! at compile time and nothing of a canary is left in the program. With it a canary sings on the
-//! thread that [`set`] it, and on no other, so that tests run side by side. `docs/testing.md` has
+//! thread that `set` it, and on no other, so that tests run side by side. `docs/testing.md` has
 //! the table of what each one breaks and how soon it is found.
 
 /// A bug.

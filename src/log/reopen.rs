@@ -23,7 +23,7 @@ impl<S: Store> Recovered<S> {
     /// wake-up in `wakes`. Nothing may be served, no position given out, before this returned.
     ///
     /// # Errors
-    /// Whatever the disk said; run [`recover`] again.
+    /// Whatever the disk said; run [`super::recover`] again.
     ///
     /// # Panics
     /// If `epoch` is not above `highest_epoch`: positions would be reused.
