@@ -6,8 +6,8 @@
 //! the map, flush. Everything is acked at once, so segments are freed and used again meanwhile.
 //!
 //! A machine that is shared holds threads up by itself. So the time a thread waited for a
-//! processor, by the scheduler's account, is taken off (what is left is computing and blocking), and
-//! beside it a thread that only counts is measured in the same way: the noise floor. What the
+//! processor, by the scheduler's account, is taken off (what is left is computing and blocking),
+//! and beside it a thread that only counts is measured in the same way: the noise floor. What the
 //! hypervisor takes is in both.
 
 use std::collections::VecDeque;
