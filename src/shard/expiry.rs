@@ -58,7 +58,7 @@ impl<S, R: Reader> Core<S, R> {
             }
         }
         self.expired = positions;
-        self.tables.expiry.tidy(&self.tables.users, &self.tables.inboxes);
+        self.tables.expiry.tidy();
     }
 
     fn give_up(&mut self, user: u32, position: u64, now_s: u32) {

@@ -1,39 +1,57 @@
 //! When to look at whose waiting mail, because the time of something in it may be over.
 //!
-//! Owner: the shard. One date per inbox is enough: what is oldest goes first, and what has a time
-//! to live of its own is listed with the inbox. Dates that were overtaken by an earlier one stay
+//! Owner: the shard. One date per user is enough: what is oldest goes first, and what has a time to
+//! live of its own is listed with the inbox. A date stays when the mail it was for is gone: it is
+//! early then, and looking once too often is cheap. Dates that were overtaken by an earlier one stay
 //! until they come, so the heap is made anew when they are the most of it (I6).
 
 use crate::state::inbox::Inbox;
-use crate::state::{NONE, inbox::Inboxes, users::Users};
+use crate::state::{inbox::Inboxes, users::Users};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// Dates beyond one per inbox that are borne before the heap is made anew.
+/// Dates beyond one per user that are borne before the heap is made anew.
 const SURPLUS_MAX: usize = 4_096;
 
 /// The dates, in seconds since 1970.
 #[derive(Debug, Default)]
 pub struct Expiry {
     dates: BinaryHeap<Reverse<(u32, u32)>>,
+    /// Per user the earliest of its dates; 0: none.
+    earliest: Vec<u32>,
+    /// Users with a date.
+    dated: usize,
 }
 
 impl Expiry {
     /// Something in this inbox has its time over at `due_s`.
     pub fn note(&mut self, inbox: &mut Inbox, user: u32, due_s: u32) {
+        let due_s = due_s.max(1);
         if inbox.due_s == 0 || due_s < inbox.due_s {
-            inbox.due_s = due_s.max(1);
-            self.dates.push(Reverse((inbox.due_s, user)));
+            inbox.due_s = due_s;
+        }
+        if self.earliest.len() <= user as usize {
+            self.earliest.resize(user as usize + 1, 0);
+        }
+        let earliest = &mut self.earliest[user as usize];
+        if *earliest == 0 || due_s < *earliest {
+            self.dated += usize::from(*earliest == 0);
+            *earliest = due_s;
+            self.dates.push(Reverse((due_s, user)));
         }
     }
 
-    /// A user whose date has come, and whose inbox it still is the date of. Its inbox has none
-    /// then.
+    /// A user with waiting mail whose date has come. It has no date then.
     pub fn pop(&mut self, now_s: u32, users: &Users, inboxes: &mut Inboxes) -> Option<u32> {
         while self.dates.peek().is_some_and(|Reverse((due_s, _))| *due_s <= now_s) {
             let Some(Reverse((due_s, user))) = self.dates.pop() else { break };
-            let Some(inbox) = inboxes.get_mut(users.user(user).inbox) else { continue };
-            if inbox.due_s == due_s {
+            let earliest = &mut self.earliest[user as usize];
+            if *earliest != due_s {
+                continue;
+            }
+            *earliest = 0;
+            self.dated -= 1;
+            if let Some(inbox) = inboxes.get_mut(users.user(user).inbox) {
                 inbox.due_s = 0;
                 return Some(user);
             }
@@ -42,16 +60,14 @@ impl Expiry {
     }
 
     /// Makes the heap anew if most of it is out of date.
-    pub fn tidy(&mut self, users: &Users, inboxes: &Inboxes) {
-        if self.dates.len() <= 2 * inboxes.count() + SURPLUS_MAX {
+    pub fn tidy(&mut self) {
+        if self.dates.len() <= 2 * self.dated + SURPLUS_MAX {
             return;
         }
         self.dates.clear();
-        for user in 0..u32::try_from(users.count()).unwrap_or(NONE) {
-            if let Some(inbox) = inboxes.get(users.user(user).inbox)
-                && inbox.due_s != 0
-            {
-                self.dates.push(Reverse((inbox.due_s, user)));
+        for (user, due_s) in (0..).zip(&self.earliest) {
+            if *due_s != 0 {
+                self.dates.push(Reverse((*due_s, user)));
             }
         }
     }
@@ -92,7 +108,7 @@ mod tests {
         assert_eq!(expiry.pop(100, &users, &mut inboxes), None, "50 was overtaken");
         for due_s in (100..20_000).rev() {
             expiry.note(inboxes.get_mut(handle).unwrap(), user, due_s);
-            expiry.tidy(&users, &inboxes);
+            expiry.tidy();
         }
         assert!(expiry.count() <= 2 + SURPLUS_MAX);
         assert_eq!(expiry.pop(100, &users, &mut inboxes), Some(user));
