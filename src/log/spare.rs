@@ -22,7 +22,7 @@ impl<S: Store> Committer<S> {
     pub fn preallocate(&mut self) {
         // Acquire: pairs with the Release in `Shared::ask`.
         if self.shared.short.load(Ordering::Acquire) {
-            self.shared.short.store(false, Ordering::Relaxed);
+            self.shared.short.swap(false, Ordering::Acquire);
         }
         // What was ordered is taken even if the need has passed: it would be news for ever.
         if let Some(maker) = &mut self.maker
