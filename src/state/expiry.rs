@@ -2,8 +2,8 @@
 //!
 //! Owner: the shard. One date per user is enough: what is oldest goes first, and what has a time to
 //! live of its own is listed with the inbox. A date stays when the mail it was for is gone: it is
-//! early then, and looking once too often is cheap. Dates that were overtaken by an earlier one stay
-//! until they come, so the heap is made anew when they are the most of it (I6).
+//! early then, and looking once too often is cheap. Dates that were overtaken by an earlier one
+//! stay until they come, so the heap is made anew when they are the most of it (I6).
 
 use crate::state::inbox::Inbox;
 use crate::state::{inbox::Inboxes, users::Users};
