@@ -368,7 +368,7 @@ fn last_trace<S: Store>(store: &S, found: &Found, from: u32) -> Result<Option<u3
 }
 
 /// Shows each page from `from` on until `visit` says that it is enough.
-fn each_page<S: Store>(
+pub(super) fn each_page<S: Store>(
     store: &S,
     found: &Found,
     from: u32,
@@ -389,7 +389,7 @@ fn each_page<S: Store>(
         }
         start += count as u64;
         // The first page is often enough.
-        buffer.resize(LOOK_BYTES, 0);
+        buffer.resize(LOOK_BYTES.min(length_usize(found.head.bytes)), 0);
     }
     Ok(())
 }

@@ -22,15 +22,12 @@ use super::file::segment_file_name;
 use super::format::{
     COMMIT_HEAD_BYTES, CommitHead, FIRST_COMMIT, HeadFlaw, SEGMENT_HEAD_BYTES, SegmentHead,
 };
+use super::gaps::each_page;
 use super::record::{At, Flaw, Kind, Record, seed_of};
 use super::report::{Corrupt, RecoverError, Report, failed};
 use super::segment::{length_u32, length_usize};
 use super::store::Store;
 use super::whole::{Commit, Found, read, read_commit, users_in};
-use crate::limits::COMMIT_ALIGN_BYTES;
-
-/// How much is read at a time when looking for commits beyond a gap.
-const LOOK_BYTES: usize = 1024 * 1024;
 
 /// What is known of a log after reading it.
 #[derive(Debug, Default)]
@@ -300,25 +297,12 @@ struct Seen {
 
 fn look<S: Store>(store: &S, found: &Found, from: u32, due: u64) -> Result<Seen, RecoverError> {
     let mut seen = Seen { trace: false, beyond: false };
-    let mut buffer = vec![0_u8; LOOK_BYTES.min(length_usize(found.head.bytes))];
-    let mut start = u64::from(from);
-    while start < found.head.bytes {
-        let count = read(store, found.head.segment, start, &mut buffer)?;
-        if count == 0 {
-            break;
-        }
-        for (nth, page) in buffer[..count].chunks(COMMIT_ALIGN_BYTES).enumerate() {
-            let offset = length_u32(length_usize(start) + nth * COMMIT_ALIGN_BYTES);
-            seen.trace = seen.trace || page.iter().any(|byte| *byte != 0);
-            if let Ok(head) = CommitHead::decode(found.seed, offset, page)
-                && head.sequence > due
-            {
-                seen.beyond = true;
-                return Ok(seen);
-            }
-        }
-        start += count as u64;
-    }
+    each_page(store, found, from, &mut |offset, page| {
+        seen.trace = seen.trace || page.iter().any(|byte| *byte != 0);
+        let head = CommitHead::decode(found.seed, offset, page);
+        seen.beyond = head.is_ok_and(|head| head.sequence > due);
+        seen.beyond
+    })?;
     Ok(seen)
 }
 
