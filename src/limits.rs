@@ -210,6 +210,9 @@ pub const ROOM_LEASE_BYTES: u64 = 64 * 1024;
 pub const CHECKPOINT_SEGMENTS: u64 = 4;
 /// Pause between checkpoints that are made because something has to go from the disk.
 pub const CHECKPOINT_GAP_MS: u64 = 60_000;
+/// The same while no further segment can be had and senders wait for room. Doubles after each
+/// checkpoint that freed nothing, up to [`CHECKPOINT_GAP_MS`]: each costs some of the reserve.
+pub const CHECKPOINT_FULL_GAP_MS: u64 = 1_000;
 /// The longest time between checkpoints: 6 hours.
 pub const CHECKPOINT_MS_MAX: u64 = 6 * 3_600_000;
 /// A segment this old is emptied even if most of it is waited for: what nobody waits for any more

@@ -59,6 +59,8 @@ pub(super) struct Checkpoints {
     pub(super) image_bytes: u64,
     /// When the last one ended.
     ended_us: u64,
+    /// How many in a row freed nothing.
+    in_vain: u32,
     /// When the last one left its segment, or the log was opened.
     left_us: u64,
     /// Records of the committer's own for the next commit.
@@ -94,14 +96,22 @@ impl<S: Store> Committer<S> {
 
     fn wants_checkpoint(&self) -> bool {
         let cycle = &self.shared.cycle;
-        let pause_us = self.settings.checkpoint_gap_ms * 1000;
-        let rested = self.checkpoints.number == 0
-            || self.now_us >= self.checkpoints.ended_us.saturating_add(pause_us);
+        let rested = self.checkpoints.number == 0 || self.now_us >= self.rested_us();
         let many = self.settings.segment_bytes * limits::CHECKPOINT_SEGMENTS;
         let due = self.checkpoints.bytes_since >= many.max(self.checkpoints.image_bytes * 2);
         let late = self.now_us >= self.latest_us();
         // Acquire: pairs with the Release in `Stage::want_checkpoint`.
         due || late || (rested && cycle.wanted.load(Ordering::Acquire))
+    }
+
+    /// When a checkpoint may begin that a shard asked for.
+    fn rested_us(&self) -> u64 {
+        let mut pause_ms = self.settings.checkpoint_gap_ms;
+        if self.shared.is_blocked() {
+            let doubled = limits::CHECKPOINT_FULL_GAP_MS << self.checkpoints.in_vain.min(16);
+            pause_ms = pause_ms.min(doubled);
+        }
+        self.checkpoints.ended_us.saturating_add(pause_ms * 1000)
     }
 
     /// When the next checkpoint begins at the latest.
@@ -114,9 +124,8 @@ impl<S: Store> Committer<S> {
         if self.checkpoints.progress != Progress::Idle {
             return None;
         }
-        let pause_us = self.settings.checkpoint_gap_ms * 1000;
         let wanted = self.shared.cycle.wanted.load(Ordering::Acquire);
-        let wanted = wanted.then(|| self.checkpoints.ended_us.saturating_add(pause_us));
+        let wanted = wanted.then(|| self.rested_us());
         wanted.into_iter().chain([self.latest_us()]).min()
     }
 
@@ -186,7 +195,9 @@ impl<S: Store> Committer<S> {
                 self.shared.reserve_for_images(image_bytes);
                 self.shared.cycle.enter(Phase::None);
                 let reports = self.shared.cycle.take_reports();
-                self.reclaim(&reports);
+                let freed = self.reclaim(&reports);
+                let in_vain = self.checkpoints.in_vain.saturating_add(1);
+                self.checkpoints.in_vain = if freed { 0 } else { in_vain };
             }
             _ => {}
         }

@@ -19,8 +19,8 @@ impl<S: Store> Committer<S> {
     }
 
     /// The checkpoint whose mark is `log.redo` is durable: frees what it can, and names the
-    /// segments whose stragglers are worth copying forward.
-    pub(super) fn reclaim(&mut self, reports: &[LiveReport]) {
+    /// segments whose stragglers are worth copying forward. False: nothing could be freed.
+    pub(super) fn reclaim(&mut self, reports: &[LiveReport]) -> bool {
         let mut live: std::collections::BTreeMap<u32, u64> = std::collections::BTreeMap::new();
         for (segment, bytes) in reports.iter().flat_map(|report| &report.live) {
             *live.entry(*segment).or_default() += bytes;
@@ -30,8 +30,10 @@ impl<S: Store> Committer<S> {
         let (kept, free): (Vec<Sealed>, Vec<Sealed>) =
             old.copied().partition(|sealed| live.contains_key(&sealed.number));
         self.log.sealed.retain(|sealed| !free.contains(sealed));
+        let frees = !free.is_empty();
         self.freed.extend(free);
         self.choose_victims(&kept, &live, reports);
+        frees
     }
 
     /// The segment that holds the commit a restart begins to read at.
