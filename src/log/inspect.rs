@@ -14,7 +14,7 @@ use super::report::{RecoverError, failed};
 use super::scan::scan;
 use super::segment::{length_u32, length_usize};
 use super::store::Store;
-use super::whole::{Commit, Found, read, read_commit};
+use super::whole::{Commit, Found, Plainly, read, read_commit};
 
 /// Which records to print.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,7 +68,7 @@ pub fn inspect(dir: &Path, out: &mut dyn Write, filter: &Filter) -> Result<(), I
     }
     out.flush()?;
     // The lines ended where reading did: whether that was the end is another question.
-    scan(&store, &mut |_, _| {})?;
+    scan(&store, &mut Plainly(&mut |_, _| {}))?;
     Ok(())
 }
 

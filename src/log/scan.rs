@@ -23,11 +23,11 @@ use super::format::{
     COMMIT_HEAD_BYTES, CommitHead, FIRST_COMMIT, HeadFlaw, SEGMENT_HEAD_BYTES, SegmentHead,
 };
 use super::gaps::each_page;
-use super::record::{At, Flaw, Kind, Record, seed_of};
+use super::record::{At, Flaw, Kind, seed_of};
 use super::report::{Corrupt, RecoverError, Report, failed};
 use super::segment::{length_u32, length_usize};
 use super::store::Store;
-use super::whole::{Commit, Found, read, read_commit, users_in};
+use super::whole::{Commit, Found, Visit, read, read_commit, users_in};
 
 /// What is known of a log after reading it.
 #[derive(Debug, Default)]
@@ -51,10 +51,7 @@ pub(super) struct Scan {
 
 /// Reads the whole log and hands out the records of all segments that count but the last, whose
 /// places may change: [`read_tail`] does that one.
-pub(super) fn scan<S: Store>(
-    store: &S,
-    visit: &mut dyn FnMut(At, &Record<'_>),
-) -> Result<Scan, RecoverError> {
+pub(super) fn scan<S: Store>(store: &S, visit: &mut dyn Visit) -> Result<Scan, RecoverError> {
     let mut scan = Scan::default();
     survey(store, &mut scan)?;
     let mut started: Vec<usize> =
@@ -175,7 +172,7 @@ fn read_segment<S: Store>(
     index: usize,
     until: Option<u64>,
     spare: &mut Commit,
-    visit: &mut dyn FnMut(At, &Record<'_>),
+    visit: &mut dyn Visit,
 ) -> Result<(), RecoverError> {
     let mut offset = FIRST_COMMIT;
     let mut counted = false;
@@ -211,7 +208,7 @@ fn read_segment<S: Store>(
         match &mut scan.last {
             Some(last) => {
                 if scan.tail != Some(last.at.segment) && last.head.sequence >= scan.redo {
-                    last.visit(last.at, visit);
+                    last.show(last.at, visit);
                 }
                 std::mem::swap(last, spare);
             }

@@ -66,6 +66,11 @@ impl Pairs {
 
     /// Index of a pair, made if there is room. `first` is the recipient's list of pairs.
     pub fn find_or_add(&mut self, recipient: u32, sender: u64, first: &mut u32) -> Option<u32> {
+        // Most people hear from one more than from others: often it is the first of the list, and
+        // the index, a wait for memory of its own, need not be asked.
+        if self.get_if_any(*first).is_some_and(|pair| pair.sender == sender) {
+            return Some(*first);
+        }
         if let Some(index) = self.find(recipient, sender) {
             return Some(index);
         }

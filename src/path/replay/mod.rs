@@ -9,10 +9,11 @@
 //! the image then counts, because the shard staged it behind all of that; what comes after is
 //! replayed on top of it.
 
+mod ahead;
 mod dim;
 mod plain;
 
-use crate::log::{At, Kind, Record};
+use crate::log::{At, Kind, Record, Visit};
 use crate::path::Rules;
 use crate::path::image::BadImage;
 use crate::state::Tables;
@@ -54,6 +55,39 @@ pub struct Replay {
     placement: Placement,
     rules: Rules,
     mood: Mood,
+}
+
+/// A replay with the tables it goes into, as a start and a benchmark need it.
+#[derive(Debug)]
+pub struct ReplayInto<'a> {
+    /// The replay.
+    pub replay: Replay,
+    /// Those of all shards.
+    pub tables: &'a mut [Tables],
+    /// What went wrong first; nothing is replayed behind it.
+    pub outcome: Result<(), ReplayError>,
+}
+
+impl Visit for ReplayInto<'_> {
+    fn ahead(&mut self, records: &[(At, Record<'_>)]) {
+        self.replay.ahead(self.tables, records);
+    }
+
+    fn record(&mut self, at: At, record: &Record<'_>) {
+        if self.outcome.is_ok() {
+            self.outcome = self.replay.record(self.tables, at, record);
+        }
+    }
+}
+
+impl ReplayInto<'_> {
+    /// The log is at its end.
+    ///
+    /// # Errors
+    /// The first thing that went wrong, or the log ends inside its checkpoint.
+    pub fn finish(self) -> Result<(), ReplayError> {
+        self.outcome.and_then(|()| self.replay.finish())
+    }
 }
 
 #[derive(Debug)]
@@ -115,6 +149,12 @@ impl Replay {
             }
         }
         Ok(())
+    }
+
+    /// Fetches what these records will touch. A start waits for memory more than for anything
+    /// else; here the waits of many records overlap.
+    pub fn ahead(&self, tables: &[Tables], records: &[(At, Record<'_>)]) {
+        ahead::fetch(tables, self.placement, records);
     }
 
     /// The log is at its end.
