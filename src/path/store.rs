@@ -240,7 +240,7 @@ fn check_quotas(
             return Err(Refusal::InboxFull);
         }
     }
-    if let Some(pair) = tables.pairs.find(user, request.sender) {
+    if let Some(pair) = tables.pairs.find_from(here.first_pair, user, request.sender) {
         let pair = tables.pairs.get(pair);
         let full = pair.waiting >= rules.inbox_messages_per_sender_max
             || pair.waiting_bytes + bytes > rules.inbox_bytes_per_sender_max;

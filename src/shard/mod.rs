@@ -13,6 +13,7 @@ mod closing;
 mod expiry;
 mod history;
 mod intake;
+mod letters;
 mod moving;
 mod tokens;
 mod traffic;
@@ -26,9 +27,9 @@ use crate::io::Driver;
 use crate::limits;
 use crate::log::{LiveReport, Reader, Stage, Ticket};
 use crate::mem::{Token, Wheel};
-use crate::path::Rules;
 use crate::path::store::Refusals;
-use crate::ring::{Doorbell, Inlet, Mailbox};
+use crate::path::{Rules, ahead};
+use crate::ring::{Doorbell, Inlet, Kind, Mailbox};
 use crate::state::conn::Parked;
 use crate::state::placement::Placement;
 use crate::state::request::{Envelope, Errand, Login, Request};
@@ -213,6 +214,12 @@ struct Core<S, R> {
     epochs: Arc<AtomicU32>,
     epoch_under_way: bool,
     mailbox: Mailbox<Envelope<S>>,
+    /// Scratch: letters taken out together.
+    batch: Vec<(usize, Kind, Envelope<S>)>,
+    /// Messages of this turn from one user of this shard to another.
+    own: VecDeque<Box<Request>>,
+    /// How many of these wait at the most: like those of others, no more than there are credits.
+    own_max: usize,
     /// Per shard that asks: what it was refused.
     refusals: Vec<Refusals>,
     /// Per shard that was asked: how many refusals with "try again" were heard from it.
@@ -274,6 +281,9 @@ impl<D: Driver, R: Reader> Shard<D, R> {
             epochs: parts.epochs,
             epoch_under_way: false,
             mailbox: parts.mailbox,
+            batch: Vec::new(),
+            own: VecDeque::new(),
+            own_max: parts.credits.min(ahead::AHEAD_MAX),
             refusals: (0..shards).map(|_| Refusals::new(parts.credits)).collect(),
             refusals_heard: vec![0; shards],
             waiters: VecDeque::new(),

@@ -9,13 +9,12 @@
 //! the image then counts, because the shard staged it behind all of that; what comes after is
 //! replayed on top of it.
 
-mod ahead;
 mod dim;
 mod plain;
 
 use crate::log::{At, Kind, Record, Visit};
-use crate::path::Rules;
 use crate::path::image::BadImage;
+use crate::path::{Rules, ahead};
 use crate::state::Tables;
 use crate::state::placement::Placement;
 use dim::Dim;
@@ -154,7 +153,11 @@ impl Replay {
     /// Fetches what these records will touch. A start waits for memory more than for anything
     /// else; here the waits of many records overlap.
     pub fn ahead(&self, tables: &[Tables], records: &[(At, Record<'_>)]) {
-        ahead::fetch(tables, self.placement, records);
+        let people = |(_, record): &(At, Record<'_>)| [stream_of(record), sender_of(record)];
+        let at_home = |id| (&tables[self.placement.home(id)], id);
+        for records in records.chunks(ahead::AHEAD_MAX) {
+            ahead::fetch(records.iter().flat_map(people).flatten().map(at_home));
+        }
     }
 
     /// The log is at its end.
