@@ -130,7 +130,7 @@ impl<S: Store> Committer<S> {
             create_error: None,
             error: None,
             durable: Arc::new(Durable::new(log.sequence - 1)),
-            checkpoints: Checkpoints::default(),
+            checkpoints: Checkpoints::after(log.image_bytes),
             pins: Pins::default(),
             freed: VecDeque::new(),
             log,
@@ -139,10 +139,13 @@ impl<S: Store> Committer<S> {
         for spare in &committer.log.spares {
             committer.shared.add(committer.usable(spare));
         }
+        committer.shared.reserve_for_images(committer.checkpoints.image_bytes);
         if committer.shared.room() < settings.reserve_bytes() + settings.batch_cost_max() {
             // Too little for the first message: the next segment cannot wait.
             committer.preallocate();
         }
+        // Only now: whoever reads along has not said yet what it still needs.
+        committer.freed = std::mem::take(&mut committer.log.freed);
         (stages, committer)
     }
 
@@ -321,8 +324,9 @@ impl<S: Store> Committer<S> {
             let former = std::mem::replace(&mut self.log.current, next);
             if let Some(first) = former.first {
                 let Tail { number, bytes, .. } = former;
-                let left_us = self.now_us;
-                self.log.sealed.push_back(Sealed { number, first, bytes, left_us });
+                let begun_ms = self.log.begun_ms;
+                self.log.sealed.push_back(Sealed { number, first, bytes, begun_ms });
+                self.log.begun_ms = self.log.time_ms;
             }
         }
     }

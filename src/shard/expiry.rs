@@ -86,7 +86,14 @@ impl<S, R: Reader> Core<S, R> {
             Ok(Some(stored)) => {
                 deliver::push_notice(tables, &stored, &request, *now);
                 let (ticket, user, position) = (stored.ticket, stored.user, stored.position);
-                self.waiters.push_back(Waiter::Request { ticket, from, user, position, request });
+                self.waiters.push_back(Waiter::Request {
+                    ticket,
+                    from,
+                    user,
+                    position,
+                    request,
+                    deleted: false,
+                });
             }
             Ok(None) => self.noticed(from, request),
             Err(_) => {
@@ -149,9 +156,6 @@ impl<S, R: Reader> Core<S, R> {
         }
         expire::remove(tables, user, position);
         deliver::behind(tables, user, &mut self.behind);
-        if tables.live.has_scrubs() {
-            stage.want_checkpoint();
-        }
     }
 
     /// Tombstones that found no room.
@@ -169,9 +173,35 @@ impl<S, R: Reader> Core<S, R> {
         let Self { tables, reader, .. } = self;
         let (user, author) = (stored.user, request.sender);
         let target = expire::find_target(tables, reader, user, request.relation, author);
+        let target = target.or_else(|| self.find_staged(user, request));
         if let Some(position) = target.filter(|position| *position != stored.position) {
             self.tables.counters.deleted += 1;
             self.bury(user, position);
         }
+    }
+
+    /// The message that `request` deletes if it is on its way to the log: an offline queue sends
+    /// both at once, and what is not durable cannot be read back.
+    fn find_staged(&mut self, user: u32, request: &Request) -> Option<u64> {
+        let target = expire::delete_target(request.relation, request.sender)?;
+        let inbox = self.tables.inboxes.get(self.tables.users.user(user).inbox)?;
+        let is_staged = |position: u64| {
+            let entry = inbox.after(position - 1).next();
+            entry.is_some_and(|entry| entry.position == position && entry.at().is_none())
+        };
+        // Newest first; a device has at most a window of ids open, so it is never far.
+        self.waiters.iter_mut().rev().take(limits::DELETE_LOOKS_MAX).find_map(|waiter| match waiter
+        {
+            Waiter::Request { user: whose, position, request, deleted, .. }
+                if *whose == user
+                    && (request.sender, request.device) == (target.sender, target.device)
+                    && request.client_id == target.client_id
+                    && is_staged(*position) =>
+            {
+                *deleted = true;
+                Some(*position)
+            }
+            _ => None,
+        })
     }
 }
