@@ -37,6 +37,7 @@ mod follow;
 mod format;
 mod fuzz;
 mod gaps;
+mod head;
 mod inspect;
 mod make;
 mod map;

@@ -23,6 +23,15 @@ pub(super) struct Found {
     pub(super) first: Option<u64>,
     /// The mark in the head of that commit.
     pub(super) first_redo: u64,
+    /// Where the commit before that one was.
+    pub(super) first_previous: At,
+}
+
+impl Found {
+    /// A segment of whose commits nothing is known yet.
+    pub(super) fn new(head: SegmentHead, seed: u32) -> Self {
+        Self { head, seed, first: None, first_redo: 0, first_previous: At::default() }
+    }
 }
 
 /// Records shown ahead at once: enough that waits for memory overlap.

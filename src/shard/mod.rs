@@ -184,6 +184,8 @@ pub struct Load {
     pub errands: usize,
     /// Refusals remembered for one other shard, the most there are.
     pub refusals: usize,
+    /// Records that are nobody's any more and wait for room to say so.
+    pub burials: usize,
     /// Something is staged for the log or under way to it.
     pub is_staged: bool,
 }
@@ -254,7 +256,7 @@ struct Core<S, R> {
     expiry_due_ms: u64,
     /// Scratch: positions whose time is over.
     expired: Vec<u64>,
-    /// (user, position) whose tombstone found no room.
+    /// (user, position) whose tombstone found no room; see [`limits::BURIALS_MAX`].
     burials: Vec<(u32, u64)>,
     cursors_due_ms: u64,
     presence_due_ms: u64,
@@ -332,6 +334,7 @@ impl<D: Driver, R: Reader> Shard<D, R> {
             movers: core.movers.len(),
             errands: core.errands.len(),
             refusals: core.refusals.iter().map(Refusals::count).max().unwrap_or(0),
+            burials: core.burials.len(),
             is_staged: !core.stage.is_idle(),
         }
     }

@@ -96,9 +96,15 @@ impl<S, R: Reader> Core<S, R> {
 
     /// At the recipient's home: store, deliver, wait for the commit.
     pub(super) fn store(&mut self, from: usize, mut request: Box<Request>) {
-        let Self { tables, rules, stage, positions, refusals, now, .. } = self;
-        let stored =
-            store::store(tables, rules, stage, positions, &mut refusals[from], &request, *now);
+        let Self { tables, rules, stage, positions, refusals, now, burials, .. } = self;
+        // What it deletes must find a place on the list of those that wait for room.
+        let deletes = request.relation.is_some_and(|it| it.kind == wire::RELATION_DELETE);
+        let refusals = &mut refusals[from];
+        let stored = if deletes && burials.len() >= limits::BURIALS_MAX {
+            refusals.refuse(&request, Refusal::DiskFull)
+        } else {
+            store::store(tables, rules, stage, positions, refusals, &request, *now)
+        };
         match stored {
             Ok(stored) => {
                 deliver::push(tables, &stored, &request, *now);

@@ -11,8 +11,11 @@
 
 mod dim;
 mod plain;
+mod start;
 
-use crate::log::{At, Kind, Record, Visit};
+pub use start::{StartError, start};
+
+use crate::log::{At, Kind, Record};
 use crate::path::image::BadImage;
 use crate::path::{Rules, ahead};
 use crate::state::Tables;
@@ -54,39 +57,6 @@ pub struct Replay {
     placement: Placement,
     rules: Rules,
     mood: Mood,
-}
-
-/// A replay with the tables it goes into, as a start and a benchmark need it.
-#[derive(Debug)]
-pub struct ReplayInto<'a> {
-    /// The replay.
-    pub replay: Replay,
-    /// Those of all shards.
-    pub tables: &'a mut [Tables],
-    /// What went wrong first; nothing is replayed behind it.
-    pub outcome: Result<(), ReplayError>,
-}
-
-impl Visit for ReplayInto<'_> {
-    fn ahead(&mut self, records: &[(At, Record<'_>)]) {
-        self.replay.ahead(self.tables, records);
-    }
-
-    fn record(&mut self, at: At, record: &Record<'_>) {
-        if self.outcome.is_ok() {
-            self.outcome = self.replay.record(self.tables, at, record);
-        }
-    }
-}
-
-impl ReplayInto<'_> {
-    /// The log is at its end.
-    ///
-    /// # Errors
-    /// The first thing that went wrong, or the log ends inside its checkpoint.
-    pub fn finish(self) -> Result<(), ReplayError> {
-        self.outcome.and_then(|()| self.replay.finish())
-    }
 }
 
 #[derive(Debug)]
@@ -152,7 +122,7 @@ impl Replay {
 
     /// Fetches what these records will touch. A start waits for memory more than for anything
     /// else; here the waits of many records overlap.
-    pub fn ahead(&self, tables: &[Tables], records: &[(At, Record<'_>)]) {
+    fn ahead(&self, tables: &[Tables], records: &[(At, Record<'_>)]) {
         let people = |(_, record): &(At, Record<'_>)| [stream_of(record), sender_of(record)];
         let at_home = |id| (&tables[self.placement.home(id)], id);
         for records in records.chunks(ahead::AHEAD_MAX) {
