@@ -146,7 +146,7 @@ pub const WATCHES_PER_SHARD_MAX: usize = 1_000_000;
 /// How often last-seen times reach the disk.
 pub const LAST_SEEN_FLUSH_MS: u64 = 30_000;
 
-/// Batches of last-seen times that may wait for the disk; more are dropped, the next has newer ones.
+/// Batches of last-seen times that may wait for the disk; more are dropped: the next has newer.
 pub const SEEN_WAITING_MAX: usize = 256;
 
 /// How often changes of watched users are looked at.

@@ -83,7 +83,7 @@ impl HistoryError {
         match self {
             Self::Damaged(_) | Self::Version(_) => true,
             Self::Log(FollowError::Log(error)) => !matches!(error, RecoverError::Io { .. }),
-            Self::Log(FollowError::Lost(_)) => true,
+            Self::Log(FollowError::Lost(_) | FollowError::Ahead { .. }) => true,
             Self::Tables(_) | Self::Payloads(_) | Self::Unopened(_) => false,
         }
     }

@@ -1,8 +1,8 @@
 //! The loop of the history thread: answer, follow, sweep, sleep.
 //!
-//! Owner: the history thread. All waiting and all clocks of history are here: what ends, ends by the
-//! [`ExpiryClock`] the inboxes use, never by the wall clock. A disk that refuses is tried again;
-//! nothing is lost by that, because the log keeps what was not applied.
+//! Owner: the history thread. All waiting and all clocks of history are here: what ends, ends by
+//! the [`ExpiryClock`] the inboxes use, never by the wall clock. A disk that refuses is tried
+//! again; nothing is lost by that, because the log keeps what was not applied.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -192,7 +192,7 @@ impl<S: LogStore> History<S> {
         }
         self.quiet_until_ms = now.mono_ms + limits::HISTORY_COMPLAINT_MS;
         eprintln!(
-            "myriad: history: {what}: {error}. History goes on; the same is not said again for {} s",
+            "myriad: history: {what}: {error}. History goes on; the like is not said for {} s",
             limits::HISTORY_COMPLAINT_MS / 1000
         );
     }

@@ -73,7 +73,7 @@ impl Creator for FileMaker {
     }
 
     fn renew(&mut self, segment: u32, bytes: u64) -> io::Result<()> {
-        // What can't be overwritten stays a `.new`: the next start overwrites it before it removes it.
+        // What can't be overwritten stays a `.new`: the next start does it, and then removes it.
         overwrite(&self.unfinished(segment), bytes)?;
         fs::rename(self.unfinished(segment), self.path(segment))?;
         sync_folder(&self.folder)

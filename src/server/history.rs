@@ -133,8 +133,10 @@ fn open(
     let mut done = store.done();
     if done > durable.sequence() {
         eprintln!(
-            "myriad: history has read {done} commits and the log has {}: another log, or an older \
-             copy of it. History reads all of it again; what it holds stays",
+            "myriad: history has read {done} commits and the log has {}. Unless somebody put \
+             another log here, or an older copy, the end of this one is missing, with messages \
+             that were answered with `Sent`: stop the server and restore a backup. History reads \
+             all of the log again; what it holds stays",
             durable.sequence()
         );
         done = 0;
