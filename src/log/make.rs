@@ -73,8 +73,10 @@ impl Creator for FileMaker {
     }
 
     fn renew(&mut self, segment: u32, bytes: u64) -> io::Result<()> {
-        let filled = overwrite(&self.unfinished(segment), bytes);
-        self.finish(segment, filled)
+        // What can't be overwritten stays a `.new`: the next start does it, and then removes it.
+        overwrite(&self.unfinished(segment), bytes)?;
+        fs::rename(self.unfinished(segment), self.path(segment))?;
+        sync_folder(&self.folder)
     }
 
     fn scrub(&mut self, name: u32) -> io::Result<()> {

@@ -87,10 +87,4 @@ impl<S: Store> Committer<S> {
         let lowest = self.pins.lowest();
         self.freed.iter().find(|sealed| sealed.number < lowest).copied()
     }
-
-    /// A freed segment could not be overwritten yet.
-    pub(super) fn keep_freed(&mut self, number: u32) {
-        let bytes = self.settings.segment_bytes;
-        self.freed.push_back(Sealed { number, first: 0, bytes, begun_ms: 0 });
-    }
 }

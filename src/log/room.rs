@@ -17,7 +17,7 @@
 //! granted. The W that stays unused in the last segment also lets a restart on a full disk write
 //! the few pages it needs.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crossbeam_utils::CachePadded;
 
@@ -51,6 +51,8 @@ pub(super) struct Shared {
     batch_cost_max: u64,
     /// No further segment can be had at the moment.
     blocked: AtomicBool,
+    /// For people; not on the message path.
+    troubles: Mutex<Troubles>,
     /// A write or sync failed: for ever.
     failed: AtomicBool,
     /// A stage holds something back that somebody waits for.
@@ -61,6 +63,35 @@ pub(super) struct Shared {
     pub(super) bell: Arc<Bell>,
     /// Checkpoints.
     pub(super) cycle: Cycle,
+}
+
+/// What the committer can't do at the moment, and why.
+#[derive(Debug, Default)]
+struct Troubles {
+    segment: Option<String>,
+    scrub: Option<String>,
+}
+
+/// What an operator has to know about a running log, for whoever tells it. May be asked from any
+/// thread.
+#[derive(Clone, Debug)]
+pub struct Outlook(pub(super) Arc<Shared>);
+
+impl Outlook {
+    /// Why messages are refused for want of room, if they are.
+    #[must_use]
+    pub fn full(&self) -> Option<String> {
+        if !self.0.is_full() {
+            return None;
+        }
+        self.0.blocked_by()
+    }
+
+    /// Why a freed segment can't be overwritten, if that is so. It is tried again every second.
+    #[must_use]
+    pub fn unscrubbed(&self) -> Option<String> {
+        self.0.troubles().scrub.clone()
+    }
 }
 
 impl Shared {
@@ -74,6 +105,7 @@ impl Shared {
             plenty: ROOM_LEASE_BYTES * 2 * (shards as u64),
             batch_cost_max: settings.batch_cost_max(),
             blocked: AtomicBool::new(false),
+            troubles: Mutex::default(),
             failed: AtomicBool::new(false),
             urgent: AtomicBool::new(false),
             short: AtomicBool::new(false),
@@ -156,9 +188,29 @@ impl Shared {
         self.room.load(Ordering::Relaxed)
     }
 
-    /// Notes whether further segments can be had.
-    pub(super) fn block(&self, blocked: bool) {
+    fn troubles(&self) -> MutexGuard<'_, Troubles> {
+        self.troubles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that no further segment can be had, and why; `None`: one was had. Returns whether
+    /// that is news.
+    pub(super) fn block(&self, why: Option<String>) -> bool {
+        let blocked = why.is_some();
+        self.troubles().segment = why;
+        let before = self.is_blocked();
+        // Only the committer writes it.
         self.blocked.store(blocked, Ordering::Relaxed);
+        before != blocked
+    }
+
+    /// Notes that a freed segment can't be overwritten, and why; `None`: one was.
+    pub(super) fn note_unscrubbed(&self, why: Option<String>) {
+        self.troubles().scrub = why;
+    }
+
+    /// Why no further segment can be had, if that is so.
+    pub(super) fn blocked_by(&self) -> Option<String> {
+        self.troubles().segment.clone()
     }
 
     /// Whether no further segment can be had.
