@@ -11,6 +11,7 @@ use crate::log::{
 };
 use crate::path::image::{self, Walk};
 use crate::path::receipt;
+use std::ops::ControlFlow;
 
 /// How far this shard is.
 #[derive(Debug)]
@@ -139,31 +140,33 @@ impl<S, R: Reader> Core<S, R> {
     fn copy_user(&mut self, user: u32) -> usize {
         let Self { tables, stage, reader, waiters, imaging, .. } = self;
         let handle = tables.users.user(user).inbox;
-        let Some(inbox) = tables.inboxes.get_mut(handle) else { return 0 };
+        let Some(mut inbox) = tables.inboxes.get_mut(handle) else { return 0 };
         let mut copied = 0;
-        for entry in inbox.entries_mut() {
+        inbox.set_moving(|entry| {
             if copied > limits::IMAGE_BYTES_PER_TURN_MAX {
-                break; // the rest goes with the next checkpoint
+                return ControlFlow::Break(()); // the rest goes with the next checkpoint
             }
             let Some(at) = entry.at().filter(|at| imaging.victims.contains(&at.segment)) else {
-                continue;
+                return ControlFlow::Continue(false);
             };
             if entry.is_moving() {
-                continue;
+                return ControlFlow::Continue(false);
             }
             let found = reader.read(at).filter(|record| record.position == entry.position);
             let Some(record) = found else {
                 tables.counters.unreadable += 1; // `log verify` tells more
-                continue;
+                return ControlFlow::Continue(false);
             };
             let record = Record { moved: true, ..record };
-            let Ok(ticket) = stage.append(Lane::Image, &record) else { return copied };
+            let Ok(ticket) = stage.append(Lane::Image, &record) else {
+                return ControlFlow::Break(());
+            };
             copied += encoded_bytes(&record);
             tables.live.remove(at, entry.bytes());
-            entry.set_moving();
             let position = entry.position;
             waiters.push_back(Waiter::Moved { ticket, user, position });
-        }
+            ControlFlow::Continue(true)
+        });
         copied
     }
 

@@ -257,7 +257,8 @@ struct Core<S, R> {
 
 impl<D: Driver, R: Reader> Shard<D, R> {
     /// Puts a shard together.
-    pub fn new(parts: Parts<D, R>, now: Now) -> Self {
+    pub fn new(mut parts: Parts<D, R>, now: Now) -> Self {
+        parts.tables.inboxes.settle();
         let shards = parts.mailbox.shards();
         let conns_max = parts.tables.conns.capacity();
         let core = Core {
