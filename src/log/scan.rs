@@ -20,7 +20,7 @@
 
 use std::io;
 
-use super::checkpoint::CHECKPOINT_BEGIN;
+use super::checkpoint::{CHECKPOINT_BEGIN, CHECKPOINT_IMAGE};
 use super::file::segment_file_name;
 use super::format::{CommitHead, FIRST_COMMIT};
 use super::gaps::each_page;
@@ -285,10 +285,11 @@ fn count(report: &mut Report, commit: &Commit) {
         let epoch = u32::try_from(epoch).unwrap_or(u32::MAX);
         report.highest_epoch = report.highest_epoch.max(epoch);
         if record.kind == Kind::Checkpoint {
-            if record.body_kind == CHECKPOINT_BEGIN {
-                report.image_bytes = 0;
+            match record.body_kind {
+                CHECKPOINT_BEGIN => report.image_bytes = 0,
+                CHECKPOINT_IMAGE => report.image_bytes += encoded_bytes(record) as u64,
+                _ => {}
             }
-            report.image_bytes += encoded_bytes(record) as u64;
         }
         report.last_time_ms = report.last_time_ms.max(record.time_ms);
     });
