@@ -22,8 +22,8 @@ use std::io;
 
 use super::file::segment_file_name;
 use super::format::{CommitHead, FIRST_COMMIT};
-use super::gaps::each_page;
 use super::head::{missing_end, must_read_head, newest_mark};
+use super::look::each_page;
 use super::record::{At, Flaw, Kind};
 use super::report::{Corrupt, RecoverError, Report, failed};
 use super::store::Store;
