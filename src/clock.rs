@@ -37,6 +37,42 @@ impl HostClock {
     }
 }
 
+/// The time by which anything ends: what waits in inboxes, and what history keeps for a while.
+///
+/// It begins at the wall clock of the start and moves as the monotonic clock does, and it is never
+/// ahead of the wall clock: a wall clock that is set, whichever way, ends nothing before its time.
+/// Held (the wall clock was far ahead of the log at the start) nothing ends at all.
+#[derive(Clone, Copy, Debug)]
+pub struct ExpiryClock {
+    wall_ms: u64,
+    mono_ms: u64,
+    held: bool,
+}
+
+impl ExpiryClock {
+    /// A clock that begins now.
+    #[must_use]
+    pub fn new(now: Now, held: bool) -> Self {
+        Self { wall_ms: now.wall_ms, mono_ms: now.mono_ms, held }
+    }
+
+    /// Milliseconds since 1970; `None`: nothing may end. The `mono_ms` of `now` is of the same
+    /// clock as the one this began with.
+    #[must_use]
+    pub fn now_ms(&self, now: Now) -> Option<u64> {
+        let passed_ms = now.mono_ms.saturating_sub(self.mono_ms);
+        let believed_ms = self.wall_ms.saturating_add(passed_ms).min(now.wall_ms);
+        (!self.held).then_some(believed_ms)
+    }
+
+    /// The same in seconds.
+    #[must_use]
+    pub fn now_s(&self, now: Now) -> Option<u32> {
+        let seconds = self.now_ms(now)? / 1000;
+        Some(u32::try_from(seconds).unwrap_or(u32::MAX))
+    }
+}
+
 /// Milliseconds since 1970 by the host's clock (0 if the clock stands before that).
 #[must_use]
 pub fn wall_ms() -> u64 {
@@ -79,7 +115,34 @@ fn date(mut days: u64) -> (u64, u64, u64) {
 
 #[cfg(test)]
 mod tests {
-    use super::utc;
+    use super::*;
+
+    const START_MS: u64 = 1_793_664_000_000;
+    const DAY_MS: u64 = 24 * 3_600_000;
+
+    fn at(mono_ms: u64, wall_ms: u64) -> Now {
+        Now { mono_ms, wall_ms }
+    }
+
+    #[test]
+    fn a_wall_clock_that_is_set_ends_nothing_before_its_time() {
+        let clock = ExpiryClock::new(at(5_000, START_MS), false);
+        assert_eq!(clock.now_ms(at(6_000, START_MS + 1_000)), Some(START_MS + 1_000));
+        let ahead = at(6_000, START_MS + 40 * DAY_MS);
+        assert_eq!(clock.now_ms(ahead), Some(START_MS + 1_000), "time that did not pass");
+        assert_eq!(clock.now_s(ahead), Some(1_793_664_001));
+        // It was wrong at the start and is put right: what is stamped now has its whole time.
+        let back = at(7_000, START_MS - DAY_MS);
+        assert_eq!(clock.now_ms(back), Some(START_MS - DAY_MS));
+        assert_eq!(clock.now_ms(at(8_000, START_MS + 3_000)), Some(START_MS + 3_000));
+    }
+
+    #[test]
+    fn a_clock_that_is_held_says_no_time() {
+        let clock = ExpiryClock::new(at(0, START_MS), true);
+        assert_eq!(clock.now_ms(at(1_000, START_MS + 1_000)), None);
+        assert_eq!(clock.now_s(at(DAY_MS, START_MS + DAY_MS)), None);
+    }
 
     #[test]
     fn times_are_those_of_the_calendar() {

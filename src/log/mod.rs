@@ -93,6 +93,7 @@ pub use record::{
 pub use recovery::{Recovered, recover, recover_into};
 pub use repair::{MendError, Mended, bury, left_out, mend};
 pub use report::{Corrupt, RecoverError, Report};
+pub use room::Outlook;
 pub use salvage::Lost;
 pub use settings::Settings;
 pub use staging::{Health, Lane, Placed, Refused, Stage, Ticket, Wake};

@@ -204,6 +204,13 @@ pub fn remove(tables: &mut Tables, user: u32, position: u64) {
     }
 }
 
+/// What a message of `author` asks to delete: one of its own.
+#[must_use]
+pub fn delete_target(relation: Option<Relation>, author: u64) -> Option<MessageId> {
+    let Relation { kind, target } = relation?;
+    (kind == wire::RELATION_DELETE && target.sender == author).then_some(target)
+}
+
 /// The waiting message of `author` that a message deletes, if there is one in this inbox.
 pub fn find_target<R: Reader>(
     tables: &mut Tables,
@@ -212,10 +219,7 @@ pub fn find_target<R: Reader>(
     relation: Option<Relation>,
     author: u64,
 ) -> Option<u64> {
-    let Relation { kind, target } = relation?;
-    if kind != wire::RELATION_DELETE || target.sender != author {
-        return None;
-    }
+    let target = delete_target(relation, author)?;
     let inbox = tables.inboxes.get(tables.users.user(user).inbox)?;
     let same = |entry: &&Entry| (entry.sender, entry.device) == (target.sender, target.device);
     let candidates = inbox.after(0).filter(same).take(limits::DELETE_LOOKS_MAX);

@@ -84,6 +84,16 @@ impl Refusals {
         })
     }
 
+    /// Refuses a request that may be tried again.
+    ///
+    /// # Errors
+    /// Always: `reason`.
+    pub fn refuse(&mut self, request: &Request, reason: Refusal) -> Result<Stored, Refusal> {
+        self.heard(request.refusals_heard);
+        self.note(request);
+        Err(reason)
+    }
+
     fn note(&mut self, request: &Request) {
         debug_assert!(self.unheard.len() < self.unheard_max, "each of them holds a credit");
         if self.unheard.len() >= self.unheard_max {

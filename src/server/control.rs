@@ -24,8 +24,6 @@ use std::time::{Duration, Instant};
 
 /// Name of the socket in the data folder.
 const SOCKET: &str = "control.sock";
-/// How often the thread looks whether somebody knocks.
-const LOOK: Duration = Duration::from_millis(100);
 
 /// What can be asked.
 #[derive(Debug, Serialize, Deserialize)]
@@ -133,7 +131,7 @@ fn work(listener: &UnixListener, source: &Source, stop: &Arc<AtomicBool>) {
     let mut backup: Option<JoinHandle<()>> = None;
     while !stop.load(Ordering::Acquire) {
         let Ok((stream, _)) = listener.accept() else {
-            thread::sleep(LOOK);
+            thread::sleep(Duration::from_millis(limits::CONTROL_LOOK_MS));
             continue;
         };
         if backup.as_ref().is_some_and(JoinHandle::is_finished) {
@@ -166,7 +164,8 @@ fn asked(stream: &UnixStream) -> Result<Request, String> {
     let wait = Duration::from_millis(limits::CONTROL_WAIT_MS);
     let deadline = Instant::now() + wait;
     stream.set_nonblocking(false).map_err(told)?;
-    stream.set_read_timeout(Some(LOOK)).map_err(told)?;
+    let look = Duration::from_millis(limits::CONTROL_LOOK_MS);
+    stream.set_read_timeout(Some(look)).map_err(told)?;
     stream.set_write_timeout(Some(wait)).map_err(told)?;
     let mut line = Vec::new();
     let mut piece = [0_u8; 1024];

@@ -6,6 +6,7 @@
 mod control;
 mod history;
 mod last_seen;
+mod outlook;
 mod shards;
 mod side;
 pub mod tools;
@@ -13,13 +14,13 @@ pub mod tools;
 pub use control::{Asked, ask_for_backup};
 
 use crate::auth::Keys;
-use crate::clock::wall_ms;
+use crate::clock::{HostClock, wall_ms};
 use crate::config::Config;
 use crate::io::socket;
 use crate::limits;
 use crate::log::{self, FileStore, Settings, Wake};
 use crate::metrics::Counters;
-use crate::path::replay::{Replay, ReplayError, ReplayInto};
+use crate::path::replay::{ReplayError, StartError, start};
 use crate::ring::Doorbell;
 use crate::state::Tables;
 use crate::state::placement::Placement;
@@ -57,9 +58,6 @@ pub enum ServeError {
     ShardEnded(usize, String),
 }
 
-/// How often the main thread looks for signals and dead shards.
-const LOOK: Duration = Duration::from_millis(20);
-
 /// Serves until SIGTERM or SIGINT, then drains.
 ///
 /// Prints one line of JSON on stdout when it listens, with `listen`, `driver`, `shards`, `pid`.
@@ -80,7 +78,9 @@ pub fn run(config: &Config, keys: Keys) -> Result<(), ServeError> {
         listeners[0].local_addr().map_err(|error| ServeError::Listen(config.listen, error))?;
 
     let log_bell = committer.bell();
-    let history = history::Thread::start(config, committer.durable(), &committer.pins())?;
+    let teller = outlook::Teller::new(committer.outlook());
+    let history =
+        history::Thread::start(config, committer.durable(), &committer.pins(), expiry_held)?;
     let source = control::Source {
         data: folder.clone(),
         durable: committer.durable(),
@@ -106,7 +106,7 @@ pub fn run(config: &Config, keys: Keys) -> Result<(), ServeError> {
     let control = control::Thread::start(source)?;
     announce(config, listen, &sizes);
 
-    let ended = watch(&running, &stop, &log_thread);
+    let ended = watch(&running, &stop, &log_thread, teller);
     let counters = running.drain(config.drain_ms);
     side.stop();
     control.stop();
@@ -205,15 +205,21 @@ fn recover(
     let mut tables: Vec<Tables> = (0..config.shards)
         .map(|_| Tables::new(sizes.conns_max, sizes.users_max, sizes.pairs_max))
         .collect();
-    let replay = Replay::new(placement, &shards::rules_of(config));
-    let mut replay = ReplayInto { replay, tables: &mut tables, outcome: Ok(()) };
+    let rules = shards::rules_of(config);
     let (recovered, found) =
-        log::recover_into(store, &settings, &mut replay).map_err(|error| fail(&error))?;
-    replay.finish()?;
-    let live = tables.iter().flat_map(|tables| tables.live.segments());
-    recovered.check_live(live).map_err(|error| fail(&error))?;
+        start(store, &settings, &rules, &mut tables, &mut |_| {}).map_err(|error| match error {
+            StartError::Recover(error) => fail(&error),
+            StartError::Replay(error) => error.into(),
+        })?;
     if found.records > 0 {
         eprintln!("myriad: recovered {} records from {}", found.records, folder.display());
+    }
+    if let Some(why) = &found.full {
+        eprintln!(
+            "myriad: no further segment of the log can be had: {why}. It goes on in its last one; \
+             when that is full messages are refused with disk_full. Free space on its disk, or \
+             raise log_bytes_max if that was reached"
+        );
     }
     let epoch = log::next_epoch(recovered.highest_epoch, wall_ms());
     let wakes = bells.iter().map(|bell| Arc::clone(bell) as Arc<dyn Wake>).collect();
@@ -282,7 +288,9 @@ fn watch(
     running: &shards::Running,
     stop: &AtomicBool,
     log_thread: &JoinHandle<Result<log::Written, String>>,
+    mut teller: outlook::Teller,
 ) -> Result<(), ServeError> {
+    let clock = HostClock::start();
     let mut log_ended = false;
     while !stop.load(Ordering::Acquire) {
         if let Some((shard, error)) = running.ended() {
@@ -295,7 +303,8 @@ fn watch(
                  store_failed. Check the disk, then restart"
             );
         }
-        thread::sleep(LOOK);
+        teller.look(clock.now().mono_ms);
+        thread::sleep(Duration::from_millis(limits::MAIN_LOOK_MS));
     }
     Ok(())
 }
@@ -325,7 +334,7 @@ fn wait_until(time: Duration, mut done: impl FnMut() -> bool) -> bool {
         if start.elapsed() > time {
             return false;
         }
-        thread::sleep(Duration::from_millis(2));
+        thread::sleep(Duration::from_millis(limits::DRAIN_LOOK_MS));
     }
     true
 }

@@ -68,7 +68,8 @@ impl<S, R: Reader> Core<S, R> {
             self.image();
         }
         // A full disk takes too little to make a checkpoint due, and only one frees what is empty.
-        if self.stage.health() == Health::Full && self.tables.live.take_emptied() {
+        let is_full = self.stage.health() == Health::Full;
+        if self.tables.live.take_scrubs_news() || (is_full && self.tables.live.take_emptied()) {
             self.stage.want_checkpoint();
         }
     }
@@ -157,7 +158,7 @@ impl<S, R: Reader> Core<S, R> {
                 continue;
             };
             let record = Record { moved: true, ..record };
-            let Ok(ticket) = stage.append(Lane::Image, &record) else { return copied };
+            let Ok(ticket) = stage.append(Lane::Copy, &record) else { return copied };
             copied += encoded_bytes(&record);
             tables.live.remove(at, entry.bytes());
             entry.set_moving();
@@ -176,7 +177,7 @@ impl<S, R: Reader> Core<S, R> {
             return;
         }
         let record = self.checkpoint_record(CHECKPOINT_END, &[]);
-        let Ok(ticket) = self.stage.append_urgent(Lane::Image, &record) else { return };
+        let Ok(ticket) = self.stage.append_urgent(Lane::End, &record) else { return };
         self.imaging.ended = true;
         let report = Box::new(self.tables.live.report());
         self.waiters.push_back(Waiter::Image { ticket, report });
@@ -186,10 +187,7 @@ impl<S, R: Reader> Core<S, R> {
     pub(super) fn on_image(&mut self, report: LiveReport) {
         let is_live = |segment: u32| report.live.iter().any(|(number, _)| *number == segment);
         self.reader.retain(&is_live);
-        self.tables.live.scrubbed(&report);
+        self.tables.live.told(&report);
         self.stage.report(report);
-        if self.tables.live.has_scrubs() {
-            self.stage.want_checkpoint();
-        }
     }
 }

@@ -96,9 +96,15 @@ impl<S, R: Reader> Core<S, R> {
 
     /// At the recipient's home: store, deliver, wait for the commit.
     pub(super) fn store(&mut self, from: usize, mut request: Box<Request>) {
-        let Self { tables, rules, stage, positions, refusals, now, .. } = self;
-        let stored =
-            store::store(tables, rules, stage, positions, &mut refusals[from], &request, *now);
+        let Self { tables, rules, stage, positions, refusals, now, burials, .. } = self;
+        // What it deletes must find a place on the list of those that wait for room.
+        let deletes = request.relation.is_some_and(|it| it.kind == wire::RELATION_DELETE);
+        let refusals = &mut refusals[from];
+        let stored = if deletes && burials.len() >= limits::BURIALS_MAX {
+            refusals.refuse(&request, Refusal::DiskFull)
+        } else {
+            store::store(tables, rules, stage, positions, refusals, &request, *now)
+        };
         match stored {
             Ok(stored) => {
                 deliver::push(tables, &stored, &request, *now);
@@ -106,7 +112,14 @@ impl<S, R: Reader> Core<S, R> {
                 let (position, time_ms) = (stored.position, stored.time_ms);
                 request.outcome = Outcome::Sent { position, time_ms };
                 let (ticket, user) = (stored.ticket, stored.user);
-                self.waiters.push_back(Waiter::Request { ticket, from, user, position, request });
+                self.waiters.push_back(Waiter::Request {
+                    ticket,
+                    from,
+                    user,
+                    position,
+                    request,
+                    deleted: false,
+                });
             }
             Err(reason) => {
                 if reason.retriable() {
@@ -163,7 +176,8 @@ impl<S, R: Reader> Core<S, R> {
                     request.stage = Staged::OwnCopy;
                     let (ticket, user, position) = (stored.ticket, stored.user, stored.position);
                     let from = self.me;
-                    let waiter = Waiter::Request { ticket, from, user, position, request };
+                    let waiter =
+                        Waiter::Request { ticket, from, user, position, request, deleted: false };
                     self.waiters.push_back(waiter);
                 }
                 Err(log::Refused::Busy) => return self.copies.push_front(request),
@@ -187,7 +201,14 @@ impl<S, R: Reader> Core<S, R> {
             Ok(ticket) => {
                 request.stage = Staged::Refusal;
                 let (from, user, position) = (self.me, crate::state::NONE, 0);
-                self.waiters.push_back(Waiter::Request { ticket, from, user, position, request });
+                self.waiters.push_back(Waiter::Request {
+                    ticket,
+                    from,
+                    user,
+                    position,
+                    request,
+                    deleted: false,
+                });
             }
             Err(_) => {
                 route::settle(&mut self.tables, &request, false);
@@ -201,8 +222,11 @@ impl<S, R: Reader> Core<S, R> {
         while let Some(placed) = self.stage.committed() {
             while self.waiters.front().is_some_and(|waiter| waiter.batch() <= placed.batch) {
                 match self.waiters.pop_front() {
-                    Some(Waiter::Request { ticket, from, user, position, request }) => {
+                    Some(Waiter::Request { ticket, from, user, position, request, deleted }) => {
                         self.place(&placed, ticket, user, position);
+                        if deleted {
+                            self.tables.live.scrub(placed.at(ticket));
+                        }
                         self.on_durable(from, request);
                     }
                     Some(Waiter::Login { conn, device, login, .. }) => {

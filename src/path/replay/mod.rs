@@ -11,8 +11,11 @@
 
 mod dim;
 mod plain;
+mod start;
 
-use crate::log::{At, Kind, Position, Record, Visit};
+pub use start::{StartError, start};
+
+use crate::log::{At, CHECKPOINT_COMPLETE, Kind, Position, Record};
 use crate::path::image::BadImage;
 use crate::path::{Rules, ahead};
 use crate::state::Tables;
@@ -58,39 +61,6 @@ pub struct Replay {
     mood: Mood,
 }
 
-/// A replay with the tables it goes into, as a start and a benchmark need it.
-#[derive(Debug)]
-pub struct ReplayInto<'a> {
-    /// The replay.
-    pub replay: Replay,
-    /// Those of all shards.
-    pub tables: &'a mut [Tables],
-    /// What went wrong first; nothing is replayed behind it.
-    pub outcome: Result<(), ReplayError>,
-}
-
-impl Visit for ReplayInto<'_> {
-    fn ahead(&mut self, records: &[(At, Record<'_>)]) {
-        self.replay.ahead(self.tables, records);
-    }
-
-    fn record(&mut self, at: At, record: &Record<'_>) {
-        if self.outcome.is_ok() {
-            self.outcome = self.replay.record(self.tables, at, record);
-        }
-    }
-}
-
-impl ReplayInto<'_> {
-    /// The log is at its end.
-    ///
-    /// # Errors
-    /// The first thing that went wrong, or the log ends inside its checkpoint.
-    pub fn finish(self) -> Result<(), ReplayError> {
-        self.outcome.and_then(|()| self.replay.finish())
-    }
-}
-
 #[derive(Debug)]
 enum Mood {
     /// Before the first record.
@@ -120,6 +90,11 @@ impl Replay {
     ) -> Result<(), ReplayError> {
         if matches!(self.mood, Mood::Fresh) {
             self.mood = Dim::begin(record).map_or(Mood::Plain, Mood::Image);
+        }
+        if record.kind == Kind::Checkpoint && record.body_kind == CHECKPOINT_COMPLETE {
+            for segment in record.payload.as_chunks().0 {
+                tables[0].live.scrub(At { segment: u32::from_le_bytes(*segment), offset: 0 });
+            }
         }
         let Self { placement, ref rules, .. } = *self;
         let Mood::Image(dim) = &mut self.mood else {
@@ -154,7 +129,7 @@ impl Replay {
 
     /// Fetches what these records will touch. A start waits for memory more than for anything
     /// else; here the waits of many records overlap.
-    pub fn ahead(&self, tables: &[Tables], records: &[(At, Record<'_>)]) {
+    fn ahead(&self, tables: &[Tables], records: &[(At, Record<'_>)]) {
         let people = |(_, record): &(At, Record<'_>)| [stream_of(record), sender_of(record)];
         let at_home = |id| (&tables[self.placement.home(id)], id);
         for records in records.chunks(ahead::AHEAD_MAX) {

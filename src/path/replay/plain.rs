@@ -121,6 +121,9 @@ fn bury(tables: &mut Tables, user: u32, position: u64) {
     let owner = tables.users.user_mut(user);
     let Some(inbox) = tables.inboxes.get_mut(owner.inbox) else { return };
     if let Some(entry) = inbox.remove(position) {
+        if let Some(at) = entry.at() {
+            tables.live.scrub(at);
+        }
         forget_entry(&mut tables.live, &mut tables.pairs, user, &entry);
     }
     tables.inboxes.release_empty(&mut owner.inbox);
