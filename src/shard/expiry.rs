@@ -37,6 +37,7 @@ impl<S, R: Reader> Core<S, R> {
             for &position in &positions {
                 self.give_up(user, position, now_s);
             }
+            deliver::settle_inbox(&mut self.tables, user);
             if positions.len() >= limits::EXPIRED_PER_LOOK_MAX {
                 break;
             }
@@ -108,6 +109,7 @@ impl<S, R: Reader> Core<S, R> {
         self.tables.counters.expired += 1;
         self.tables.requests.give(request);
         self.bury(user, position);
+        deliver::settle_inbox(&mut self.tables, user);
     }
 
     /// Its sender could not be told: it waits on as before, and is tried again.
@@ -116,9 +118,8 @@ impl<S, R: Reader> Core<S, R> {
         self.tables.requests.give(request);
         let (Some(user), Outcome::Sent { position, .. }) = (user, outcome) else { return };
         let handle = self.tables.users.user(user).inbox;
-        let inbox = self.tables.inboxes.get_mut(handle);
-        if let Some(entry) = inbox.and_then(|inbox| inbox.find(position)) {
-            entry.set_expiring(false);
+        if let Some(mut inbox) = self.tables.inboxes.get_mut(handle) {
+            inbox.set_expiring(position, false);
         }
         self.look_again(user, again_s);
         deliver::behind(&self.tables, user, &mut self.behind);
@@ -126,8 +127,8 @@ impl<S, R: Reader> Core<S, R> {
 
     fn look_again(&mut self, user: u32, due_s: u32) {
         let handle = self.tables.users.user(user).inbox;
-        if let Some(inbox) = self.tables.inboxes.get_mut(handle) {
-            self.tables.expiry.note(inbox, user, due_s);
+        if let Some(mut inbox) = self.tables.inboxes.get_mut(handle) {
+            self.tables.expiry.note(&mut inbox, user, due_s);
         }
     }
 
@@ -160,6 +161,7 @@ impl<S, R: Reader> Core<S, R> {
         if let Some(position) = target.filter(|position| *position != stored.position) {
             self.tables.counters.deleted += 1;
             self.bury(user, position);
+            deliver::settle_inbox(&mut self.tables, user);
         }
     }
 

@@ -281,11 +281,11 @@ impl<S, R: Reader> Core<S, R> {
             return;
         }
         let handle = self.tables.users.user(user).inbox;
-        let entry = self.tables.inboxes.get_mut(handle).and_then(|inbox| inbox.find(position));
-        if let Some(entry) = entry {
-            let at = placed.at(ticket);
-            entry.place(at);
+        let Some(mut inbox) = self.tables.inboxes.get_mut(handle) else { return };
+        let at = placed.at(ticket);
+        if let Some(entry) = inbox.place(position, at) {
             self.tables.live.add(at, entry.bytes());
+            deliver::settle_inbox(&mut self.tables, user);
             deliver::behind(&self.tables, user, &mut self.behind);
         }
     }

@@ -48,6 +48,9 @@ pub fn start<S: Store>(
     let Start { replay, tables, outcome, .. } = start;
     outcome?;
     replay.finish()?;
+    for tables in &mut *tables {
+        tables.inboxes.settle();
+    }
     recovered.check_live(tables.iter().flat_map(|tables| tables.live.segments()))?;
     recovered.free_all_but(tables.iter().flat_map(|tables| tables.live.segments()));
     Ok((recovered, report))
