@@ -234,17 +234,6 @@ impl<S: Store> Committer<S> {
         self.maker = Some(maker);
     }
 
-    fn retry_at(&self) -> Option<u64> {
-        let wants = || self.wants_segment() || self.next_freed().is_some();
-        if self.retry_us > self.now_us && wants() {
-            return Some(self.retry_us);
-        }
-        // Nobody says when a segment is not pinned any more.
-        let is_idle = self.maker.as_ref().is_none_or(|maker| !maker.is_busy());
-        let looks = is_idle && !self.freed.is_empty();
-        looks.then_some(self.now_us + limits::SEGMENT_RETRY_MS * 1000)
-    }
-
     /// Bytes of `tail` that may be granted; the rest may be wasted at its end (`room`).
     pub(super) fn usable(&self, tail: &Tail) -> u64 {
         tail.left().saturating_sub(self.settings.batch_cost_max())

@@ -56,7 +56,7 @@ impl<S: Store> Recovered<S> {
                 begun_ms = found.head.time_ms;
                 let former = last.as_ref().map(|last| last.head).unwrap_or_default();
                 sequence = former.sequence;
-                // Less than a sector of it changes: a power cut leaves the former epoch or this one.
+                // Less than a sector changes: a power cut leaves the former epoch or this one.
                 let after = offset + former.padded_u32();
                 let (tail, _) = self.start_in_place(&found, after, None)?;
                 (Tail { offset, ..tail }, former.previous)

@@ -107,6 +107,18 @@ impl<S: Store> Committer<S> {
         self.log.spares.is_empty() || self.shared.room() < self.shared.reserve() + ahead
     }
 
+    /// When to look again at what should be done beside committing.
+    pub(super) fn retry_at(&self) -> Option<u64> {
+        let wants = || self.wants_segment() || self.next_freed().is_some();
+        if self.retry_us > self.now_us && wants() {
+            return Some(self.retry_us);
+        }
+        // Nobody says when a segment is not pinned any more.
+        let is_idle = self.maker.as_ref().is_none_or(|maker| !maker.is_busy());
+        let looks = is_idle && !self.freed.is_empty();
+        looks.then_some(self.now_us + limits::SEGMENT_RETRY_MS * 1000)
+    }
+
     fn on_made(&mut self, order: Order, result: Result<(), Undone>) {
         match (order, result) {
             (Order::Make { segment, .. }, Ok(())) => {

@@ -143,7 +143,7 @@ impl<S, R: Reader> Core<S, R> {
     }
 
     /// Copies waiting records of the users whose pieces are staged out of segments that are to be
-    /// emptied. False: the turn has done enough, or the log is busy; the rest comes in a later turn.
+    /// emptied. False: the turn has done enough, or the log is busy; the rest comes later.
     fn copy_forward(&mut self, left: &mut usize) -> bool {
         while self.imaging.copy_next < self.imaging.copy_end {
             if *left == 0 || !self.copy_user(self.imaging.copy_next, left) {

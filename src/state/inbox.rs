@@ -9,9 +9,8 @@
 //!
 //! *Young* is what is not durable yet, what something happens to (its time is over, it is being
 //! copied forward), and all behind that; and, while its user is connected, what came last, because
-//! that is acked soon. The rest is *packed* (`packed.rs`). What changes in the middle of the packed
-//! ones makes all from there on young until [`InboxMut::settle`]. Both kinds lie in pools of the
-//! shard, so an inbox is a handful of numbers.
+//! that is acked soon. The rest is *packed* (`packed.rs`). A change in the middle of these makes
+//! all from there on young until [`InboxMut::settle`]. Both lie in pools of the shard.
 
 use super::chunks::Chunks;
 use super::packed::Packed;
@@ -35,8 +34,7 @@ struct Slot {
     copies: u32,
     /// Index of the young entries, [`NONE`] if there are none.
     young: u32,
-    /// When the first that has a time to live of its own, or the oldest, may have to go: seconds
-    /// since 1970. 0: not known.
+    /// When something may have to go: seconds since 1970. 0: not known.
     due_s: u32,
 }
 
@@ -56,7 +54,7 @@ struct Rooms {
     young: Places<VecDeque<Entry>>,
 }
 
-/// The waiting records of one user, to look at.
+/// Somebody's waiting records, to look at.
 #[derive(Clone, Copy, Debug)]
 pub struct Inbox<'a> {
     slot: &'a Slot,
@@ -73,8 +71,9 @@ pub struct InboxMut<'a> {
 impl<'a> Inbox<'a> {
     /// Entries with a position above `after`, oldest first.
     pub fn after(self, after: u64) -> impl Iterator<Item = Entry> + 'a {
+        let walk = || self.slot.packed.walk(&self.rooms.chunks);
         let packed = (after < self.slot.packed.last())
-            .then(|| self.slot.packed.walk(&self.rooms.chunks))
+            .then(walk)
             .into_iter()
             .flatten()
             .skip_while(move |entry| entry.position <= after);
@@ -112,7 +111,6 @@ impl<'a> Inbox<'a> {
     pub fn count(self) -> usize {
         self.slot.packed.count() + self.young().map_or(0, VecDeque::len)
     }
-
     /// How many of them are copies of what the user sent, or notices.
     #[must_use]
     pub fn copies(self) -> usize {
@@ -131,8 +129,7 @@ impl<'a> Inbox<'a> {
         self.slot.bytes
     }
 
-    /// When the first that has a time to live of its own, or the oldest, may have to go: seconds
-    /// since 1970. 0: not known.
+    /// As in the slot: seconds since 1970, 0: not known.
     #[must_use]
     pub fn due_s(self) -> u32 {
         self.slot.due_s
@@ -170,7 +167,7 @@ impl InboxMut<'_> {
         }
         let last = self.slot.packed.last();
         let young = self.young();
-        assert!(young.back().map_or(last, |back| back.position) < entry.position, "I3");
+        assert!(young.back().map_or(last, |it| it.position) < entry.position, "I3");
         young.push_back(entry);
     }
 

@@ -1,8 +1,7 @@
 //! Waiting records packed into a few bytes each, oldest first.
 //!
-//! What an inbox holds for long: records that are durable and to which nothing happens. Taken off
-//! at the front, added at the back, read through from the front; whoever wants anything else takes
-//! them apart. Pure but for the chunks (`chunks.rs`) they lie in.
+//! What an inbox holds for long: durable, and nothing happens to it. Taken off at the front, added
+//! at the back, read from the front; whoever wants anything else takes them apart.
 //!
 //! ```text
 //!  head | marks | position | segment | offset | name      | size   | end
@@ -29,14 +28,12 @@ const SAME_NAME: u8 = 1 << 5;
 const MARKED: u8 = 1 << 6;
 /// The size takes one byte; otherwise seven bits per byte, the lowest first.
 const SMALL: u8 = 1 << 7;
-
 /// The top bits of a size, in a byte of marks.
 const MARKS_SHIFT: u32 = 27;
 /// In a byte of marks: the offset takes four bytes and is not in units.
 const WIDE_OFFSET: u8 = 1;
 /// Records begin at multiples of this.
 const OFFSET_UNIT: u32 = 8;
-
 /// Names of an inbox that have a number; the first lies in [`Packed`].
 const NAMES_MAX: u8 = 61;
 const NAME_BYTES: usize = 12;
