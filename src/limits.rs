@@ -238,6 +238,9 @@ pub const CONTROL_LINE_BYTES_MAX: usize = 8 * 1024;
 pub const CONTROL_WAIT_MS: u64 = 2_000;
 /// Largest manifest of a backup that is read: some hundred thousand files.
 pub const MANIFEST_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Segments with payloads that have to go which a checkpoint names for the next start: one page.
+/// If there are more, the others are emptied when they are old.
+pub const SCRUBS_NAMED_MAX: usize = 900;
 /// Largest payload of one piece of an image.
 pub const IMAGE_BYTES_MAX: usize = 32 * 1024;
 /// Bytes of images (and of records copied forward) a shard stages in one turn at the most.

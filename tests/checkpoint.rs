@@ -203,7 +203,7 @@ fn essence(tables: &mut Tables) -> Vec<String> {
             .inboxes
             .get(user.inbox)
             .into_iter()
-            .flat_map(|inbox| inbox.after(0).map(|it| (it.position, inbox.due_of(it.position))))
+            .flat_map(|inbox| inbox.after(0).map(|it| (it.position, it.due_s())))
             .collect();
         lines.push(format!("user {id} tail {tail:x} has {has:x} waiting {waiting:x?}"));
         for device in tables.users.devices_of(index).collect::<Vec<_>>() {

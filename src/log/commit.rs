@@ -131,7 +131,7 @@ impl<S: Store> Committer<S> {
             passes_freed: false,
             error: None,
             durable: Arc::new(Durable::new(log.sequence - 1)),
-            checkpoints: Checkpoints::default(),
+            checkpoints: Checkpoints::after(log.image_bytes),
             pins: Pins::default(),
             freed: VecDeque::new(),
             log,
@@ -140,10 +140,13 @@ impl<S: Store> Committer<S> {
         for spare in &committer.log.spares {
             committer.shared.add(committer.usable(spare));
         }
+        committer.shared.reserve_for_images(committer.checkpoints.image_bytes);
         if committer.shared.room() < settings.reserve_bytes() + settings.batch_cost_max() {
             // Too little for the first message: the next segment cannot wait.
             committer.preallocate();
         }
+        // Only now: whoever reads along has not said yet what it still needs.
+        committer.freed = std::mem::take(&mut committer.log.freed);
         (stages, committer)
     }
 
@@ -233,7 +236,13 @@ impl<S: Store> Committer<S> {
 
     fn retry_at(&self) -> Option<u64> {
         let wants = || self.wants_segment() || self.next_freed().is_some();
-        (self.retry_us > self.now_us && wants()).then_some(self.retry_us)
+        if self.retry_us > self.now_us && wants() {
+            return Some(self.retry_us);
+        }
+        // Nobody says when a segment is not pinned any more.
+        let is_idle = self.maker.as_ref().is_none_or(|maker| !maker.is_busy());
+        let looks = is_idle && !self.freed.is_empty();
+        looks.then_some(self.now_us + limits::SEGMENT_RETRY_MS * 1000)
     }
 
     /// Bytes of `tail` that may be granted; the rest may be wasted at its end (`room`).
@@ -316,8 +325,9 @@ impl<S: Store> Committer<S> {
             let former = std::mem::replace(&mut self.log.current, next);
             if let Some(first) = former.first {
                 let Tail { number, bytes, .. } = former;
-                let left_us = self.now_us;
-                self.log.sealed.push_back(Sealed { number, first, bytes, left_us });
+                let begun_ms = self.log.begun_ms;
+                self.log.sealed.push_back(Sealed { number, first, bytes, begun_ms });
+                self.log.begun_ms = self.log.time_ms;
             }
         }
     }

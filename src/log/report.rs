@@ -84,6 +84,8 @@ pub struct Report {
     pub records: u64,
     /// Bytes of these commits, padding included.
     pub bytes: u64,
+    /// Bytes of the last checkpoint in it.
+    pub image_bytes: u64,
     /// Highest epoch of anything: heads, commits, positions, epoch records.
     pub highest_epoch: u32,
     /// Highest time of a record or head, milliseconds since 1970.

@@ -21,13 +21,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crossbeam_utils::CachePadded;
 
-use crate::limits::ROOM_LEASE_BYTES;
+use crate::limits::{COMMIT_ALIGN_BYTES, ROOM_LEASE_BYTES};
 use crate::sync::{AtomicBool, AtomicU64, Ordering};
 
 use super::bell::Bell;
 use super::cycle::Cycle;
 use super::settings::Settings;
 use super::staging::Lane;
+
+/// Pages kept for each end of an image (it may make a commit alone, with a page for company), and
+/// as many for BEGIN and COMPLETE.
+const END_PAGES: u64 = 2;
 
 /// What the committer and the stages share.
 #[derive(Debug)]
@@ -39,6 +43,8 @@ pub(super) struct Shared {
     /// Of these again, bytes that only [`super::Lane::Image`] may take: the next checkpoint needs
     /// them, and without it nothing is ever freed.
     for_images: AtomicU64,
+    /// Of these again, bytes for the ends of images and of the checkpoint.
+    for_ends: u64,
     /// Room above both reserves from which on leases are generous.
     plenty: u64,
     /// Least room a message needs to be sure of a grant.
@@ -95,6 +101,7 @@ impl Shared {
             room: CachePadded::new(AtomicU64::new(0)),
             reserve,
             for_images: AtomicU64::new(0),
+            for_ends: reserve.min(END_PAGES * (shards as u64 + 1) * COMMIT_ALIGN_BYTES as u64),
             plenty: ROOM_LEASE_BYTES * 2 * (shards as u64),
             batch_cost_max: settings.batch_cost_max(),
             blocked: AtomicBool::new(false),
@@ -113,7 +120,9 @@ impl Shared {
         let floor = match lane {
             Lane::Message => self.reserve(),
             Lane::Reserve => self.for_images.load(Ordering::Relaxed),
-            Lane::Image => 0,
+            Lane::Copy => self.for_images.load(Ordering::Relaxed) + self.reserve / 2,
+            Lane::Image => self.for_ends,
+            Lane::End => 0,
         };
         // Relaxed: the number alone is what counts, it publishes nothing.
         let mut room = self.room.load(Ordering::Relaxed);

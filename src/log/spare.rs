@@ -42,7 +42,7 @@ impl<S: Store> Committer<S> {
         if let Some(maker) = &mut self.maker
             && let Some((order, result)) = maker.take_made()
         {
-            return self.on_made(order, result);
+            self.on_made(order, result);
         }
         if self.error.is_some() || self.maker.as_ref().is_some_and(Maker::is_busy) {
             return;
@@ -205,7 +205,7 @@ mod tests {
         let settings = crate::log::Settings::small();
         let (recovered, _) = recover(disk.clone(), &settings, &mut |_, _| {}).unwrap();
         let (_stages, mut committer) = recovered.start(1, vec![Arc::new(NoWake)]).unwrap();
-        let freed = Sealed { number: 50, first: 7, bytes: settings.segment_bytes, left_us: 3 };
+        let freed = Sealed { number: 50, first: 7, bytes: settings.segment_bytes, begun_ms: 3 };
         disk.create(freed.number, freed.bytes).unwrap();
         committer.log.segments += 1;
         committer.freed.push_back(freed);

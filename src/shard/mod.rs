@@ -137,8 +137,16 @@ pub struct Parts<D: Driver, R: Reader> {
 /// What waits for a commit, in the order of the log.
 #[derive(Debug)]
 enum Waiter {
-    /// A request whose record is staged; the answer goes to shard `from`.
-    Request { ticket: Ticket, from: usize, user: u32, position: u64, request: Box<Request> },
+    /// A request whose record is staged; the answer goes to shard `from`. `deleted`: its payload
+    /// is to go as soon as it is there.
+    Request {
+        ticket: Ticket,
+        from: usize,
+        user: u32,
+        position: u64,
+        request: Box<Request>,
+        deleted: bool,
+    },
     /// A login whose device is new.
     Login { ticket: Ticket, conn: Token, device: u32, login: Login },
     /// The next epoch of this shard's positions.

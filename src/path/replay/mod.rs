@@ -15,7 +15,7 @@ mod start;
 
 pub use start::{StartError, start};
 
-use crate::log::{At, Kind, Record};
+use crate::log::{At, CHECKPOINT_COMPLETE, Kind, Record};
 use crate::path::image::BadImage;
 use crate::path::{Rules, ahead};
 use crate::state::Tables;
@@ -88,6 +88,11 @@ impl Replay {
     ) -> Result<(), ReplayError> {
         if matches!(self.mood, Mood::Fresh) {
             self.mood = Dim::begin(record).map_or(Mood::Plain, Mood::Image);
+        }
+        if record.kind == Kind::Checkpoint && record.body_kind == CHECKPOINT_COMPLETE {
+            for segment in record.payload.as_chunks().0 {
+                tables[0].live.scrub(At { segment: u32::from_le_bytes(*segment), offset: 0 });
+            }
         }
         let Self { placement, ref rules, .. } = *self;
         let Mood::Image(dim) = &mut self.mood else {

@@ -56,14 +56,14 @@ pub struct Waiting {
 /// # Errors
 /// [`WaitingError`]: a server would refuse it.
 pub fn waiting(data: &Path) -> Result<Waiting, WaitingError> {
-    let mut tables = tables(data)?;
+    let tables = tables(data)?;
     let store = FileStore::open_read_only(data).map_err(InspectError::from)?;
     let mut reader = StoreReader::new(store);
     let mut found = Waiting { users_known: tables.users.count() as u64, ..Waiting::default() };
     for index in 0..u32::try_from(tables.users.count()).unwrap_or(u32::MAX) {
         let user = tables.users.user(index);
         let (id, inbox) = (user.id, user.inbox);
-        let Some(inbox) = tables.inboxes.get_mut(inbox) else { continue };
+        let Some(inbox) = tables.inboxes.get(inbox) else { continue };
         found.users += u64::from(inbox.count() > 0);
         for entry in inbox.after(0) {
             found.records += 1;
