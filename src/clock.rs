@@ -81,6 +81,38 @@ pub fn wall_ms() -> u64 {
         .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
+/// A time for people, in UTC, given milliseconds since 1970.
+#[must_use]
+pub fn utc(time_ms: u64) -> String {
+    let seconds = time_ms / 1000;
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    let (year, month, day) = date(days);
+    let (hour, minute) = (second / 3600, second / 60 % 60);
+    format!("{year}-{month:02}-{day:02} {hour:02}:{minute:02}:{:02} UTC", second % 60)
+}
+
+/// Year, month and day so many days after 1970-01-01.
+fn date(mut days: u64) -> (u64, u64, u64) {
+    let mut year = 1970;
+    loop {
+        let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+        let length = 365 + u64::from(is_leap);
+        if days >= length {
+            days -= length;
+            year += 1;
+            continue;
+        }
+        let february = 28 + u64::from(is_leap);
+        let months = [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+        for (month, length) in (1..).zip(months) {
+            if days < length {
+                return (year, month, days + 1);
+            }
+            days -= length;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,5 +142,13 @@ mod tests {
         let clock = ExpiryClock::new(at(0, START_MS), true);
         assert_eq!(clock.now_ms(at(1_000, START_MS + 1_000)), None);
         assert_eq!(clock.now_s(at(DAY_MS, START_MS + DAY_MS)), None);
+    }
+
+    #[test]
+    fn times_are_those_of_the_calendar() {
+        assert_eq!(utc(0), "1970-01-01 00:00:00 UTC");
+        assert_eq!(utc(1_709_164_800_000), "2024-02-29 00:00:00 UTC");
+        assert_eq!(utc(1_735_689_599_999), "2024-12-31 23:59:59 UTC");
+        assert_eq!(utc(4_107_542_400_000), "2100-03-01 00:00:00 UTC");
     }
 }

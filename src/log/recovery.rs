@@ -23,7 +23,8 @@
 //! and synced. (This is the one case in which a page that may have been acknowledged is written
 //! again; a power cut in that moment on a disk that tears sectors could cost it.)
 //!
-//! Deliberately not here: judging what is durable (`scan`), checkpoints (later).
+//! Deliberately not here: judging what is durable, and from which commit on a restart reads
+//! (`scan`); making all of this true on the disk (`reopen`).
 
 use std::collections::VecDeque;
 use std::fmt;

@@ -20,11 +20,11 @@
 
 use std::io;
 
-use super::checkpoint::CHECKPOINT_BEGIN;
+use super::checkpoint::{CHECKPOINT_BEGIN, CHECKPOINT_IMAGE};
 use super::file::segment_file_name;
 use super::format::{CommitHead, FIRST_COMMIT};
-use super::gaps::each_page;
 use super::head::{missing_end, must_read_head, newest_mark};
+use super::look::each_page;
 use super::record::{At, Flaw, Kind, encoded_bytes};
 use super::report::{Corrupt, RecoverError, Report, failed};
 use super::store::Store;
@@ -285,10 +285,11 @@ fn count(report: &mut Report, commit: &Commit) {
         let epoch = u32::try_from(epoch).unwrap_or(u32::MAX);
         report.highest_epoch = report.highest_epoch.max(epoch);
         if record.kind == Kind::Checkpoint {
-            if record.body_kind == CHECKPOINT_BEGIN {
-                report.image_bytes = 0;
+            match record.body_kind {
+                CHECKPOINT_BEGIN => report.image_bytes = 0,
+                CHECKPOINT_IMAGE => report.image_bytes += encoded_bytes(record) as u64,
+                _ => {}
             }
-            report.image_bytes += encoded_bytes(record) as u64;
         }
         report.last_time_ms = report.last_time_ms.max(record.time_ms);
     });

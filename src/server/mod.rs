@@ -12,7 +12,7 @@ mod shards;
 mod side;
 pub mod tools;
 
-pub use control::ask_for_backup;
+pub use control::{Asked, ask_for_backup};
 
 use crate::auth::Keys;
 use crate::clock::{HostClock, wall_ms};
