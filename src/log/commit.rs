@@ -245,11 +245,6 @@ impl<S: Store> Committer<S> {
         looks.then_some(self.now_us + limits::SEGMENT_RETRY_MS * 1000)
     }
 
-    /// Bytes of `tail` that may be granted; the rest may be wasted at its end (`room`).
-    pub(super) fn usable(&self, tail: &Tail) -> u64 {
-        tail.left().saturating_sub(self.settings.batch_cost_max())
-    }
-
     fn gather(&mut self) {
         // Before the queues are looked at: what the stage waits for was handed over before this
         // was set, so it is found below, or else its hurry would be spent on nothing.

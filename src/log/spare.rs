@@ -11,7 +11,7 @@ use super::commit::Committer;
 use super::file::segment_file_name;
 use super::format::SegmentHead;
 use super::room::Outlook;
-use super::segment::{Sealed, generation, write_head};
+use super::segment::{Sealed, Tail, generation, write_head};
 use super::store::{InPlace, Store};
 use super::thread::{Maker, Order, Undone};
 use crate::limits;
@@ -55,6 +55,11 @@ impl<S: Store> Committer<S> {
                 self.on_made(order, result);
             }
         }
+    }
+
+    /// Bytes of `tail` that may be granted; the rest may be wasted at its end (`room`).
+    pub(super) fn usable(&self, tail: &Tail) -> u64 {
+        tail.left().saturating_sub(self.settings.batch_cost_max())
     }
 
     /// What should be done now beside committing.
