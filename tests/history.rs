@@ -457,6 +457,11 @@ fn a_clock_that_is_far_ahead_at_the_start_erases_no_history_until_it_is_confirme
     thread::sleep(3 * Duration::from_millis(HISTORY_SWEEP_MS));
     assert_eq!(texts(&all(&mut ann, BOB)), [text]);
     assert_ne!(holds(&server, text), Vec::<PathBuf>::new());
+    // What was stored since has the time of that clock, and does not vouch for it.
+    server.kill_and_restart();
+    ann.reconnect_to(&server.url("tcp")).unwrap();
+    thread::sleep(3 * Duration::from_millis(HISTORY_SWEEP_MS));
+    assert_eq!(texts(&all(&mut ann, BOB)), [text]);
     drop(ann);
     // Held by nothing but that: the same log, and an operator who says the clock is right.
     server.kill();

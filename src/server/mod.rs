@@ -3,6 +3,7 @@
 //! Owner: the main thread. Order matters and is visible in [`run`]: nothing listens before what
 //! recovery found is durable again, and the log outlives the shards.
 
+mod clock_guard;
 mod control;
 mod history;
 mod last_seen;
@@ -231,23 +232,9 @@ fn recover(
             here.active_s = here.active_s.max(seconds);
         }
     });
-    let expiry_held = holds_expiry(config, &found);
+    let newest_ms = (found.records > 0).then_some(found.last_time_ms);
+    let expiry_held = clock_guard::holds(&folder, newest_ms, config.clock_confirmed, wall_ms());
     Ok(Recovered { tables, stages, committer, epoch, expiry_held })
-}
-
-/// A clock that jumped ahead must not expire everybody's mail.
-fn holds_expiry(config: &Config, found: &log::Report) -> bool {
-    let ahead_ms = wall_ms().saturating_sub(found.last_time_ms);
-    let held =
-        found.records > 0 && ahead_ms > limits::CLOCK_AHEAD_MS_MAX && !config.clock_confirmed;
-    if held {
-        eprintln!(
-            "myriad: the clock is {} hours ahead of the newest record. Nothing expires until a \
-             restart with --clock-confirmed says that the clock is right",
-            ahead_ms / 3_600_000
-        );
-    }
-    held
 }
 
 fn catch_signals() -> std::io::Result<Arc<AtomicBool>> {
