@@ -274,7 +274,6 @@ impl InboxMut<'_> {
         self.slot.due_s = 0;
     }
 
-    /// The young entries, if only to be.
     fn young(&mut self) -> &mut VecDeque<Entry> {
         self.rooms.young.of(&mut self.slot.young)
     }
