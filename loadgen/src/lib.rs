@@ -2,6 +2,7 @@
 //! server's own tests use to play clients.
 //!
 //! Reading guide: [`Peer`] is one client that waits; [`swarm::Swarm`] is thousands on one thread;
+//! [`protocol`] is how a server is spoken to without I/O;
 //! [`process::ServerProcess`] starts, kills and stops a server; [`check`] plays a conversation,
 //! [`crash`] kills a server under load and proves that nothing is lost, [`mod@bench`], [`durable`],
 //! [`mod@sustain`], [`echo`] and [`idle`] measure.
@@ -24,6 +25,7 @@ pub mod idle;
 pub mod interrupt;
 pub mod peer;
 pub mod process;
+pub mod protocol;
 pub mod random;
 pub mod sustain;
 pub mod swarm;
