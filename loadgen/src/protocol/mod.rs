@@ -16,9 +16,16 @@
 //! understood yet are at most one frame; an idle one holds no buffer. Deliberately not here:
 //! sockets, schedules, what a payload means.
 
+pub mod hostile;
 pub mod myriad;
 
 use std::fmt::Debug;
+use std::path::Path;
+use std::sync::Arc;
+
+use client::Address;
+
+use crate::tokens::Mint;
 
 /// What the clients of one run share: an address and how to log in.
 pub trait Protocol: Debug + Send + Sync {
@@ -36,6 +43,26 @@ pub trait Protocol: Debug + Send + Sync {
     /// # Errors
     /// It can't be made: no secret for its token, say. The text is for the operator.
     fn speaker(&self, number: u32) -> Result<Box<dyn Speaker>, String>;
+}
+
+/// The protocol that a target's scheme names. With `reads`, senders follow their messages until
+/// they are read, where the protocol can.
+///
+/// # Errors
+/// No such scheme, or what it needs is missing. The text is for the operator.
+pub fn open(
+    target: &str,
+    auth_secret_file: Option<&Path>,
+    reads: bool,
+) -> Result<Arc<dyn Protocol>, String> {
+    let address = Address::parse(target).map_err(|error| error.to_string())?;
+    let secret = auth_secret_file.ok_or_else(|| {
+        "a Myriad server lets nobody in without a token: give --auth-secret-file with the \
+         server's HS256 secret"
+            .to_owned()
+    })?;
+    let mint = Mint::from_file(secret).map_err(|error| error.to_string())?;
+    Ok(Arc::new(myriad::Myriad::new(address, mint, reads)))
 }
 
 /// What a protocol promises, and so what a run may check and measure.
