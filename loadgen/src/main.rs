@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use loadgen::process::ServeOptions;
+use loadgen::report::command;
 use loadgen::{bench, check, crash, durable, echo, idle, interrupt, sustain};
 
 #[derive(Debug, Parser)]
@@ -71,6 +72,10 @@ enum Command {
         #[arg(long)]
         json: Option<PathBuf>,
     },
+    /// Draws a report of `run` again
+    Report(command::ReportArguments),
+    /// Sets two reports, or several of each, beside each other
+    Compare(command::CompareArguments),
     /// A bare echo over epoll on one thread, the yardstick of `bench`
     EchoServer {
         #[arg(long, default_value = "127.0.0.1:0")]
@@ -264,6 +269,14 @@ fn run(command: Command) -> Result<bool, Failure> {
         Command::Idle { url, auth_secret_file, server_pid, sessions, warm_up, json } => {
             let options = idle::Options { url, auth_secret_file, server_pid, sessions, warm_up };
             print_report(&idle::run(&options)?, json.as_deref())?;
+            Ok(true)
+        }
+        Command::Report(arguments) => {
+            command::report(&arguments)?;
+            Ok(true)
+        }
+        Command::Compare(arguments) => {
+            command::compare(&arguments)?;
             Ok(true)
         }
         Command::EchoServer { listen } => {

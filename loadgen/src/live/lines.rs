@@ -33,7 +33,7 @@ impl Lines {
 
     fn say(&mut self, line: &str) {
         // Nobody may be reading any more; the report and the exit code still tell.
-        let _ = writeln!(self.out, "{line}").and_then(|()| self.out.flush());
+        let _ = writeln!(self.out, "{}", visible_line(line)).and_then(|()| self.out.flush());
     }
 }
 
@@ -55,6 +55,12 @@ impl Progress for Lines {
             self.say(&line);
         }
     }
+}
+
+/// A line without anything that would act on a terminal.
+#[must_use]
+pub fn visible_line(line: &str) -> String {
+    line.chars().map(crate::report::html::markup::visible).collect()
 }
 
 /// A moment in one line.
@@ -183,6 +189,11 @@ mod tests {
         assert_eq!(micros(999), "999us");
         assert_eq!(micros(12_345), "12.3ms");
         assert_eq!(micros(1_050_000), "1.05s");
+    }
+
+    #[test]
+    fn names_do_not_act_on_the_terminal() {
+        assert_eq!(visible_line("a\u{1b}[2J\r\u{202e}b"), "a\u{fffd}[2J\u{fffd}\u{fffd}b");
     }
 
     #[test]

@@ -81,7 +81,8 @@ impl Latency {
         let at = |quantile| Some(histogram.value_at_quantile(quantile));
         Self {
             count: histogram.len(),
-            mean: Some(histogram.mean()),
+            // To a tenth: more digits would be noise, and JSON does not keep all of them.
+            mean: Some((histogram.mean() * 10.0).round() / 10.0),
             p50: at(0.5),
             p90: at(0.9),
             p99: at(0.99),

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 /// What stands in the place of what could not be read, followed by why.
 pub const NOT_READABLE: &str = "not readable";
+/// What else the host did; the one entry of the settings that is none.
+pub const LOAD_AVERAGE: &str = "load average at the start";
 /// Longest value that is kept.
 const VALUE_CHARS_MAX: usize = 200;
 
@@ -114,7 +116,7 @@ mod system {
         ("transparent huge pages", "/sys/kernel/mm/transparent_hugepage/enabled"),
         ("cgroup cpu.max", "/sys/fs/cgroup/cpu.max"),
         ("cgroup memory.max", "/sys/fs/cgroup/memory.max"),
-        ("load average at the start", "/proc/loadavg"),
+        (super::LOAD_AVERAGE, "/proc/loadavg"),
     ];
 
     pub(super) fn sysctl(name: &str) -> Result<String, String> {
@@ -179,7 +181,6 @@ mod system {
         "net.inet.tcp.recvspace",
         "net.inet.tcp.sendspace",
         "net.inet.tcp.syncache.cachelimit",
-        "vm.loadavg",
     ];
 
     pub(super) fn sysctl(name: &str) -> Result<String, String> {
@@ -194,7 +195,8 @@ mod system {
     }
 
     pub(super) fn more() -> Vec<Setting> {
-        Vec::new()
+        let value = sysctl("vm.loadavg").map_or_else(|why| not_readable(&why), |text| tidy(&text));
+        vec![Setting { name: super::LOAD_AVERAGE.to_owned(), value }]
     }
 
     pub(super) fn cpu_model() -> String {

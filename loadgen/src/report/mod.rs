@@ -2,13 +2,19 @@
 //!
 //! [`Report`] is filled by the run and written once; [`latency`] keeps whole histograms, so that
 //! reports can be merged and drawn as curves; [`machine`] reads the facts of the host that a
-//! number means nothing without.
+//! number means nothing without; [`html`] draws one report,
+//! [`compare`] sets two side by side.
 //!
 //! Invariant: fields are only ever added. A name that is there keeps its meaning and its unit.
 //! Deliberately not here: measuring, and judging (thresholds arrive judged).
 
+pub mod command;
+pub mod compare;
+pub mod html;
 pub mod latency;
 pub mod machine;
+#[cfg(test)]
+pub(crate) mod sample;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -58,7 +64,7 @@ pub enum ReportError {
 }
 
 /// One run.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// [`FORMAT`].
     pub format: u32,
