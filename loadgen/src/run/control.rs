@@ -325,8 +325,7 @@ impl Run {
         let scenario = &self.course.scenario;
         let latencies = verdict::latencies(&self.total);
         let thresholds = verdict::judge(&scenario.thresholds, &self.total, &latencies, absent);
-        let invalid_because =
-            verdict::invalid_because(scenario, &self.total, absent, interrupted);
+        let invalid_because = verdict::invalid_because(scenario, &self.total, absent, interrupted);
         let protocol = self.course.protocol.name();
         Ok(Report {
             format: FORMAT,
@@ -343,10 +342,7 @@ impl Run {
             },
             target: Target { protocol, url: options.target.clone() },
             versions: Versions::new(options.server_version.clone()),
-            time: Time {
-                started_unix_ms: self.started_unix_ms,
-                duration_s: end_us as f64 / 1e6,
-            },
+            time: Time { started_unix_ms: self.started_unix_ms, duration_s: end_us as f64 / 1e6 },
             generator: self.generator(own_cpu),
             machine: Machine::read(),
             series: self.series,

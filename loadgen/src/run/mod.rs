@@ -13,6 +13,7 @@
 //! program did in between; a message is judged by its recipient; nothing waits without a bound.
 //! Deliberately not here: protocols (`protocol`), views (`report`, `live`).
 
+pub mod command;
 mod control;
 mod course;
 mod host;

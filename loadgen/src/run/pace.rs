@@ -82,9 +82,10 @@ impl Pace {
 
     /// When something is due next, if that is known.
     pub(crate) fn due_us(&self, course: &Course) -> Option<u64> {
-        let openings = self.openings.iter().filter_map(|opening| {
-            opening.schedule.due_us().map(|due| opening.start_us + due)
-        });
+        let openings = self
+            .openings
+            .iter()
+            .filter_map(|opening| opening.schedule.due_us().map(|due| opening.start_us + due));
         let in_leg = [self.sends.due_us(), self.churn.due_us()].into_iter().flatten();
         let in_leg = in_leg.map(|due| self.leg_start_us + due);
         let page = self.page_us(course).filter(|_| !self.ended);

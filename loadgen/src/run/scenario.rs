@@ -256,7 +256,9 @@ impl Scenario {
                 && phase.messages_per_second > 0.0
                 && offline == 0
             {
-                return Err(key("traffic to-offline needs an online_percent that leaves some away"));
+                return Err(key(
+                    "traffic to-offline needs an online_percent that leaves some away",
+                ));
             }
         }
         let writes = self.phases.iter().any(|phase| phase.messages_per_second > 0.0);

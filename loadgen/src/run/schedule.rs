@@ -69,12 +69,6 @@ impl Schedule {
         self.next += self.parts;
         Some(due)
     }
-
-    /// Events that were not taken.
-    pub(crate) fn left(&self) -> u64 {
-        let left = (self.total - self.next as f64).max(0.0) / self.parts as f64;
-        whole(left.ceil())
-    }
 }
 
 /// Seconds as microseconds; what is no time is 0.
@@ -102,7 +96,6 @@ mod tests {
             while let Some(due) = schedule.take(u64::MAX) {
                 times.push(due);
             }
-            assert_eq!(schedule.left(), 0);
         }
         times.sort_unstable();
         times
@@ -135,7 +128,6 @@ mod tests {
         let mut schedule = Schedule::new(Rate { from: 10.0, to: 10.0, seconds: 1.0 }, 0, 1);
         assert_eq!(schedule.take(0), Some(0));
         assert_eq!(schedule.take(99_999), None);
-        assert_eq!(schedule.left(), 9);
         assert_eq!(schedule.take(5_000_000), Some(100_000));
         assert_eq!(schedule.take(5_000_000), Some(200_000));
     }

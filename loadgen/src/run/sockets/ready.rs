@@ -257,8 +257,7 @@ impl Sockets for Ready {
         timeout: Duration,
         each: &mut dyn FnMut(u32, Completion<'_>),
     ) -> io::Result<()> {
-        let has_work =
-            !(self.again.is_empty() && self.asked.is_empty() && self.failed.is_empty());
+        let has_work = !(self.again.is_empty() && self.asked.is_empty() && self.failed.is_empty());
         let timeout = if has_work { Duration::ZERO } else { timeout };
         #[cfg(target_os = "linux")]
         if !timeout.is_zero() && timeout < FINE_WAIT {

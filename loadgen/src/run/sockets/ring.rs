@@ -1,6 +1,9 @@
 //! The few calls of the io_uring engine that have no safe form. Linux only.
 
-#![allow(unsafe_code, reason = "socket options and submissions that the crates offer no safe form of")]
+#![allow(
+    unsafe_code,
+    reason = "socket options and submissions that the crates offer no safe form of"
+)]
 
 use std::io;
 use std::os::fd::AsRawFd;

@@ -1,7 +1,7 @@
 //! placeholder
+use super::Sockets;
 use std::io;
 use std::net::SocketAddr;
-use super::Sockets;
 pub(super) struct Uring;
 impl Uring {
     pub(super) fn new(_target: SocketAddr, _slots: u32) -> io::Result<super::ready::Ready> {
