@@ -30,6 +30,7 @@ pub mod process;
 pub mod protocol;
 pub mod random;
 pub mod report;
+pub mod run;
 pub mod sustain;
 pub mod swarm;
 pub mod tokens;
