@@ -240,7 +240,7 @@ mod tests {
 
     const GRANTED: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n";
 
-    fn speaker() -> Box<dyn Speaker> {
+    fn connected() -> Box<dyn Speaker> {
         let echo = Echo::parse("echo+ws://h:8080/echo").unwrap().unwrap();
         let mut speaker = echo.speaker(7).unwrap();
         speaker.connected(0);
@@ -249,16 +249,16 @@ mod tests {
 
     #[test]
     fn it_upgrades() {
-        let mut speaker = speaker();
+        let mut speaker = connected();
         let request = String::from_utf8(output(&mut *speaker)).unwrap();
         assert!(request.starts_with("GET /echo HTTP/1.1\r\nHost: h:8080\r\n"), "{request}");
         assert_eq!(hear_slowly(&mut *speaker, GRANTED), ["Ready"]);
-        assert!(refuses(&mut *super::tests::speaker(), b"HTTP/1.1 404 No\r\n\r\n").contains("404"));
+        assert!(refuses(&mut *connected(), b"HTTP/1.1 404 No\r\n\r\n").contains("404"));
     }
 
     #[test]
     fn what_it_sends_comes_back_whatever_its_length() {
-        let mut speaker = speaker();
+        let mut speaker = connected();
         hear(&mut *speaker, GRANTED);
         output(&mut *speaker);
         for length in [0, 1, 125, 126, 500, 65_000] {
@@ -284,13 +284,13 @@ mod tests {
 
     #[test]
     fn pings_are_answered_and_closes_end_it() {
-        let mut speaker = speaker();
+        let mut speaker = connected();
         hear(&mut *speaker, GRANTED);
         output(&mut *speaker);
         hear(&mut *speaker, b"\x89\x02hi");
         let pong = output(&mut *speaker);
         assert_eq!((pong[0], pong[1]), (0x8a, 0x82));
         assert!(refuses(&mut *speaker, b"\x88\x02\x03\xe8").contains("1000"));
-        assert!(!refuses(&mut *super::tests::speaker(), &[b'x'; HEAD_BYTES_MAX + 4]).is_empty());
+        assert!(!refuses(&mut *connected(), &[b'x'; HEAD_BYTES_MAX + 4]).is_empty());
     }
 }

@@ -121,6 +121,11 @@ type Packet<'a> = (u8, &'a [u8], usize);
 /// The packet at the front; `None` if its end has not come.
 fn parse(bytes: &[u8]) -> Result<Option<Packet<'_>>, String> {
     let Some((kind, rest)) = bytes.split_first() else { return Ok(None) };
+    // Before its length is believed: what speaks another protocol has to be told from a long packet.
+    let is_known = matches!(*kind, CONNACK | PUBACK | SUBACK | PINGRESP) || kind & 0xf0 == PUBLISH;
+    if !is_known {
+        return Err(format!("the broker sent a packet of unknown kind {kind:#04x}"));
+    }
     let mut length = 0usize;
     for (index, byte) in rest.iter().enumerate().take(4) {
         length |= usize::from(byte & 0x7f) << (7 * index);
@@ -182,7 +187,7 @@ impl MqttSpeaker {
                 Ok(())
             }
             PINGRESP => Ok(()),
-            _ if kind & 0xf0 == PUBLISH => {
+            _ => {
                 let topic = usize::from(id_of(body).ok_or_else(wrong)?);
                 let mut payload = body.get(2 + topic..).ok_or_else(wrong)?;
                 if kind & QOS_BITS != 0 {
@@ -193,7 +198,6 @@ impl MqttSpeaker {
                 events(Event::Delivered { payload, mark: ReadMark::default() });
                 Ok(())
             }
-            _ => Err(format!("the broker sent a packet of unknown kind {kind:#04x}")),
         }
     }
 
@@ -383,7 +387,8 @@ mod tests {
         hear(&mut *speaker, GREETING);
         output(&mut *speaker);
         let bytes = b"\x32\x0e\0\x08myriad/7\x12\x34hi\x30\x0b\0\x08myriad/7!";
-        for heard in [hear(&mut *speaker, bytes), hear_slowly(&mut *speaker, bytes)] {
+        for take in [hear, hear_slowly] {
+            let heard = take(&mut *speaker, bytes);
             assert_eq!(heard.len(), 2);
             assert!(heard[0].contains("[104, 105]") && heard[1].contains("[33]"), "{heard:?}");
             assert_eq!(output(&mut *speaker), b"\x40\x02\x12\x34");
