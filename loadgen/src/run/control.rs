@@ -123,10 +123,10 @@ impl Run {
                 spawned.map_err(|error| RunError::Engine(format!("no thread: {error}")))?;
             threads.push(spawned);
         }
-        drop(ready);
+        drop(ready); // a thread that panics must not be waited for
         let mut names = Vec::new();
         let mut news = Vec::new();
-        for answer in opened {
+        for answer in opened.iter().take(threads.len()) {
             match answer {
                 Ok((name, why_not)) => {
                     if names.is_empty() {
