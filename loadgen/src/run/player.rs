@@ -22,7 +22,7 @@ const WAIT_US_MAX: u64 = 20_000;
 /// Deeds of one turn; then the sockets are looked at.
 const DEEDS_PER_TURN: usize = 512;
 /// Connections of one turn.
-const CONNECTS_PER_TURN: usize = 64;
+const CONNECTS_PER_TURN: usize = 16;
 /// Every client is told the time this often, while there are few of them.
 const TICK_US: u64 = 250_000;
 /// And this often otherwise.

@@ -1,10 +1,455 @@
-//! placeholder
-use super::Sockets;
+//! The engine for more sockets than a process may have files: io_uring with direct descriptors.
+//!
+//! A ring's table holds as many sockets as the limit of open files says, but they are not counted
+//! against it; so a thread has as many rings as its clients need. The first one waits, and is told
+//! by the others when they have something. Idle sockets are watched (multishot poll: no buffer, 256
+//! bytes of the kernel); what came is read at once into one of a few areas.
+//!
+//! ```text
+//! user data:  operation (4 bits) | generation (20) | slot in the ring (20) | buffer (20)
+//! ```
+//!
+//! A completion with an old generation is of a connection that was closed: only its buffer is
+//! taken back. A socket is made by the ordinary call, put into the table, and its file closed:
+//! options and source addresses work on every kernel that way.
+
+use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
-pub(super) struct Uring;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use super::ring::{Done, Ring};
+use super::{Completion, READ_BYTES, Sockets, URING};
+
+/// Most sockets of one table, in the kernel.
+const TABLE_MAX: u64 = 1 << 20;
+/// Bits of the three numbers in user data.
+const BITS: u32 = 20;
+const MASK: u64 = (1 << BITS) - 1;
+/// Buffers kept for the next write.
+const BUFFERS_KEPT: usize = 256;
+/// A buffer larger than this is not kept.
+const BUFFER_KEPT_BYTES: usize = 64 * 1024;
+/// The slot of what concerns no socket.
+const NO_SLOT: u32 = 0;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+enum Operation {
+    Connect = 1,
+    Watch = 2,
+    Receive = 3,
+    Send = 4,
+    Cancel = 5,
+    Ring = 6,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum State {
+    #[default]
+    Free,
+    Connecting,
+    Open,
+}
+
+/// One socket: 16 bytes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Conn {
+    generation: u32,
+    /// Buffer of the send under way.
+    send: u32,
+    /// Buffer of the read under way.
+    area: u32,
+    state: State,
+    sending: bool,
+    receiving: bool,
+    held: bool,
+    /// Something came that was not looked at.
+    readable: bool,
+    /// The end of the connection before is not submitted yet.
+    leaving: bool,
+}
+
+/// See the module.
+pub(super) struct Uring {
+    target: SocketAddr,
+    /// Sockets of each ring.
+    table: u32,
+    rings: Vec<Ring>,
+    conns: Vec<Conn>,
+    /// Slots that wait for an area to read into, and how much.
+    to_read: VecDeque<(u32, u32, usize)>,
+    /// Slots whose place is to be emptied once what was said of them is submitted.
+    to_clear: Vec<u32>,
+    failed: Vec<(u32, io::Error)>,
+    buffers: Vec<Vec<u8>>,
+}
+
 impl Uring {
-    pub(super) fn new(_target: SocketAddr, _slots: u32) -> io::Result<super::ready::Ready> {
-        Err(io::Error::other("not yet"))
+    pub(super) fn new(target: SocketAddr, slots: u32) -> io::Result<Self> {
+        let files = crate::usage::raise_file_limit().min(TABLE_MAX);
+        let table = u32::try_from(files).unwrap_or(u32::MAX).min(slots).max(1);
+        let mut rings = Vec::new();
+        for _ in 0..slots.div_ceil(table) {
+            rings.push(Ring::new(target, table)?);
+        }
+        let fds: Vec<_> = rings.iter().skip(1).map(Ring::fd).collect();
+        if let Some(first) = rings.first_mut() {
+            for fd in fds {
+                first.watch_ring(fd, name(Operation::Ring, 0, NO_SLOT, 0))?;
+            }
+            first.enter(None)?;
+        }
+        Ok(Self {
+            target,
+            table,
+            rings,
+            conns: vec![Conn::default(); slots as usize],
+            to_read: VecDeque::new(),
+            to_clear: Vec::new(),
+            failed: Vec::new(),
+            buffers: Vec::new(),
+        })
+    }
+
+    fn conn(&mut self, slot: u32) -> Option<&mut Conn> {
+        self.conns.get_mut(slot as usize)
+    }
+
+    /// The ring of a slot and its place there.
+    fn ring(&mut self, slot: u32) -> Option<(&mut Ring, u32)> {
+        let (ring, place) = (slot / self.table, slot % self.table);
+        self.rings.get_mut(ring as usize).map(|ring| (ring, place))
+    }
+
+    /// Something can be read.
+    fn readable(&mut self, slot: u32) {
+        let Some(conn) = self.conn(slot) else { return };
+        if conn.receiving || conn.held {
+            conn.readable = true;
+            return;
+        }
+        conn.receiving = true;
+        let generation = conn.generation;
+        self.to_read.push_back((slot, generation, READ_BYTES));
+    }
+
+    /// Begins the reads that have an area.
+    fn begin_reads(&mut self) {
+        for _ in 0..self.to_read.len() {
+            let Some((slot, generation, bytes_max)) = self.to_read.pop_front() else { return };
+            let is_current = self.conn(slot).is_some_and(|conn| {
+                conn.generation == generation && conn.state == State::Open && conn.receiving
+            });
+            if !is_current {
+                continue;
+            }
+            let Some((ring, place)) = self.ring(slot) else { continue };
+            let named = |area| name(Operation::Receive, generation, place, area);
+            match ring.receive(place, bytes_max, named) {
+                Ok(Some(area)) => {
+                    if let Some(conn) = self.conn(slot) {
+                        conn.area = area;
+                    }
+                }
+                // Every area of that ring is in use: with the next completions.
+                Ok(None) => self.to_read.push_back((slot, generation, bytes_max)),
+                Err(error) => self.failed.push((slot, error)),
+            }
+        }
+    }
+
+    fn empty_places(&mut self) -> io::Result<()> {
+        for slot in std::mem::take(&mut self.to_clear) {
+            let is_free = self.conn(slot).is_some_and(|conn| {
+                conn.leaving = false;
+                conn.state == State::Free
+            });
+            if let Some((ring, place)) = self.ring(slot)
+                && is_free
+            {
+                ring.clear(place)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes all completions of a ring.
+    fn take(&mut self, ring: usize, each: &mut dyn FnMut(u32, Completion<'_>)) {
+        while let Some(done) = self.rings.get_mut(ring).and_then(Ring::next_done) {
+            let first = u32::try_from(ring).unwrap_or(0) * self.table;
+            let place = part(done.user_data, 1);
+            self.done(ring, first + place, done, each);
+        }
+    }
+
+    fn done(
+        &mut self,
+        ring: usize,
+        slot: u32,
+        done: Done,
+        each: &mut dyn FnMut(u32, Completion<'_>),
+    ) {
+        let operation = done.user_data >> (3 * BITS);
+        let Some(conn) = self.conns.get(slot as usize).copied() else { return };
+        let is_current = part(done.user_data, 2) == conn.generation && conn.state != State::Free;
+        let buffer = part(done.user_data, 0);
+        if operation == Operation::Receive as u64 {
+            self.received(ring, slot, done.result, (buffer, is_current), each);
+        } else if operation == Operation::Send as u64 {
+            self.sent(slot, done, (buffer, is_current), each);
+        } else if operation == Operation::Connect as u64 && is_current {
+            if done.result < 0 {
+                return self.end(slot, Some(done.result), each);
+            }
+            if let Some(conn) = self.conn(slot) {
+                conn.state = State::Open;
+            }
+            self.watch(slot);
+            each(slot, Completion::Connected);
+        } else if operation == Operation::Watch as u64 && is_current {
+            if !done.more {
+                self.watch(slot); // the kernel had no room for a completion, for one
+            }
+            self.readable(slot);
+        }
+    }
+
+    fn watch(&mut self, slot: u32) {
+        let Some(generation) = self.conn(slot).map(|conn| conn.generation) else { return };
+        let Some((ring, place)) = self.ring(slot) else { return };
+        if let Err(error) = ring.watch(place, name(Operation::Watch, generation, place, 0)) {
+            self.failed.push((slot, error));
+        }
+    }
+
+    fn received(
+        &mut self,
+        ring: usize,
+        slot: u32,
+        result: i32,
+        (area, is_current): (u32, bool),
+        each: &mut dyn FnMut(u32, Completion<'_>),
+    ) {
+        let Some(owner) = self.rings.get_mut(ring) else { return };
+        let mut bytes = owner.take_area(area);
+        let count = usize::try_from(result).unwrap_or(0);
+        if is_current {
+            if let Some(conn) = self.conn(slot) {
+                conn.receiving = false;
+            }
+            match result {
+                0 => self.end(slot, None, each),
+                1.. => {
+                    each(slot, Completion::Data(bytes.get_mut(..count).unwrap_or_default()));
+                    let again = self.conn(slot).is_some_and(|conn| {
+                        count == READ_BYTES || conn.held || std::mem::take(&mut conn.readable)
+                    });
+                    if again {
+                        self.readable(slot);
+                    }
+                }
+                _ if result == -libc::EAGAIN || result == -libc::EINTR => {
+                    let again =
+                        self.conn(slot).is_some_and(|conn| std::mem::take(&mut conn.readable));
+                    if again {
+                        self.readable(slot);
+                    }
+                }
+                _ => self.end(slot, Some(result), each),
+            }
+        }
+        if let Some(owner) = self.rings.get_mut(ring) {
+            owner.give_area(area, bytes);
+        }
+    }
+
+    fn sent(
+        &mut self,
+        slot: u32,
+        done: Done,
+        (number, is_current): (u32, bool),
+        each: &mut dyn FnMut(u32, Completion<'_>),
+    ) {
+        let Some((ring, place)) = self.ring(slot) else { return };
+        if is_current && done.result > 0 {
+            let written = usize::try_from(done.result).unwrap_or(0);
+            match ring.send_rest(place, number, written, done.user_data) {
+                Ok(true) => return,
+                Ok(false) => {}
+                Err(error) => self.failed.push((slot, error)),
+            }
+        }
+        let Some((ring, _)) = self.ring(slot) else { return };
+        let buffer = ring.take_send(number);
+        self.keep(buffer);
+        if !is_current {
+            return;
+        }
+        if let Some(conn) = self.conn(slot) {
+            conn.sending = false;
+        }
+        if done.result < 0 {
+            self.end(slot, Some(done.result), each);
+        } else {
+            each(slot, Completion::Written);
+        }
+    }
+
+    fn end(&mut self, slot: u32, result: Option<i32>, each: &mut dyn FnMut(u32, Completion<'_>)) {
+        self.close(slot);
+        let error = result.map(|result| io::Error::from_raw_os_error(-result));
+        each(slot, Completion::Ended(error));
+    }
+}
+
+impl Sockets for Uring {
+    fn name(&self) -> &'static str {
+        URING
+    }
+
+    fn connect(&mut self, slot: u32, source: Option<IpAddr>) -> io::Result<()> {
+        self.close(slot);
+        let socket = super::socket(self.target, source)?;
+        let Some(conn) = self.conn(slot) else { return Ok(()) };
+        let (generation, leaving) = (conn.generation, std::mem::take(&mut conn.leaving));
+        let Some((ring, place)) = self.ring(slot) else { return Ok(()) };
+        if leaving {
+            ring.enter(None)?; // what was said of the former socket in this place
+        }
+        ring.place(place, &socket)?;
+        ring.connect(place, name(Operation::Connect, generation, place, 0))?;
+        if let Some(conn) = self.conn(slot) {
+            conn.state = State::Connecting;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, slot: u32, bytes: Vec<u8>) -> bool {
+        let Some(conn) = self.conn(slot).filter(|conn| conn.state == State::Open) else {
+            return true;
+        };
+        conn.sending = true;
+        let generation = conn.generation;
+        let Some((ring, place)) = self.ring(slot) else { return true };
+        let named = |number| name(Operation::Send, generation, place, number);
+        match ring.send(place, bytes, named) {
+            Ok(number) => {
+                if let Some(conn) = self.conn(slot) {
+                    conn.send = number;
+                }
+            }
+            Err(error) => self.failed.push((slot, error)),
+        }
+        false
+    }
+
+    fn hold(&mut self, slot: u32, held: bool) {
+        let Some(conn) = self.conn(slot) else { return };
+        conn.held = held;
+        if !held && std::mem::take(&mut conn.readable) {
+            self.readable(slot);
+        }
+    }
+
+    fn read(&mut self, slot: u32, bytes_max: usize) {
+        let Some(conn) = self.conn(slot) else { return };
+        if conn.state == State::Open && conn.readable && !conn.receiving {
+            conn.readable = false;
+            conn.receiving = true;
+            let generation = conn.generation;
+            self.to_read.push_back((slot, generation, bytes_max));
+        }
+    }
+
+    fn close(&mut self, slot: u32) {
+        let Some(conn) = self.conn(slot) else { return };
+        let was = *conn;
+        let leaving = was.leaving;
+        let generation = (was.generation + 1) & u32::try_from(MASK).unwrap_or(u32::MAX);
+        *conn = Conn { generation, leaving, ..Conn::default() };
+        if was.state == State::Free {
+            return;
+        }
+        conn.leaving = true;
+        self.to_clear.push(slot);
+        let Some((ring, place)) = self.ring(slot) else { return };
+        // The operations hold the socket, so it closes when the last of them has ended.
+        let named = |operation, buffer| name(operation, was.generation, place, buffer);
+        let mut under_way = vec![match was.state {
+            State::Connecting => named(Operation::Connect, 0),
+            State::Free | State::Open => named(Operation::Watch, 0),
+        }];
+        if was.sending {
+            under_way.push(named(Operation::Send, was.send));
+        }
+        for operation in under_way {
+            // A queue that stays full fails at the next wait, which says so.
+            let _ = ring.cancel(operation, name(Operation::Cancel, 0, place, 0));
+        }
+    }
+
+    fn buffer(&mut self) -> Vec<u8> {
+        self.buffers.pop().unwrap_or_default()
+    }
+
+    fn keep(&mut self, mut buffer: Vec<u8>) {
+        if self.buffers.len() < BUFFERS_KEPT && buffer.capacity() <= BUFFER_KEPT_BYTES {
+            buffer.clear();
+            self.buffers.push(buffer);
+        }
+    }
+
+    fn wait(
+        &mut self,
+        timeout: Duration,
+        each: &mut dyn FnMut(u32, Completion<'_>),
+    ) -> io::Result<()> {
+        self.begin_reads();
+        for (slot, error) in std::mem::take(&mut self.failed) {
+            self.end(slot, error.raw_os_error().map(|code| -code), each);
+        }
+        for ring in self.rings.iter_mut().skip(1) {
+            if ring.has_work() {
+                ring.enter(None)?;
+            }
+        }
+        let wait = if self.to_read.is_empty() { timeout } else { Duration::ZERO };
+        if let Some(first) = self.rings.first_mut() {
+            first.enter(Some(wait))?;
+        }
+        self.empty_places()?;
+        for ring in 0..self.rings.len() {
+            self.take(ring, each);
+        }
+        Ok(())
+    }
+}
+
+/// User data of an operation.
+fn name(operation: Operation, generation: u32, place: u32, buffer: u32) -> u64 {
+    let numbers = [u64::from(generation), u64::from(place), u64::from(buffer)];
+    numbers.into_iter().fold(operation as u64, |name, number| name << BITS | (number & MASK))
+}
+
+/// The number at a place of user data: 0 buffer, 1 slot, 2 generation.
+fn part(user_data: u64, index: u32) -> u32 {
+    u32::try_from(user_data >> (index * BITS) & MASK).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn user_data_gives_back_what_was_put_in() {
+        let user_data = name(Operation::Send, 0xf_ffff, 17, 0xa_bcde);
+        assert_eq!(user_data >> (3 * BITS), Operation::Send as u64);
+        assert_eq!([2, 1, 0].map(|index| part(user_data, index)), [0xf_ffff, 17, 0xa_bcde]);
+    }
+
+    #[test]
+    fn a_socket_is_small() {
+        assert!(size_of::<Conn>() <= 24);
     }
 }
