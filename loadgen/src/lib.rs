@@ -5,7 +5,7 @@
 //! [`protocol`] is how a server is spoken to without I/O;
 //! [`process::ServerProcess`] starts, kills and stops a server; [`check`] plays a conversation,
 //! [`crash`] kills a server under load and proves that nothing is lost, [`mod@bench`], [`durable`],
-//! [`mod@sustain`], [`echo`] and [`idle`] measure. [`live`] shows a run as it
+//! [`mod@sustain`], [`survive`], [`echo`] and [`idle`] measure. [`live`] shows a run as it
 //! goes, [`report`] is what it has to say afterwards.
 //!
 //! Deliberately not here: the client's rules (`wire::client`) and sockets (`client`).
@@ -31,6 +31,7 @@ pub mod protocol;
 pub mod random;
 pub mod report;
 pub mod run;
+pub mod survive;
 pub mod sustain;
 pub mod swarm;
 pub mod tokens;

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 use loadgen::process::ServeOptions;
 use loadgen::report::command;
-use loadgen::{bench, check, crash, durable, echo, idle, interrupt, run, sustain};
+use loadgen::{bench, check, crash, durable, echo, idle, interrupt, run, survive, sustain};
 
 #[derive(Debug, Parser)]
 #[command(name = "myriad-loadgen", version, about = "Checks, kills and measures chat servers")]
@@ -78,6 +78,11 @@ enum Command {
     Report(command::ReportArguments),
     /// Sets two reports, or several of each, beside each other
     Compare(command::CompareArguments),
+    /// Acked messages for people who are away: how many outlive a kill -9 of the server?
+    Survive {
+        #[command(subcommand)]
+        step: survive::Step,
+    },
     /// A bare echo over epoll on one thread, the yardstick of `bench`
     EchoServer {
         #[arg(long, default_value = "127.0.0.1:0")]
@@ -285,6 +290,10 @@ fn dispatch(command: Command) -> Result<bool, Failure> {
         }
         Command::Compare(arguments) => {
             command::compare(&arguments)?;
+            Ok(true)
+        }
+        Command::Survive { step } => {
+            print_report(&survive::run(&step)?, None)?;
             Ok(true)
         }
         Command::EchoServer { listen } => {

@@ -1,9 +1,13 @@
 //! A run as it goes: what the engine tells once a second, and who shows it.
 //!
-//! [`open`] picks the view: plain lines, one every few seconds, unless standard output is a terminal.
+//! [`open`] picks the view: a screen if standard output is a terminal, plain lines every few seconds
+//! otherwise.
 //! Deliberately not here: measuring, and the report at the end (`report`).
 
 pub mod lines;
+pub mod screen;
+
+use std::io::IsTerminal;
 
 use crate::report::{Messages, Report, Second};
 
@@ -48,5 +52,11 @@ pub struct Title {
 /// The view that fits standard output.
 #[must_use]
 pub fn open(title: &Title) -> Box<dyn Progress> {
+    if std::io::stdout().is_terminal() {
+        // A terminal that can't be drawn on gets lines.
+        if let Ok(screen) = screen::Screen::open(title) {
+            return Box::new(screen);
+        }
+    }
     Box::new(lines::Lines::new(title, Box::new(std::io::stdout())))
 }

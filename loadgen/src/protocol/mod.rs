@@ -16,8 +16,13 @@
 //! understood yet are at most one frame; an idle one holds no buffer. Deliberately not here:
 //! sockets, schedules, what a payload means.
 
+pub mod echo;
 pub mod hostile;
+pub mod mqtt;
 pub mod myriad;
+pub mod nats;
+mod parts;
+pub mod redis;
 
 use std::fmt::Debug;
 use std::path::Path;
@@ -55,6 +60,21 @@ pub fn open(
     auth_secret_file: Option<&Path>,
     reads: bool,
 ) -> Result<Arc<dyn Protocol>, String> {
+    let opened = None
+        .or_else(|| nats::Nats::parse(target).map(|peer| peer.map(shared)))
+        .or_else(|| mqtt::Mqtt::parse(target).map(|peer| peer.map(shared)))
+        .or_else(|| redis::Redis::parse(target).map(|peer| peer.map(shared)))
+        .or_else(|| echo::Echo::parse(target).map(|peer| peer.map(shared)));
+    if let Some(opened) = opened {
+        return opened;
+    }
+    let scheme = target.split("://").next().unwrap_or_default();
+    if !["ws", "tcp"].contains(&scheme) {
+        return Err(format!(
+            "{target}: no protocol has this scheme; there are ws:// and tcp:// (Myriad), nats://, \
+             mqtt://, redis:// and echo+ws://"
+        ));
+    }
     let address = Address::parse(target).map_err(|error| error.to_string())?;
     let secret = auth_secret_file.ok_or_else(|| {
         "a Myriad server lets nobody in without a token: give --auth-secret-file with the \
@@ -63,6 +83,10 @@ pub fn open(
     })?;
     let mint = Mint::from_file(secret).map_err(|error| error.to_string())?;
     Ok(Arc::new(myriad::Myriad::new(address, mint, reads)))
+}
+
+fn shared<P: Protocol + 'static>(protocol: P) -> Arc<dyn Protocol> {
+    Arc::new(protocol)
 }
 
 /// What a protocol promises, and so what a run may check and measure.
@@ -76,6 +100,8 @@ pub struct Promises {
     pub reads: bool,
     /// A message sent while offline leaves after the next login.
     pub resends: bool,
+    /// Whatever a client sends comes back to that very client; nobody else can be written to.
+    pub echoes: bool,
 }
 
 /// Something that happened to a speaker while it took in bytes.

@@ -56,7 +56,7 @@ impl Protocol for Myriad {
     }
 
     fn promises(&self) -> Promises {
-        Promises { acks: true, durable: true, reads: self.reads, resends: true }
+        Promises { acks: true, durable: true, reads: self.reads, resends: true, echoes: false }
     }
 
     fn speaker(&self, number: u32) -> Result<Box<dyn Speaker>, String> {

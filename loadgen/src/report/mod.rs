@@ -46,7 +46,7 @@ pub enum ReportError {
         source: std::io::Error,
     },
     /// It is larger than any report.
-    #[error("{}: {bytes} bytes are too many for a report (at most {FILE_BYTES_MAX})", path.display())]
+    #[error("{}: {bytes} bytes are too many for a report, {FILE_BYTES_MAX} at most", path.display())]
     TooLarge {
         /// Which file.
         path: PathBuf,

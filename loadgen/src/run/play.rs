@@ -353,6 +353,9 @@ impl Play {
     }
 
     fn recipient(&mut self, traffic: Traffic, from: u32) -> Option<u32> {
+        if self.course.protocol.promises().echoes {
+            return Some(from);
+        }
         let sessions = self.course.scenario.clients.sessions;
         let few = self.course.scenario.clients.fan_in_recipients.min(sessions);
         for _ in 0..CHOICES {

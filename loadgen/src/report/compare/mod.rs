@@ -35,7 +35,7 @@ pub enum CompareError {
         source: std::io::Error,
     },
     /// Nothing to compare.
-    #[error("{}: no reports there; a side is a report, several with commas between, or a folder", .0.display())]
+    #[error("{}: no reports; name one, several with commas between, or a folder", .0.display())]
     Empty(PathBuf),
     /// More than are read.
     #[error("{}: {count} reports, at most {RUNS_MAX} are compared", path.display())]

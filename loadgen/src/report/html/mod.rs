@@ -147,7 +147,8 @@ fn key_figures(report: &Report, html: &mut Html) {
     let sessions = &report.sessions;
     html.raw("<section><h2>Sessions and latency</h2><p>");
     html.text(format!(
-        "{} of {} sessions were there at one time; {} logins per second while they came; {} failed.",
+        "{} of {} sessions were there at one time; {} logins per second while they came; \
+         {} failed.",
         thousands(sessions.established),
         thousands(sessions.target),
         numbers::amount(sessions.per_second),
