@@ -12,13 +12,12 @@ use std::time::{Duration, Instant};
 
 use myriad::log::{
     CHECKPOINT_END, CHECKPOINT_IMAGE, Committer, FileStore, Kind, Lane, LiveReport, Phase, Record,
-    Refused, Settings, Stage, Step, Store, Wake, next_epoch, recover,
+    Refused, Settings, Stage, Step, Store, Wake, next_epoch,
 };
 use myriad::path::Rules;
 use myriad::path::image::{self, Walk};
-use myriad::path::replay::Replay;
+use myriad::path::replay::start;
 use myriad::state::Tables;
-use myriad::state::placement::Placement;
 
 type Outcome<T> = Result<T, String>;
 
@@ -102,17 +101,8 @@ fn settings() -> Settings {
 fn open(dir: &Path, users: u64) -> Outcome<(Tables, Stage, Committer<FileStore>, u32)> {
     let store = FileStore::open(dir).map_err(text)?;
     let mut tables = [Tables::new(64, usize::try_from(users).map_err(text)? + 1, 1 << 30)];
-    let mut replay = Replay::new(Placement::new(1), &Rules::default());
-    let mut fits = Ok(());
-    let (recovered, _) = recover(store, &settings(), &mut |at, record| {
-        if fits.is_ok() {
-            fits = replay.record(&mut tables, at, record);
-        }
-    })
-    .map_err(text)?;
-    fits.map_err(text)?;
-    replay.finish().map_err(text)?;
-    recovered.check_live(tables[0].live.segments()).map_err(text)?;
+    let (recovered, _) =
+        start(store, &settings(), &Rules::default(), &mut tables, &mut |_| {}).map_err(text)?;
     let epoch = next_epoch(recovered.highest_epoch, WALL_MS);
     let (mut stages, committer) = recovered.start(epoch, vec![Arc::new(NoWake)]).map_err(text)?;
     let [tables] = tables;

@@ -113,6 +113,9 @@ pub const RETENTION_S_MAX: u32 = 365 * 24 * 3600;
 pub const EXPIRY_LOOK_MS: u64 = 500;
 /// Users looked at, and messages given up, per look.
 pub const EXPIRED_PER_LOOK_MAX: usize = 256;
+/// Records a shard remembers that are nobody's any more while the log has no room to say so; then
+/// nothing further is given up, and messages that delete others are refused.
+pub const BURIALS_MAX: usize = 4_096;
 /// When to look again at a message that could not be read back.
 pub const EXPIRY_RETRY_S: u32 = 3_600;
 /// A wall clock further than this ahead of the newest record at the start is not believed: nothing

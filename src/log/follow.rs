@@ -11,18 +11,18 @@
 //! Invariants: nothing beyond the durable mark is handed out; commits come without a gap, unless
 //! the log no longer has them, and then [`Follower::missed`] says how many.
 
-use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::commit::Committer;
-use super::format::{COMMIT_HEAD_BYTES, CommitHead, FIRST_COMMIT, SEGMENT_HEAD_BYTES, SegmentHead};
+use super::format::FIRST_COMMIT;
+use super::gaps::next_head;
+use super::head::{Head, damaged_head, read_head};
 use super::pins::{Pin, Pins};
-use super::record::{Flaw, Record, seed_of};
+use super::record::{Flaw, Record};
 use super::report::{RecoverError, failed};
-use super::segment::{length_u32, length_usize};
 use super::store::Store;
-use super::whole::{Commit, Found, read, read_commit};
+use super::whole::{Commit, Found, read_commit};
 
 /// Up to where the log is durable.
 #[derive(Debug)]
@@ -63,9 +63,23 @@ pub enum FollowError {
     /// The disk refused, or a segment is of another version.
     #[error(transparent)]
     Log(#[from] RecoverError),
-    /// A commit that was durable is not where it must be.
-    #[error("commit {0} can't be found in the log; run `myriad log verify` on the data folder")]
+    /// A commit that was durable is not where it must be. Trying again does not cure it.
+    #[error(
+        "commit {0} can't be found in the log; stop the server, run `myriad log verify` on the \
+         data folder and see docs/operations.md"
+    )]
     Lost(u64),
+    /// Whoever follows has seen more than there is.
+    #[error(
+        "it was read up to commit {done} before, and the log ends at commit {last}: the end of \
+         the log is missing, or this log is another one. Restore a backup, see docs/operations.md"
+    )]
+    Ahead {
+        /// Read before.
+        done: u64,
+        /// The last one there is.
+        last: u64,
+    },
 }
 
 /// Where the next commit is expected.
@@ -93,13 +107,17 @@ impl<S: Store> Follower<S> {
     /// now on the segments it needs are pinned.
     ///
     /// # Errors
-    /// [`FollowError`].
+    /// [`FollowError`]; [`FollowError::Ahead`] if `done` is beyond the end.
     pub fn open(
         store: S,
         durable: Arc<Durable>,
         pins: &Pins,
         done: u64,
     ) -> Result<Self, FollowError> {
+        let last = durable.sequence();
+        if done > last {
+            return Err(FollowError::Ahead { done, last });
+        }
         let pin = pins.pin(0); // until it is known which
         let mut follower = Self {
             store,
@@ -135,7 +153,7 @@ impl<S: Store> Follower<S> {
             }
         }
         self.commit.visit(self.commit.at, &mut |_, record| visit(record));
-        let bytes = length_u32(length_usize(self.commit.head.padded_bytes()));
+        let bytes = self.commit.head.padded_u32();
         if let Some(place) = &mut self.place {
             place.offset += bytes;
         }
@@ -216,7 +234,7 @@ impl<S: Store> Follower<S> {
             if !whole || self.commit.head.sequence >= self.due {
                 break;
             }
-            offset += length_u32(length_usize(self.commit.head.padded_bytes()));
+            offset += self.commit.head.padded_u32();
         }
         self.place = Some(Place { found, offset });
         Ok(())
@@ -242,21 +260,22 @@ impl<S: Store> Follower<S> {
     }
 
     /// The number of the first commit of a segment; `None`: it has none (a spare), or it is gone.
-    fn first_of(&self, segment: u32) -> Result<Option<(u64, Found)>, FollowError> {
-        let mut page = [0_u8; SEGMENT_HEAD_BYTES];
-        match self.store.read_at(segment, 0, &mut page) {
-            Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(failed("reading a segment", error).into()),
+    fn first_of(&mut self, segment: u32) -> Result<Option<(u64, Found)>, FollowError> {
+        match read_head(&self.store, segment, &mut self.commit)? {
+            Head::Gone | Head::Blank => Ok(None),
+            Head::Damaged(what) => Err(damaged_head(segment, what).into()),
+            Head::Valid(found) => match found.first {
+                Some(first) => Ok(Some((first, found))),
+                // What is durable in it must not be passed over as if it were not there.
+                None => match next_head(&self.store, &found, FIRST_COMMIT, 0)? {
+                    Some((place, head)) if head.sequence <= self.durable.sequence() => {
+                        let is_first = place == FIRST_COMMIT;
+                        Err(FollowError::Lost(head.sequence - u64::from(!is_first)))
+                    }
+                    _ => Ok(None),
+                },
+            },
         }
-        let Ok(head) = SegmentHead::decode(&page) else { return Ok(None) };
-        let seed = seed_of(head.generation);
-        let mut bytes = [0_u8; COMMIT_HEAD_BYTES];
-        read(&self.store, segment, u64::from(FIRST_COMMIT), &mut bytes)?;
-        let Ok(commit) = CommitHead::decode(seed, FIRST_COMMIT, &bytes) else { return Ok(None) };
-        let first = commit.sequence;
-        let found = Found { head, seed, first: Some(first), first_redo: commit.redo };
-        Ok(Some((first, found)))
     }
 }
 

@@ -14,6 +14,7 @@ use crate::canary::{self, Canary};
 use crate::limits::COMMIT_ALIGN_BYTES;
 
 use super::record::{self, At, Flaw, Kind, put_u32, put_u64, take_u32, take_u64};
+use super::segment::{length_u32, length_usize};
 
 /// The version of the format this code writes, and the only one it reads.
 pub const FORMAT_VERSION: u32 = 1;
@@ -29,10 +30,12 @@ pub(super) const EPOCH: usize = SEGMENT + 4;
 pub(super) const GENERATION: usize = EPOCH + 4;
 pub(super) const SEGMENT_SIZE: usize = GENERATION + 8;
 pub(super) const HEAD_TIME_MS: usize = SEGMENT_SIZE + 8;
-pub(super) const HEAD_SPARE: usize = HEAD_TIME_MS + 8;
+pub(super) const ANCHOR: usize = HEAD_TIME_MS + 8;
+pub(super) const AFTER: usize = ANCHOR + 8;
+pub(super) const HEAD_SPARE: usize = AFTER + 4;
 /// Bytes of the head of a segment that mean something: less than a sector, so that a power cut
 /// leaves the old head or the new one.
-pub(super) const SEGMENT_HEAD_BYTES: usize = HEAD_SPARE + 16;
+pub(super) const SEGMENT_HEAD_BYTES: usize = HEAD_SPARE + 4;
 /// Where the first commit of a segment starts.
 pub const FIRST_COMMIT: u32 = 4096;
 
@@ -66,6 +69,10 @@ pub(super) struct SegmentHead {
     pub(super) bytes: u64,
     /// Highest time of a record known when the head was written.
     pub(super) time_ms: u64,
+    /// Number of a commit that was durable when the head was written; 0: it claims none.
+    pub(super) anchor: u64,
+    /// The segment this one comes after in the order of use, still there then; 0: it names none.
+    pub(super) after: u32,
 }
 
 /// Why bytes are not the head of a segment.
@@ -90,6 +97,8 @@ impl SegmentHead {
         put_u64(&mut page, GENERATION, self.generation);
         put_u64(&mut page, SEGMENT_SIZE, self.bytes);
         put_u64(&mut page, HEAD_TIME_MS, self.time_ms);
+        put_u64(&mut page, ANCHOR, self.anchor);
+        put_u32(&mut page, AFTER, self.after);
         let crc = Self::checksum(&page);
         put_u32(&mut page, HEAD_CRC, crc);
         page
@@ -117,6 +126,8 @@ impl SegmentHead {
             generation: take_u64(head, GENERATION),
             bytes: take_u64(head, SEGMENT_SIZE),
             time_ms: take_u64(head, HEAD_TIME_MS),
+            anchor: take_u64(head, ANCHOR),
+            after: take_u32(head, AFTER),
         })
     }
 
@@ -183,6 +194,11 @@ impl CommitHead {
     /// Bytes the whole commit takes, padding included.
     pub(super) fn padded_bytes(&self) -> u64 {
         padded(u64::from(self.body_bytes))
+    }
+
+    /// The same as an offset within its segment, for a commit that was found to fit it.
+    pub(super) fn padded_u32(&self) -> u32 {
+        length_u32(length_usize(self.padded_bytes()))
     }
 }
 
@@ -254,6 +270,8 @@ mod tests {
             ("generation", GENERATION),
             ("size", SEGMENT_SIZE),
             ("time", HEAD_TIME_MS),
+            ("anchor", ANCHOR),
+            ("after", AFTER),
             ("spare", HEAD_SPARE),
             ("spare", SEGMENT_HEAD_BYTES),
         ];
@@ -315,8 +333,15 @@ mod tests {
 
     #[test]
     fn heads_survive_the_round_trip_and_no_changed_bit() {
-        let head =
-            SegmentHead { segment: 7, epoch: 8, generation: 9 << 40, bytes: 1 << 20, time_ms: 11 };
+        let head = SegmentHead {
+            segment: 7,
+            epoch: 8,
+            generation: 9 << 40,
+            bytes: 1 << 20,
+            time_ms: 11,
+            anchor: 1 << 40,
+            after: 6,
+        };
         let bytes = head.encode();
         assert_eq!(SegmentHead::decode(&bytes), Ok(head));
         let commit = CommitHead {

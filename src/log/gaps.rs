@@ -7,10 +7,9 @@
 //! that these were durable. What ends the log without such a proof is a torn tail and no damage.
 
 use super::file::segment_file_name;
-use super::format::{
-    COMMIT_HEAD_BYTES, CommitHead, FIRST_COMMIT, HeadFlaw, SEGMENT_HEAD_BYTES, SegmentHead,
-};
-use super::record::{At, Flaw, seed_of};
+use super::format::{COMMIT_HEAD_BYTES, CommitHead, FIRST_COMMIT, SegmentHead};
+use super::head::{Head, missing_end, newest_mark, read_head};
+use super::record::{At, Flaw};
 use super::report::{RecoverError, failed};
 use super::segment::{length_u32, length_usize};
 use super::store::Store;
@@ -56,6 +55,9 @@ pub(super) struct Gaps {
     /// Segments with commits, in order, and those without.
     pub(super) used: Vec<u32>,
     pub(super) spares: Vec<u32>,
+    /// All segments, and the heads of those where it verifies.
+    pub(super) segments: Vec<u32>,
+    heads: Vec<SegmentHead>,
     /// Segments before the one a restart begins in.
     pub(super) old: u64,
     pub(super) commits: u64,
@@ -89,13 +91,8 @@ pub(super) fn gaps<S: Store>(store: &S) -> Result<Gaps, RecoverError> {
     let mut all = Gaps::default();
     let mut starts = starts(store, &mut all)?;
     all.used = starts.iter().map(|start| start.found.head.segment).collect();
-    for start in starts.iter().rev().take(2) {
-        let mut offset = FIRST_COMMIT;
-        while let Some((place, head)) = next_head(store, &start.found, offset, 0)? {
-            all.redo = all.redo.max(head.redo);
-            offset = place + PAGE;
-        }
-    }
+    drop_unfinished(store, &mut all, &mut starts)?;
+    all.redo = begin_of_a_restart(store, &starts)?;
     let begins = |start: &Start| start.number <= all.redo.max(1);
     let holding = starts.iter().rposition(begins);
     all.old = holding.unwrap_or(0) as u64;
@@ -105,7 +102,6 @@ pub(super) fn gaps<S: Store>(store: &S) -> Result<Gaps, RecoverError> {
         broken.is_old = broken.at.segment < holding_number
             || (broken.at.segment > after_all && is_empty(store, broken.at.segment)?);
     }
-    drop_unfinished(store, &mut all, &mut starts)?;
     let mut last: Last = None;
     for (index, start) in starts.iter().enumerate() {
         let old = holding.is_some_and(|holding| index < holding);
@@ -122,7 +118,30 @@ pub(super) fn gaps<S: Store>(store: &S) -> Result<Gaps, RecoverError> {
         let what = "the segments before this one, which a restart begins with, are missing";
         all.broken.push(Broken { at, what, is_old: false });
     }
+    let end = last.map_or((0, 0), |(at, head)| (at.segment, head.sequence));
+    if let Some(lost) = missing_end(&all.segments, all.heads.iter(), end) {
+        all.broken.push(Broken { at: lost.at, what: lost.what, is_old: false });
+    }
     Ok(all)
+}
+
+/// Where a restart begins: what `scan` makes of an undamaged log. Damage may hide the newest mark,
+/// so in a damaged one any head counts that can be read.
+fn begin_of_a_restart<S: Store>(store: &S, starts: &[Start]) -> Result<u64, RecoverError> {
+    let mut redo = 0;
+    let mut newest = starts.iter().rev();
+    for start in newest.by_ref() {
+        redo = redo.max(newest_mark(store, &start.found)?);
+        let mut offset = FIRST_COMMIT;
+        while let Some((place, head)) = next_head(store, &start.found, offset, 0)? {
+            redo = redo.max(head.redo);
+            offset = place + PAGE;
+        }
+        if start.is_whole {
+            break;
+        }
+    }
+    Ok(redo)
 }
 
 /// The newest segment may begin with a commit, or a copy of the last ones, that was never
@@ -132,16 +151,19 @@ fn drop_unfinished<S: Store>(
     all: &mut Gaps,
     starts: &mut Vec<Start>,
 ) -> Result<(), RecoverError> {
-    let Some(newest) = starts.pop_if(|start| !start.is_whole) else { return Ok(()) };
     let bounds = Bounds { until: None, must_reach: None, is_last: true };
-    let last = match starts.last() {
-        Some(before) => walk(store, &mut Gaps::default(), before, None, bounds)?,
-        None => None,
-    };
-    let due = last.map_or(1, |(_, head)| head.sequence + 1);
-    if next_head(store, &newest.found, FIRST_COMMIT, due)?.is_some() {
-        starts.push(newest);
-    } else {
+    while let Some(newest) = starts.pop_if(|start| !start.is_whole) {
+        // Behind it may be others that do not count either.
+        let counts = starts.iter().rfind(|start| start.is_whole);
+        let last = match counts {
+            Some(before) => walk(store, &mut Gaps::default(), before, None, bounds)?,
+            None => None,
+        };
+        let due = last.map_or(1, |(_, head)| head.sequence + 1);
+        if next_head(store, &newest.found, FIRST_COMMIT, due)?.is_some() {
+            starts.push(newest);
+            return Ok(());
+        }
         all.torn = Some(At { segment: newest.found.head.segment, offset: FIRST_COMMIT });
     }
     Ok(())
@@ -160,48 +182,32 @@ fn starts<S: Store>(store: &S, all: &mut Gaps) -> Result<Vec<Start>, RecoverErro
     let mut starts = Vec::new();
     let mut commit = Commit::default();
     for segment in numbers {
-        let mut page = [0_u8; SEGMENT_HEAD_BYTES];
-        let count = read(store, segment, 0, &mut page)?;
-        let mut broken = |what| {
-            let at = At { segment, offset: 0 };
-            all.broken.push(Broken { at, what, is_old: false });
-        };
-        let head = match SegmentHead::decode(&page[..count]) {
-            Ok(head) if head.segment == segment => head,
-            Ok(_) => {
-                broken("this is the head of another segment");
-                continue;
-            }
-            Err(HeadFlaw::Version(version)) => {
-                return Err(RecoverError::Version { segment, version });
-            }
-            Err(HeadFlaw::Blank) if is_empty(store, segment)? => {
+        let found = match read_head(store, segment, &mut commit)? {
+            Head::Valid(found) => found,
+            Head::Blank => {
+                all.segments.push(segment);
                 all.spares.push(segment);
                 continue;
             }
-            Err(HeadFlaw::Damaged | HeadFlaw::Blank) => {
-                broken("the head of the segment is damaged, and nothing in it verifies without it");
+            Head::Damaged(what) => {
+                all.segments.push(segment);
+                let at = At { segment, offset: 0 };
+                all.broken.push(Broken { at, what, is_old: false });
                 continue;
             }
+            // Nobody needs what was freed since; whoever verifies beside a server looks anew.
+            Head::Gone => continue,
         };
-        let bytes = store.bytes(segment).map_err(|error| failed("asking for a size", error))?;
-        if bytes < head.bytes || head.bytes > u64::from(u32::MAX) {
-            broken("the file is shorter than it was");
-            continue;
-        }
-        let mut found = Found { head, seed: seed_of(head.generation), first: None, first_redo: 0 };
-        let whole = read_commit(store, &found, FIRST_COMMIT, &mut commit)?;
-        if let Err(Flaw::Newer(kind)) = whole {
-            return Err(RecoverError::Newer { at: commit.at, kind });
-        }
+        all.segments.push(segment);
+        all.heads.push(found.head);
         let Some((place, first)) = next_head(store, &found, FIRST_COMMIT, 0)? else {
             all.spares.push(segment);
             continue;
         };
-        found.first = whole.is_ok().then_some(first.sequence);
+        let is_whole = found.first.is_some();
         let has_head = place == FIRST_COMMIT;
         let number = if has_head { first.sequence } else { first.sequence.saturating_sub(1) };
-        starts.push(Start { found, number, has_head, is_whole: whole.is_ok() });
+        starts.push(Start { found, number, has_head, is_whole });
     }
     Ok(starts)
 }
@@ -243,7 +249,7 @@ fn walk<S: Store>(
         if read.is_ok() && fits {
             note(all, &commit);
             last = Some((commit.at, commit.head));
-            offset += length_u32(length_usize(commit.head.padded_bytes()));
+            offset += commit.head.padded_u32();
             continue;
         }
         let own = head_at(store, found, offset)?
@@ -301,20 +307,20 @@ fn end<S: Store>(
         }
         return Ok(last);
     }
-    let own_end = own.map_or(0, |head| length_u32(length_usize(head.padded_bytes())));
-    let pages = length_u32(length_usize(missing.max(1))).saturating_mul(PAGE);
+    let own_end = own.map_or(0, |head| head.padded_u32());
+    let pages = u32::try_from(missing).unwrap_or(u32::MAX).saturating_mul(PAGE);
     let to = trace.unwrap_or(offset).max(offset.saturating_add(own_end.max(pages)));
     all.gaps.push(Gap {
         found: found.clone(),
         from: offset,
         to: to.min(length_u32(length_usize(found.head.bytes))),
         first: due,
-        count: missing.max(1),
+        count: missing,
         before: last,
         after: None,
         head: own,
     });
-    Ok(last.map(|(at, head)| (at, CommitHead { sequence: due + missing.max(1) - 1, ..head })))
+    Ok(last.map(|(at, head)| (at, CommitHead { sequence: due + missing - 1, ..head })))
 }
 
 fn note(all: &mut Gaps, commit: &Commit) {

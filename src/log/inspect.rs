@@ -8,13 +8,13 @@ use std::path::Path;
 
 use super::checkpoint::{CHECKPOINT_BEGIN, CHECKPOINT_COMPLETE, CHECKPOINT_END, CHECKPOINT_IMAGE};
 use super::file::{FileStore, OpenError};
-use super::format::{FIRST_COMMIT, SEGMENT_HEAD_BYTES, SegmentHead};
-use super::record::{At, Kind, Record, seed_of};
+use super::format::FIRST_COMMIT;
+use super::head::{Head, read_head};
+use super::record::{At, Kind, Record};
 use super::report::{RecoverError, failed};
 use super::scan::scan;
-use super::segment::{length_u32, length_usize};
 use super::store::Store;
-use super::whole::{Commit, Found, read, read_commit};
+use super::whole::{Commit, Plainly, read_commit};
 
 /// Which records to print.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,7 +68,7 @@ pub fn inspect(dir: &Path, out: &mut dyn Write, filter: &Filter) -> Result<(), I
     }
     out.flush()?;
     // The lines ended where reading did: whether that was the end is another question.
-    scan(&store, &mut |_, _| {})?;
+    scan(&store, &mut Plainly(&mut |_, _| {}))?;
     Ok(())
 }
 
@@ -83,10 +83,14 @@ fn every_record(
     numbers.sort_unstable();
     *segments = numbers.len() as u64;
     let mut used = Vec::new();
-    for segment in numbers {
-        used.extend(head_of(store, segment)?.filter(|found| found.first.is_some()));
-    }
     let mut commit = Commit::default();
+    for segment in numbers {
+        match read_head(store, segment, &mut commit)? {
+            Head::Valid(found) if found.first.is_some() => used.push(found),
+            // Spares, what was freed since, and damage: the verdict at the end names it.
+            Head::Valid(_) | Head::Blank | Head::Gone | Head::Damaged(_) => {}
+        }
+    }
     for (nth, found) in used.iter().enumerate() {
         let until = used.get(nth + 1).and_then(|next| next.first).unwrap_or(u64::MAX);
         let mut offset = FIRST_COMMIT;
@@ -98,23 +102,10 @@ fn every_record(
             if !more {
                 return Ok(());
             }
-            offset += length_u32(length_usize(commit.head.padded_bytes()));
+            offset += commit.head.padded_u32();
         }
     }
     Ok(())
-}
-
-/// The head of a segment, and the number of its first commit if that is whole.
-pub(super) fn head_of(store: &FileStore, segment: u32) -> Result<Option<Found>, InspectError> {
-    let mut page = [0_u8; SEGMENT_HEAD_BYTES];
-    let count = read(store, segment, 0, &mut page)?;
-    let Ok(head) = SegmentHead::decode(&page[..count]) else { return Ok(None) };
-    let mut found = Found { head, seed: seed_of(head.generation), first: None, first_redo: 0 };
-    let mut commit = Commit::default();
-    if read_commit(store, &found, FIRST_COMMIT, &mut commit)?.is_ok() {
-        found.first = Some(commit.head.sequence);
-    }
-    Ok(Some(found))
 }
 
 /// The folder named holds no log.

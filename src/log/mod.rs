@@ -37,6 +37,7 @@ mod follow;
 mod format;
 mod fuzz;
 mod gaps;
+mod head;
 mod inspect;
 mod make;
 mod map;
@@ -84,7 +85,7 @@ pub use record::{
     At, Kind, RECORD_BYTES_MAX, RECORD_HEADER_BYTES, RELATION_BYTES, Record, Relation,
     encoded_bytes,
 };
-pub use recovery::{Recovered, recover};
+pub use recovery::{Recovered, recover, recover_into};
 pub use repair::{MendError, Mended, bury, left_out, mend};
 pub use report::{Corrupt, RecoverError, Report};
 pub use salvage::Lost;
@@ -93,3 +94,4 @@ pub use staging::{Health, Lane, Placed, Refused, Stage, Ticket, Wake};
 pub use store::{Creator, Store};
 pub use thread::{Written, run_committer};
 pub use verify::{Finding, VerifyReport, replayed, unreadable, verify};
+pub use whole::Visit;

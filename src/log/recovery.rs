@@ -36,7 +36,7 @@ use super::scan::{Scan, read_tail, scan};
 use super::segment::Sealed;
 use super::settings::Settings;
 use super::store::Store;
-use super::whole::{Commit, Found};
+use super::whole::{Commit, Found, Plainly, Visit};
 
 /// Where the log goes on.
 #[derive(Clone, Debug)]
@@ -93,9 +93,21 @@ impl<S> fmt::Debug for Recovered<S> {
 /// # Errors
 /// [`RecoverError`]; `visit` may have been called by then.
 pub fn recover<S: Store>(
-    mut store: S,
+    store: S,
     settings: &Settings,
     visit: &mut dyn FnMut(At, &Record<'_>),
+) -> Result<(Recovered<S>, Report), RecoverError> {
+    recover_into(store, settings, &mut Plainly(visit))
+}
+
+/// [`recover`] for somebody who looks ahead.
+///
+/// # Errors
+/// As [`recover`].
+pub fn recover_into<S: Store>(
+    mut store: S,
+    settings: &Settings,
+    visit: &mut dyn Visit,
 ) -> Result<(Recovered<S>, Report), RecoverError> {
     settings.check().map_err(RecoverError::Settings)?;
     let mut scan = scan(&store, visit)?;
@@ -236,13 +248,13 @@ fn visit_tail<S: Store>(
     store: &S,
     scan: &Scan,
     plan: &Plan,
-    visit: &mut dyn FnMut(At, &Record<'_>),
+    visit: &mut dyn Visit,
 ) -> Result<(), RecoverError> {
     let Some((index, end)) = scan.end else { return Ok(()) };
     let found = &scan.found[index];
     read_tail(store, found, FIRST_COMMIT, end, &mut |commit| {
         if commit.head.sequence >= scan.redo {
-            commit.visit(plan.place(commit.at), visit);
+            commit.show(plan.place(commit.at), visit);
         }
         Ok(())
     })

@@ -36,7 +36,13 @@ impl<S: Store> Recovered<S> {
         assert!(planted || epoch > self.highest_epoch, "epoch {epoch} is used up");
         let last = self.last.take();
         let (mut current, mut previous) = match self.plan.clone() {
-            Plan::Fresh { segment, carried } => self.start_fresh(segment, epoch, carried)?,
+            Plan::Fresh { segment, carried } => {
+                // That the last commit is durable is not known yet.
+                let known = last
+                    .as_ref()
+                    .map_or((0, 0), |last| (last.head.sequence.saturating_sub(1), last.at.segment));
+                self.start_fresh((segment, epoch), known, carried)?
+            }
             Plan::InPlace { found, offset } => {
                 self.start_in_place(&found, offset, last.as_ref())?
             }
@@ -45,13 +51,16 @@ impl<S: Store> Recovered<S> {
         let redo = self.redo;
         let head = CommitHead { sequence, previous, epoch, count: 1, body_bytes: 0, redo };
         previous = self.write_epoch(&mut current, head)?;
-        // Only now: until the new epoch is durable these might be all there is.
+        let mut spares = VecDeque::new();
+        let mut after = current.number;
+        for segment in std::mem::take(&mut self.spares) {
+            spares.push_back(self.prepare((segment, epoch), (sequence, after))?);
+            after = segment;
+        }
+        // Only now: until the new epoch is durable these might be all there is, and until the
+        // spares have new heads one of them may name one of these as the one before it.
         for segment in std::mem::take(&mut self.dead) {
             self.store.remove(segment)?;
-        }
-        let mut spares = VecDeque::new();
-        for segment in std::mem::take(&mut self.spares) {
-            spares.push_back(self.prepare(segment, epoch)?);
         }
         let opening = Opening {
             current,
@@ -98,11 +107,11 @@ impl<S: Store> Recovered<S> {
 
     fn start_fresh(
         &mut self,
-        segment: u32,
-        epoch: u32,
+        (segment, epoch): (u32, u32),
+        known: (u64, u32),
         carried: Option<Carried>,
     ) -> io::Result<(Tail, At)> {
-        let mut tail = self.prepare(segment, epoch)?;
+        let mut tail = self.prepare((segment, epoch), known)?;
         let Some(Carried { found, from, end }) = carried else { return Ok((tail, At::default())) };
         let mut commit = Commit::default();
         let mut first = Vec::new();
@@ -150,15 +159,21 @@ impl<S: Store> Recovered<S> {
         Ok((Tail { number: segment, seed: *seed, offset, bytes: head.bytes, first: *first }, at))
     }
 
-    /// Gives a segment the head of this boot; wipes it first if anything is left in it.
-    fn prepare(&mut self, segment: u32, epoch: u32) -> io::Result<Tail> {
+    /// Gives a segment the head of this boot; wipes it first if anything is left in it. Commit
+    /// number `anchor` is durable, and the segment comes after the segment `after`.
+    fn prepare(
+        &mut self,
+        (segment, epoch): (u32, u32),
+        (anchor, after): (u64, u32),
+    ) -> io::Result<Tail> {
         let bytes = self.settings.segment_bytes;
         if self.soiled.contains(&segment) {
             wipe(&mut self.store, segment, FIRST_COMMIT, bytes)?;
             self.store.sync(segment)?;
         }
         let generation = generation(epoch, segment, self.store.salt());
-        let head = SegmentHead { segment, epoch, generation, bytes, time_ms: self.time_ms };
+        let time_ms = self.time_ms;
+        let head = SegmentHead { segment, epoch, generation, bytes, time_ms, anchor, after };
         write_head(&mut self.store, &head)
     }
 

@@ -12,6 +12,8 @@
 //!   commit n is not whole, any whole head of a commit beyond n proves damage to something that
 //!   was durable: corruption, nothing is changed and the caller gets an error. Without such proof
 //!   commit n was never announced to anybody: a torn tail, it ends the log.
+//! - Segments made ready for what comes after the end say what was durable when they were made: if
+//!   that is not there, the end is missing, which is corruption too (`head`).
 //!
 //! Invariants: any bytes whatever give a result; nothing is allocated beyond the size of one
 //! segment; each byte is read a bounded number of times.
@@ -19,15 +21,13 @@
 use std::io;
 
 use super::file::segment_file_name;
-use super::format::{
-    COMMIT_HEAD_BYTES, CommitHead, FIRST_COMMIT, HeadFlaw, SEGMENT_HEAD_BYTES, SegmentHead,
-};
+use super::format::{CommitHead, FIRST_COMMIT};
 use super::gaps::each_page;
-use super::record::{At, Flaw, Kind, Record, seed_of};
+use super::head::{missing_end, must_read_head, newest_mark};
+use super::record::{At, Flaw, Kind};
 use super::report::{Corrupt, RecoverError, Report, failed};
-use super::segment::{length_u32, length_usize};
 use super::store::Store;
-use super::whole::{Commit, Found, read, read_commit, users_in};
+use super::whole::{Commit, Found, Visit, read_commit, users_in};
 
 /// What is known of a log after reading it.
 #[derive(Debug, Default)]
@@ -51,10 +51,7 @@ pub(super) struct Scan {
 
 /// Reads the whole log and hands out the records of all segments that count but the last, whose
 /// places may change: [`read_tail`] does that one.
-pub(super) fn scan<S: Store>(
-    store: &S,
-    visit: &mut dyn FnMut(At, &Record<'_>),
-) -> Result<Scan, RecoverError> {
+pub(super) fn scan<S: Store>(store: &S, visit: &mut dyn Visit) -> Result<Scan, RecoverError> {
     let mut scan = Scan::default();
     survey(store, &mut scan)?;
     let mut started: Vec<usize> =
@@ -82,24 +79,8 @@ pub(super) fn scan<S: Store>(
     if started.is_empty() {
         look_beyond(store, &mut scan, 1)?;
     }
+    reaches_its_end(&scan)?;
     Ok(scan)
-}
-
-/// The newest mark in the heads of a segment's commits: where a restart begins.
-///
-/// A commit whose head is whole and whose records are not carries a mark that is durable all the
-/// same: it was chosen when all of the checkpoint was, and nothing is freed before the commit is.
-fn newest_mark<S: Store>(store: &S, found: &Found) -> Result<u64, RecoverError> {
-    let (mut mark, mut offset) = (0, FIRST_COMMIT);
-    let mut head = [0_u8; COMMIT_HEAD_BYTES];
-    while u64::from(offset) + COMMIT_HEAD_BYTES as u64 <= found.head.bytes {
-        let count = read(store, found.head.segment, u64::from(offset), &mut head)?;
-        let Ok(head) = CommitHead::decode(found.seed, offset, &head[..count]) else { break };
-        mark = mark.max(head.redo);
-        let Some(next) = u32::try_from(u64::from(offset) + head.padded_bytes()).ok() else { break };
-        offset = next;
-    }
-    Ok(mark)
 }
 
 /// Hands out the commits between two offsets of a segment that was scanned.
@@ -118,7 +99,7 @@ pub(super) fn read_tail<S: Store>(
             return Err(failed(&segment_file_name(found.head.segment), error));
         }
         each(&commit)?;
-        offset += length_u32(length_usize(commit.head.padded_bytes()));
+        offset += commit.head.padded_u32();
     }
     Ok(())
 }
@@ -129,43 +110,27 @@ fn survey<S: Store>(store: &S, scan: &mut Scan) -> Result<(), RecoverError> {
     numbers.sort_unstable();
     let mut commit = Commit::default();
     for segment in numbers {
-        let mut page = [0_u8; SEGMENT_HEAD_BYTES];
-        let count = read(store, segment, 0, &mut page)?;
-        let head = match SegmentHead::decode(&page[..count]) {
-            Ok(head) if head.segment == segment => head,
-            Ok(_) => return Err(corrupt_head(segment, "it is the head of another segment")),
-            Err(HeadFlaw::Version(version)) => {
-                return Err(RecoverError::Version { segment, version });
-            }
-            Err(HeadFlaw::Damaged) => return Err(corrupt_head(segment, "the head is damaged")),
-            Err(HeadFlaw::Blank) => {
-                let mut first = [0_u8; COMMIT_HEAD_BYTES];
-                read(store, segment, u64::from(FIRST_COMMIT), &mut first)?;
-                if first.iter().any(|byte| *byte != 0) {
-                    return Err(corrupt_head(segment, "the head is gone"));
-                }
-                scan.blank.push(segment);
-                continue;
-            }
+        let Some(found) = must_read_head(store, segment, &mut commit)? else {
+            scan.blank.push(segment);
+            continue;
         };
-        let bytes = store.bytes(segment).map_err(|error| failed("asking for a size", error))?;
-        if bytes < head.bytes || head.bytes > u64::from(u32::MAX) {
-            return Err(corrupt_head(segment, "the file is shorter than it was"));
-        }
-        scan.report.highest_epoch = scan.report.highest_epoch.max(head.epoch);
-        scan.report.last_time_ms = scan.report.last_time_ms.max(head.time_ms);
-        let mut found = Found { head, seed: seed_of(head.generation), first: None, first_redo: 0 };
-        match read_commit(store, &found, FIRST_COMMIT, &mut commit)? {
-            Ok(()) => {
-                found.first = Some(commit.head.sequence);
-                found.first_redo = commit.head.redo;
-            }
-            Err(Flaw::Newer(kind)) => return Err(newer(&commit, kind)),
-            Err(_) => {}
-        }
+        scan.report.highest_epoch = scan.report.highest_epoch.max(found.head.epoch);
+        scan.report.last_time_ms = scan.report.last_time_ms.max(found.head.time_ms);
         scan.found.push(found);
     }
     Ok(())
+}
+
+/// Refuses a log whose end is missing.
+fn reaches_its_end(scan: &Scan) -> Result<(), RecoverError> {
+    let heads = || scan.found.iter().map(|found| &found.head);
+    let mut segments = scan.blank.clone();
+    segments.extend(heads().map(|head| head.segment));
+    let end = scan.last.as_ref().map_or((0, 0), |last| (last.at.segment, last.head.sequence));
+    match missing_end(&segments, heads(), end) {
+        Some(corrupt) => Err(RecoverError::Corrupt(corrupt)),
+        None => Ok(()),
+    }
 }
 
 /// Reads the commits of segment `index` up to, not including, number `until`.
@@ -175,7 +140,7 @@ fn read_segment<S: Store>(
     index: usize,
     until: Option<u64>,
     spare: &mut Commit,
-    visit: &mut dyn FnMut(At, &Record<'_>),
+    visit: &mut dyn Visit,
 ) -> Result<(), RecoverError> {
     let mut offset = FIRST_COMMIT;
     let mut counted = false;
@@ -203,7 +168,7 @@ fn read_segment<S: Store>(
             scan.end = Some((index, offset));
             return stop(store, scan, until, due, flaw);
         }
-        offset += length_u32(length_usize(spare.head.padded_bytes()));
+        offset += spare.head.padded_u32();
         scan.end = Some((index, offset));
         scan.report.segments += u64::from(!counted);
         counted = true;
@@ -211,7 +176,7 @@ fn read_segment<S: Store>(
         match &mut scan.last {
             Some(last) => {
                 if scan.tail != Some(last.at.segment) && last.head.sequence >= scan.redo {
-                    last.visit(last.at, visit);
+                    last.show(last.at, visit);
                 }
                 std::mem::swap(last, spare);
             }
@@ -324,9 +289,4 @@ fn count(report: &mut Report, commit: &Commit) {
 
 fn newer(commit: &Commit, kind: u8) -> RecoverError {
     RecoverError::Newer { at: commit.at, kind }
-}
-
-fn corrupt_head(segment: u32, what: &'static str) -> RecoverError {
-    let at = At { segment, offset: 0 };
-    RecoverError::Corrupt(Corrupt { at, commit: 0, what, users: Vec::new() })
 }

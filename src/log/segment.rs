@@ -115,11 +115,20 @@ pub(super) fn wipe<S: Store>(store: &mut S, segment: u32, from: u32, bytes: u64)
 }
 
 /// A length within a segment; segments are smaller than 4 GiB.
+///
+/// # Panics
+/// If it is longer: whoever calls has checked what was read, so this would be a fault of ours, and
+/// to go on with another number would write in the wrong place.
 pub(super) fn length_u32(length: usize) -> u32 {
-    u32::try_from(length).unwrap_or(u32::MAX)
+    let Ok(length) = u32::try_from(length) else { panic!("{length} bytes within a segment") };
+    length
 }
 
 /// A length within a segment.
+///
+/// # Panics
+/// If this machine cannot address it; see [`length_u32`].
 pub(super) fn length_usize(length: u64) -> usize {
-    usize::try_from(length).unwrap_or(usize::MAX)
+    let Ok(length) = usize::try_from(length) else { panic!("{length} bytes within a segment") };
+    length
 }

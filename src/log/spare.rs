@@ -115,6 +115,8 @@ impl<S: Store> Committer<S> {
             generation: generation(self.log.epoch, segment, self.store.salt()),
             bytes: self.settings.segment_bytes,
             time_ms: self.log.time_ms,
+            anchor: self.durable.sequence(),
+            after: self.log.spares.back().unwrap_or(&self.log.current).number,
         };
         match result.and_then(|()| write_head(&mut self.store, &head)) {
             Ok(tail) => {

@@ -15,6 +15,7 @@ use super::record::{At, Record};
 use super::report::Report;
 use super::salvage::content;
 use super::scan::{read_tail, scan};
+use super::whole::Plainly;
 
 /// Findings kept; the rest are counted.
 const FINDINGS_MAX: usize = 1000;
@@ -147,7 +148,7 @@ pub fn verify(dir: &Path) -> Result<VerifyReport, InspectError> {
         findings: Vec::new(),
     };
     judge(&store, &found, &mut report)?;
-    match scan(&store, &mut |_, _| {}) {
+    match scan(&store, &mut Plainly(&mut |_, _| {})) {
         Ok(scanned) => report.report = scanned.report,
         // It stops at the first of what is told above; what only it sees is told here.
         Err(error) if report.is_whole() => report.add(Finding {
@@ -206,7 +207,7 @@ pub fn replayed(
     visit: &mut dyn FnMut(At, &Record<'_>),
 ) -> Result<Report, InspectError> {
     let store = FileStore::open_read_only(dir)?;
-    let found = scan(&store, visit)?;
+    let found = scan(&store, &mut Plainly(visit))?;
     if let Some((index, end)) = found.end {
         read_tail(&store, &found.found[index], FIRST_COMMIT, end, &mut |commit| {
             if commit.head.sequence >= found.redo {

@@ -23,6 +23,36 @@ pub(super) struct Found {
     pub(super) first: Option<u64>,
     /// The mark in the head of that commit.
     pub(super) first_redo: u64,
+    /// Where the commit before that one was.
+    pub(super) first_previous: At,
+}
+
+impl Found {
+    /// A segment of whose commits nothing is known yet.
+    pub(super) fn new(head: SegmentHead, seed: u32) -> Self {
+        Self { head, seed, first: None, first_redo: 0, first_previous: At::default() }
+    }
+}
+
+/// Records shown ahead at once: enough that waits for memory overlap.
+const AHEAD_RECORDS: usize = 32;
+
+/// Who takes in the records of a log, in their order.
+pub trait Visit {
+    /// These come next: a chance to fetch what they will touch. May not change anything.
+    fn ahead(&mut self, _records: &[(At, Record<'_>)]) {}
+
+    /// A record, and where it will lie when the log runs.
+    fn record(&mut self, at: At, record: &Record<'_>);
+}
+
+/// A [`Visit`] that does not look ahead.
+pub(super) struct Plainly<'a>(pub(super) &'a mut dyn FnMut(At, &Record<'_>));
+
+impl Visit for Plainly<'_> {
+    fn record(&mut self, at: At, record: &Record<'_>) {
+        (self.0)(at, record);
+    }
 }
 
 /// A commit in memory.
@@ -45,6 +75,31 @@ impl Commit {
             let Ok(record) = record::parse(&bytes[..length]) else { return };
             visit(At { segment: at.segment, offset: at.offset + length_u32(start) }, &record);
             start += padded;
+        }
+    }
+
+    /// The same to somebody who looks ahead.
+    pub(super) fn show(&self, at: At, to: &mut dyn Visit) {
+        let mut group = Vec::with_capacity(AHEAD_RECORDS);
+        let mut start = COMMIT_HEAD_BYTES;
+        loop {
+            while group.len() < AHEAD_RECORDS && start < self.bytes.len() {
+                let bytes = &self.bytes[start..];
+                let Ok((length, padded)) = record::extent(bytes, RECORD_HEADER_BYTES) else {
+                    break;
+                };
+                let Ok(record) = record::parse(&bytes[..length]) else { break };
+                let offset = at.offset + length_u32(start);
+                group.push((At { segment: at.segment, offset }, record));
+                start += padded;
+            }
+            if group.is_empty() {
+                return;
+            }
+            to.ahead(&group);
+            for (at, record) in group.drain(..) {
+                to.record(at, &record);
+            }
         }
     }
 }

@@ -10,6 +10,7 @@
 //! a [`crate::log::Stage`] and read through a [`crate::log::Reader`], both handed in.
 
 pub mod accept;
+pub mod ahead;
 pub mod deliver;
 pub mod expire;
 pub mod frame;

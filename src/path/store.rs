@@ -84,6 +84,16 @@ impl Refusals {
         })
     }
 
+    /// Refuses a request that may be tried again.
+    ///
+    /// # Errors
+    /// Always: `reason`.
+    pub fn refuse(&mut self, request: &Request, reason: Refusal) -> Result<Stored, Refusal> {
+        self.heard(request.refusals_heard);
+        self.note(request);
+        Err(reason)
+    }
+
     fn note(&mut self, request: &Request) {
         debug_assert!(self.unheard.len() < self.unheard_max, "each of them holds a credit");
         if self.unheard.len() >= self.unheard_max {
@@ -240,7 +250,7 @@ fn check_quotas(
             return Err(Refusal::InboxFull);
         }
     }
-    if let Some(pair) = tables.pairs.find(user, request.sender) {
+    if let Some(pair) = tables.pairs.find_from(here.first_pair, user, request.sender) {
         let pair = tables.pairs.get(pair);
         let full = pair.waiting >= rules.inbox_messages_per_sender_max
             || pair.waiting_bytes + bytes > rules.inbox_bytes_per_sender_max;

@@ -19,7 +19,7 @@ use crate::io::socket;
 use crate::limits;
 use crate::log::{self, FileStore, Settings, Wake};
 use crate::metrics::Counters;
-use crate::path::replay::{Replay, ReplayError};
+use crate::path::replay::{ReplayError, StartError, start};
 use crate::ring::Doorbell;
 use crate::state::Tables;
 use crate::state::placement::Placement;
@@ -205,18 +205,12 @@ fn recover(
     let mut tables: Vec<Tables> = (0..config.shards)
         .map(|_| Tables::new(sizes.conns_max, sizes.users_max, sizes.pairs_max))
         .collect();
-    let mut replay = Replay::new(placement, &shards::rules_of(config));
-    let mut fits = Ok(());
-    let (recovered, found) = log::recover(store, &settings, &mut |at, record| {
-        if fits.is_ok() {
-            fits = replay.record(&mut tables, at, record);
-        }
-    })
-    .map_err(|error| fail(&error))?;
-    fits?;
-    replay.finish()?;
-    let live = tables.iter().flat_map(|tables| tables.live.segments());
-    recovered.check_live(live).map_err(|error| fail(&error))?;
+    let rules = shards::rules_of(config);
+    let (recovered, found) =
+        start(store, &settings, &rules, &mut tables, &mut |_| {}).map_err(|error| match error {
+            StartError::Recover(error) => fail(&error),
+            StartError::Replay(error) => error.into(),
+        })?;
     if found.records > 0 {
         eprintln!("myriad: recovered {} records from {}", found.records, folder.display());
     }

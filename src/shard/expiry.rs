@@ -37,7 +37,8 @@ impl<S, R: Reader> Core<S, R> {
     /// Gives up what has waited too long, a bounded number per call.
     pub(super) fn expire(&mut self) {
         self.bury_waiting();
-        if self.now.mono_ms < self.expiry_due_ms {
+        // While the log has no room for that much, nothing more is begun.
+        if self.now.mono_ms < self.expiry_due_ms || !self.burials.is_empty() {
             return;
         }
         self.expiry_due_ms = self.now.mono_ms + limits::EXPIRY_LOOK_MS;

@@ -13,6 +13,7 @@ mod closing;
 mod expiry;
 mod history;
 mod intake;
+mod letters;
 mod moving;
 mod tokens;
 mod traffic;
@@ -26,9 +27,9 @@ use crate::io::Driver;
 use crate::limits;
 use crate::log::{LiveReport, Reader, Stage, Ticket};
 use crate::mem::{Token, Wheel};
-use crate::path::Rules;
 use crate::path::store::Refusals;
-use crate::ring::{Doorbell, Inlet, Mailbox};
+use crate::path::{Rules, ahead};
+use crate::ring::{Doorbell, Inlet, Kind, Mailbox};
 use crate::state::conn::Parked;
 use crate::state::placement::Placement;
 use crate::state::request::{Envelope, Errand, Login, Request};
@@ -183,6 +184,8 @@ pub struct Load {
     pub errands: usize,
     /// Refusals remembered for one other shard, the most there are.
     pub refusals: usize,
+    /// Records that are nobody's any more and wait for room to say so.
+    pub burials: usize,
     /// Something is staged for the log or under way to it.
     pub is_staged: bool,
 }
@@ -213,6 +216,12 @@ struct Core<S, R> {
     epochs: Arc<AtomicU32>,
     epoch_under_way: bool,
     mailbox: Mailbox<Envelope<S>>,
+    /// Scratch: letters taken out together.
+    batch: Vec<(usize, Kind, Envelope<S>)>,
+    /// Messages of this turn from one user of this shard to another.
+    own: VecDeque<Box<Request>>,
+    /// How many of these wait at the most: like those of others, no more than there are credits.
+    own_max: usize,
     /// Per shard that asks: what it was refused.
     refusals: Vec<Refusals>,
     /// Per shard that was asked: how many refusals with "try again" were heard from it.
@@ -247,7 +256,7 @@ struct Core<S, R> {
     expiry_due_ms: u64,
     /// Scratch: positions whose time is over.
     expired: Vec<u64>,
-    /// (user, position) whose tombstone found no room.
+    /// (user, position) whose tombstone found no room; see [`limits::BURIALS_MAX`].
     burials: Vec<(u32, u64)>,
     cursors_due_ms: u64,
     presence_due_ms: u64,
@@ -274,6 +283,9 @@ impl<D: Driver, R: Reader> Shard<D, R> {
             epochs: parts.epochs,
             epoch_under_way: false,
             mailbox: parts.mailbox,
+            batch: Vec::new(),
+            own: VecDeque::new(),
+            own_max: parts.credits.min(ahead::AHEAD_MAX),
             refusals: (0..shards).map(|_| Refusals::new(parts.credits)).collect(),
             refusals_heard: vec![0; shards],
             waiters: VecDeque::new(),
@@ -322,6 +334,7 @@ impl<D: Driver, R: Reader> Shard<D, R> {
             movers: core.movers.len(),
             errands: core.errands.len(),
             refusals: core.refusals.iter().map(Refusals::count).max().unwrap_or(0),
+            burials: core.burials.len(),
             is_staged: !core.stage.is_idle(),
         }
     }

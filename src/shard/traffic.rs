@@ -7,7 +7,7 @@ use crate::log::{self, Placed, Reader, Record};
 use crate::mem::Token;
 use crate::path::receipt::Receipt;
 use crate::path::{deliver, presence, receipt, route, session, store};
-use crate::ring::{Kind, Mailbox};
+use crate::ring::Mailbox;
 use crate::state::Tables;
 use crate::state::placement::Placement;
 use crate::state::request::{Envelope, Errand, Request, Staged};
@@ -47,7 +47,10 @@ impl<S, R: Reader> Core<S, R> {
             route::Routed::New(mut request) => {
                 request.refusals_heard = self.refusals_heard[home];
                 if home == self.me {
-                    self.store(self.me, request);
+                    self.own.push_back(request); // stored in this turn, with others at once
+                    if self.own.len() >= self.own_max {
+                        self.store_own();
+                    }
                     return Step::Taken;
                 }
                 let sent = self.mailbox.ask(home, Envelope::Send(request));
@@ -92,10 +95,16 @@ impl<S, R: Reader> Core<S, R> {
     }
 
     /// At the recipient's home: store, deliver, wait for the commit.
-    fn store(&mut self, from: usize, mut request: Box<Request>) {
-        let Self { tables, rules, stage, positions, refusals, now, .. } = self;
-        let stored =
-            store::store(tables, rules, stage, positions, &mut refusals[from], &request, *now);
+    pub(super) fn store(&mut self, from: usize, mut request: Box<Request>) {
+        let Self { tables, rules, stage, positions, refusals, now, burials, .. } = self;
+        // What it deletes must find a place on the list of those that wait for room.
+        let deletes = request.relation.is_some_and(|it| it.kind == wire::RELATION_DELETE);
+        let refusals = &mut refusals[from];
+        let stored = if deletes && burials.len() >= limits::BURIALS_MAX {
+            refusals.refuse(&request, Refusal::DiskFull)
+        } else {
+            store::store(tables, rules, stage, positions, refusals, &request, *now)
+        };
         match stored {
             Ok(stored) => {
                 deliver::push(tables, &stored, &request, *now);
@@ -126,7 +135,7 @@ impl<S, R: Reader> Core<S, R> {
     }
 
     /// At the sender's home: what has to be durable before the answer, then the answer.
-    fn finish(&mut self, home: usize, request: Box<Request>) {
+    pub(super) fn finish(&mut self, home: usize, request: Box<Request>) {
         self.refusals_heard[home] += u64::from(request.retry.is_some());
         match route::finish(&mut self.tables, request) {
             route::Finish::Copy(request) => self.store_copy(request),
@@ -279,35 +288,6 @@ impl<S, R: Reader> Core<S, R> {
         self.behind = behind;
     }
 
-    /// Letters from other shards. True: more are left.
-    pub(super) fn letters(&mut self) -> bool {
-        for _ in 0..limits::LETTERS_PER_TURN_MAX {
-            let Some((from, kind, letter)) = self.mailbox.receive() else { return false };
-            match letter {
-                Envelope::Send(request) if kind == Kind::Question => self.store(from, request),
-                Envelope::Send(request) => self.finish(from, request),
-                Envelope::Notice(request) if kind == Kind::Question => {
-                    self.store_notice(from, request);
-                }
-                Envelope::Notice(request) => self.given_up(request),
-                Envelope::Move(arrival) => self.on_arrival(*arrival),
-                Envelope::Receipt { sender, recipient, after, up_to, mark } => {
-                    let receipt = Receipt { sender, recipient, after, up_to, mark };
-                    receipt::push(&mut self.tables, &receipt);
-                }
-                Envelope::Errand(errand) => self.run_errand(errand),
-                Envelope::Typing { from, to, stopped } => {
-                    presence::push_typing(&mut self.tables, from, to, stopped);
-                }
-                Envelope::Presence { watcher, device, user, online, last_seen_s } => {
-                    let news = presence::News { watcher, device, user, online, last_seen_s };
-                    presence::push(&mut self.tables, &news);
-                }
-            }
-        }
-        true
-    }
-
     pub(super) fn send_typing(&mut self, user: u32, to: u64, stopped: bool) {
         let from = self.tables.users.user(user).id;
         let home = self.placement.home(to);
@@ -339,7 +319,7 @@ impl<S, R: Reader> Core<S, R> {
         }
     }
 
-    fn run_errand(&mut self, errand: Errand) {
+    pub(super) fn run_errand(&mut self, errand: Errand) {
         match errand {
             Errand::Receipts { asker, peer } => receipt::ask(&mut self.tables, asker, peer),
             Errand::Watch { watcher, device, target } => {

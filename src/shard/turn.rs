@@ -1,8 +1,8 @@
 //! The phases of one turn. Read this first: a message's way through a shard is the order below.
 //!
 //! ```text
-//!  completions   accept > frame > session > route > store > deliver     (sockets before timers)
-//!  letters       from other shards: store > deliver, or finish at the sender's home
+//!  completions   accept > frame > session > route                       (sockets before timers)
+//!  letters       from other shards, then own: store > deliver, or finish at the sender's home
 //!  commits       what became durable: finish, answers, devices that read on from the log
 //!  checkpoint    a few pieces of an image of all this, while one is under way
 //!  logins        moves home, tokens checked elsewhere, connections that waited for a credit
@@ -43,6 +43,7 @@ impl<D: Driver, R: Reader> Shard<D, R> {
         self.attach_arrivals();
         self.move_home();
         self.retry_parked();
+        self.core.store_own();
         self.timers();
         self.core.run_errands();
         self.core.tell_receipts();

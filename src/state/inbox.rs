@@ -241,6 +241,12 @@ impl Inbox {
         self.entries.iter_mut()
     }
 
+    /// Position of the youngest waiting record.
+    #[must_use]
+    pub fn last_position(&self) -> Option<u64> {
+        self.entries.back().map(|last| last.position)
+    }
+
     /// Number of waiting records.
     #[must_use]
     pub fn count(&self) -> usize {

@@ -64,9 +64,20 @@ impl Pairs {
         self.index.find(hash(recipient, sender), same).copied()
     }
 
+    /// Index of a pair. `first` is the recipient's list of pairs: most people hear from one more
+    /// than from others, often it is the first, and the index, a wait for memory of its own, need
+    /// not be asked.
+    #[must_use]
+    pub fn find_from(&self, first: u32, recipient: u32, sender: u64) -> Option<u32> {
+        if self.get_if_any(first).is_some_and(|pair| pair.sender == sender) {
+            return Some(first);
+        }
+        self.find(recipient, sender)
+    }
+
     /// Index of a pair, made if there is room. `first` is the recipient's list of pairs.
     pub fn find_or_add(&mut self, recipient: u32, sender: u64, first: &mut u32) -> Option<u32> {
-        if let Some(index) = self.find(recipient, sender) {
+        if let Some(index) = self.find_from(*first, recipient, sender) {
             return Some(index);
         }
         if self.pairs.len() >= self.pairs_max {

@@ -196,6 +196,13 @@ impl Users {
         self.index.find(hash(id), |&index| self.users[index as usize].id == id).copied()
     }
 
+    /// Most likely the index of a user, if there is one: looked up in the index alone, without a
+    /// look at the user itself.
+    #[must_use]
+    pub fn guess(&self, id: u64) -> Option<u32> {
+        self.index.find(hash(id), |_| true).copied()
+    }
+
     /// Index of a user, made if there is room.
     pub fn find_or_add(&mut self, id: u64) -> Option<u32> {
         if let Some(index) = self.find(id) {

@@ -11,6 +11,7 @@ use myriad::io::Driver as _;
 use myriad::io::sim::{Sim, SimNet};
 use myriad::log::{self, Committer, Record, SharedMemory, Step, StoreReader};
 use myriad::path::Rules;
+use myriad::path::replay::StartError;
 use myriad::ring;
 use myriad::shard::{Drain, Parts, Shard};
 use myriad::state::placement::Placement;
@@ -68,7 +69,7 @@ impl Server {
         keys: &Arc<Keys>,
         now: Now,
         seen: &mut dyn FnMut(&Record<'_>),
-    ) -> Result<(Self, Contents), String> {
+    ) -> Result<(Self, Contents), StartError> {
         let placement = Placement::new(setup.shards);
         let mut tables: Vec<Tables> =
             (0..setup.shards).map(|_| Tables::new(CONNS_MAX, USERS_MAX, PAIRS_MAX)).collect();

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use myriad::log::{
-    self, Committer, Kind, Reader as _, Record, Recovered, SharedMemory, Stage, StoreReader, Wake,
+    self, Committer, Kind, Reader as _, Record, RecoverError, Recovered, SharedMemory, Stage,
+    StoreReader, Wake,
 };
-use myriad::path::replay::Replay;
+use myriad::path::replay::{StartError, start};
 use myriad::state::Tables;
-use myriad::state::placement::Placement;
 use wire::MessageId;
 
 use super::checks::Name;
@@ -55,13 +55,15 @@ pub(crate) fn open(
     tables: &mut [Tables],
     wall_ms: u64,
     seen: &mut dyn FnMut(&Record<'_>),
-) -> Result<OpenLog, String> {
+) -> Result<OpenLog, StartError> {
     disk.reopen();
     let recovered = recover(disk, setup, tables, seen)?;
     let highest_epoch = recovered.highest_epoch;
     let epoch = log::next_epoch(highest_epoch, wall_ms);
     let wakes = tables.iter().map(|_| Arc::new(Awake) as Arc<dyn Wake>).collect();
-    let (stages, committer) = recovered.start(epoch, wakes).map_err(|error| error.to_string())?;
+    let (stages, committer) = recovered
+        .start(epoch, wakes)
+        .map_err(|error| RecoverError::Io { what: "opening".to_owned(), error })?;
     let contents = contents(disk, tables, highest_epoch);
     Ok(OpenLog { stages, committer, epoch, contents })
 }
@@ -71,7 +73,7 @@ pub(crate) fn read(
     disk: &SharedMemory,
     setup: &Setup,
     seen: &mut dyn FnMut(&Record<'_>),
-) -> Result<Contents, String> {
+) -> Result<Contents, StartError> {
     let copy = disk.fork();
     copy.set_faults(log::Faults::default());
     let mut tables = [Tables::new(64, 64, 1024)];
@@ -79,31 +81,13 @@ pub(crate) fn read(
     Ok(contents(&copy, &tables, recovered.highest_epoch))
 }
 
-/// Whether a start refused a log because something that was durable is not there any more.
-pub(crate) fn names_damage(error: &str) -> bool {
-    error.to_lowercase().contains("nothing was changed")
-}
-
 fn recover(
     disk: &SharedMemory,
     setup: &Setup,
     tables: &mut [Tables],
     seen: &mut dyn FnMut(&Record<'_>),
-) -> Result<Recovered<SharedMemory>, String> {
-    let mut replay = Replay::new(Placement::new(tables.len()), &setup.rules);
-    let mut fits = Ok(());
-    let (recovered, _) = log::recover(disk.clone(), &setup.log, &mut |at, record| {
-        seen(record);
-        if fits.is_ok() {
-            fits = replay.record(tables, at, record);
-        }
-    })
-    .map_err(|error| error.to_string())?;
-    fits.map_err(|error| error.to_string())?;
-    replay.finish().map_err(|error| error.to_string())?;
-    let live = tables.iter().flat_map(|tables| tables.live.segments());
-    recovered.check_live(live).map_err(|error| error.to_string())?;
-    Ok(recovered)
+) -> Result<Recovered<SharedMemory>, StartError> {
+    start(disk.clone(), &setup.log, &setup.rules, tables, seen).map(|(recovered, _)| recovered)
 }
 
 fn contents(disk: &SharedMemory, tables: &[Tables], highest_epoch: u32) -> Contents {

@@ -4,6 +4,7 @@
 
 use myriad::io::sim::Faults as NetFaults;
 use myriad::log::{Faults as DiskFaults, SharedMemory, Store as _};
+use myriad::path::replay::StartError;
 
 use super::plan::{Death, Trick};
 use super::server::Server;
@@ -331,8 +332,8 @@ impl World {
 
     /// Only what is wrong with the disk on purpose may keep a server from starting, and damage only
     /// by its name.
-    fn could_not_start(&mut self, error: &str) {
-        let named = store::names_damage(error);
+    fn could_not_start(&mut self, error: &StartError) {
+        let named = error.is_damage();
         let rotten = self.troubles.rot.is_some();
         let excused = self.troubles.disk_full_until_ms.is_some() || self.troubles.disk_is_faulty;
         if named && rotten {

@@ -64,7 +64,7 @@ impl Speaker for Hostile {
             Habit::Silent => {}
             Habit::Noise => self.noise(),
             Habit::Drip => {
-                self.output.extend_from_slice(b"GET /v1/chat HTTP/1.1\r\nHost: a\r\nX: ")
+                self.output.extend_from_slice(b"GET /v1/chat HTTP/1.1\r\nHost: a\r\nX: ");
             }
             Habit::Huge => {
                 self.output.extend_from_slice(b"MYR\x01\xff\xff\xff\xff");

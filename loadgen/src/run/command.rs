@@ -20,7 +20,8 @@ pub struct RunArguments {
     /// A TOML file, or one of: idle, chat, fan-in, offline-online, storm, churn, slow-readers,
     /// hostile
     scenario: String,
-    /// Address of the server: ws://HOST:PORT/v1/chat or tcp://HOST:PORT
+    /// Address of the server: ws://HOST:PORT/v1/chat or tcp://HOST:PORT. Several, with commas
+    /// between, share the clients; then only pairs can talk
     #[arg(long)]
     target: String,
     /// File with the server's HS256 secret; tokens are minted from it

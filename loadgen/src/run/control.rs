@@ -1,36 +1,32 @@
 //! The whole run from one thread: start, a look every second, the wait at the end, the report.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::course::{Course, Role};
+use super::course::{Course, Server};
 use super::player::{Outcome, Player};
 use super::scenario::Scenario;
 use super::schedule::micros;
 use super::tally::Tally;
-use super::{Options, RunError, host, preflight, sockets, verdict};
+use super::{Options, RunError, host, preflight, sockets};
 use crate::interrupt;
 use crate::live::{Moment, Progress};
-use crate::report::machine::Machine;
-use crate::report::{
-    FORMAT, Generator, Oracle, Report, SERIES_MAX, Second, Server, Sessions, Target, Time, Versions,
-};
+use crate::report::{Report, SERIES_MAX, Second};
 use crate::usage::{self, Cpu, Memory};
 
 /// How often the run is looked at.
 const LOOK: Duration = Duration::from_millis(50);
-const SECOND_US: u64 = 1_000_000;
+pub(super) const SECOND_US: u64 = 1_000_000;
 /// Between the last login and the first phase: memory is read when things are calm.
-const CALM_US: u64 = 1_000_000;
+pub(super) const CALM_US: u64 = 1_000_000;
 /// With clients away at the end nobody knows what is still to come; so long nothing came.
 const QUIET_US: u64 = 2_000_000;
 /// Threads of one run.
 const THREADS_MAX: u32 = 1_024;
-/// From so many clients on their memory can be told from the noise.
-const CLIENTS_MEASURABLE: u64 = 5_000;
 
 /// Plays a scenario; `view` makes the view once the scenario is known to be sound.
 ///
@@ -43,20 +39,27 @@ pub fn run(
     let scenario = prepare(options)?;
     let secret = options.auth_secret_file.as_deref();
     let reads = scenario.clients.read_percent > 0;
-    let protocol =
-        crate::protocol::open(&options.target, secret, reads).map_err(RunError::Arguments)?;
-    let (name, port) = protocol.target();
-    let target = preflight::resolve(name, port)?;
-    let sessions = scenario.clients.sessions;
-    let sources = host::sources(options.sources.as_deref(), target.ip(), sessions)
-        .map_err(RunError::Arguments)?;
     let timeout = Duration::from_secs_f64(scenario.clients.connect_timeout_seconds);
-    preflight::check(protocol.as_ref(), target, timeout)?;
+    let mut servers = Vec::new();
+    for url in options.target.split(',') {
+        let protocol =
+            crate::protocol::open(url.trim(), secret, reads).map_err(RunError::Arguments)?;
+        let (name, port) = protocol.target();
+        let address = preflight::resolve(name, port)?;
+        preflight::check(protocol.as_ref(), address, timeout)?;
+        servers.push(Server { protocol, address });
+    }
+    scenario.check_servers(servers.len()).map_err(RunError::Arguments)?;
+    let sessions = scenario.clients.sessions;
+    let each = sessions.div_ceil(u32::try_from(servers.len()).unwrap_or(1));
+    let first = servers.first().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |s| s.address.ip());
+    let sources =
+        host::sources(options.sources.as_deref(), first, each).map_err(RunError::Arguments)?;
     usage::raise_file_limit();
     let cores = thread::available_parallelism().map_or(1, |count| count.get());
-    let threads = options.threads.unwrap_or(u32::try_from(cores).unwrap_or(1));
-    let threads = threads.clamp(1, THREADS_MAX.min(sessions));
-    let course = Arc::new(Course::new(scenario, protocol, target, sources, threads));
+    let cores = u32::try_from(cores).unwrap_or(1);
+    let threads = options.threads.unwrap_or(cores).clamp(1, THREADS_MAX.min(sessions));
+    let course = Arc::new(Course::new(scenario, servers, sources, threads));
     let mut run = Run::start(course, options)?;
     let mut view = view(&run.course.scenario.name);
     let interrupted = run.play(&mut *view);
@@ -80,31 +83,31 @@ fn prepare(options: &Options) -> Result<Scenario, RunError> {
 
 /// What was read of the processes at one moment.
 #[derive(Clone, Copy, Debug, Default)]
-struct Reading {
-    server: Option<Memory>,
-    server_cpu: Option<Cpu>,
-    own: Option<Memory>,
-    slab_bytes: Option<u64>,
+pub(super) struct Reading {
+    pub(super) server: Option<Memory>,
+    pub(super) server_cpu: Option<Cpu>,
+    pub(super) own: Option<Memory>,
+    pub(super) slab_bytes: Option<u64>,
 }
 
-struct Run {
-    course: Arc<Course>,
-    threads: Vec<JoinHandle<Result<Outcome, String>>>,
-    tallies: Receiver<Tally>,
-    total: Tally,
-    news: Vec<String>,
-    known_reasons: BTreeMap<String, u64>,
-    series: Vec<Second>,
-    engine: &'static str,
-    server_pid: Option<u32>,
-    started_unix_ms: u64,
-    before: Reading,
+pub(super) struct Run {
+    pub(super) course: Arc<Course>,
+    pub(super) threads: Vec<JoinHandle<Result<Outcome, String>>>,
+    pub(super) tallies: Receiver<Tally>,
+    pub(super) total: Tally,
+    pub(super) news: Vec<String>,
+    pub(super) known_reasons: BTreeMap<String, u64>,
+    pub(super) series: Vec<Second>,
+    pub(super) engine: &'static str,
+    pub(super) server_pid: Option<u32>,
+    pub(super) started_unix_ms: u64,
+    pub(super) before: Reading,
     /// With everybody there, before the first phase.
-    there: Reading,
-    most_ready: u64,
+    pub(super) there: Reading,
+    pub(super) most_ready: u64,
     /// From the first login to the last of the opening.
-    opening_us: u64,
-    opening_logins: u64,
+    pub(super) opening_us: u64,
+    pub(super) opening_logins: u64,
 }
 
 impl Run {
@@ -142,8 +145,8 @@ impl Run {
         }
         let engine = names.first().copied().unwrap_or("none");
         let limits = host::limits(
-            course.sources.len(),
-            course.target.ip().is_loopback(),
+            course.sources.len().max(1) * course.servers.len(),
+            course.is_loopback(),
             engine != sockets::URING,
         );
         let sessions = u64::from(course.scenario.clients.sessions);
@@ -214,7 +217,7 @@ impl Run {
     }
 
     /// Clients that are to be connected now and mean to log in.
-    fn wanted(&self) -> u64 {
+    pub(super) fn wanted(&self) -> u64 {
         self.course.sum(|gauge| &gauge.wanted)
     }
 
@@ -298,126 +301,6 @@ impl Run {
             None => (self.course.legs.len(), "drain".to_owned()),
         }
     }
-
-    /// Stops the threads and sums everything up.
-    fn finish(mut self, options: &Options, interrupted: bool) -> Result<Report, RunError> {
-        let end_us = self.course.now_us();
-        let after = read(self.server_pid);
-        let own_cpu = usage::cpu(std::process::id());
-        let at_end = self.course.sum(|gauge| &gauge.ready);
-        let absent = self.wanted().saturating_sub(at_end);
-        self.course.stop();
-        let mut outcomes = Vec::new();
-        for thread in std::mem::take(&mut self.threads) {
-            match thread.join() {
-                Ok(Ok(outcome)) => outcomes.push(outcome),
-                Ok(Err(why)) => return Err(RunError::Engine(why)),
-                Err(_) => return Err(RunError::Engine("a thread of clients panicked".to_owned())),
-            }
-        }
-        for tally in self.tallies.try_iter() {
-            self.total.add(tally);
-        }
-        for outcome in &mut outcomes {
-            self.total.add(std::mem::replace(&mut outcome.ledger.tally, Tally::new()));
-        }
-        verdict::close_books(&outcomes, &mut self.total, end_us);
-        let scenario = &self.course.scenario;
-        let latencies = verdict::latencies(&self.total);
-        let thresholds = verdict::judge(&scenario.thresholds, &self.total, &latencies, absent);
-        let invalid_because = verdict::invalid_because(scenario, &self.total, absent, interrupted);
-        let protocol = self.course.protocol.name();
-        Ok(Report {
-            format: FORMAT,
-            valid: invalid_because.is_empty(),
-            invalid_because,
-            messages: self.total.messages,
-            sessions: self.sessions(),
-            latency_us: latencies,
-            server: self.server(after),
-            thresholds,
-            scenario: crate::report::Scenario {
-                name: scenario.name.clone(),
-                parameters: parameters(&self.course, options),
-            },
-            target: Target { protocol, url: options.target.clone() },
-            versions: Versions::new(options.server_version.clone()),
-            time: Time { started_unix_ms: self.started_unix_ms, duration_s: end_us as f64 / 1e6 },
-            generator: self.generator(own_cpu),
-            machine: Machine::read(),
-            series: self.series,
-            oracle: Oracle {
-                examples: self.total.examples,
-                left_out: self.total.examples_left_out,
-            },
-        })
-    }
-
-    fn sessions(&self) -> Sessions {
-        let course = &self.course;
-        let all = 0..course.scenario.clients.sessions;
-        let target = all.filter(|number| course.role(*number) != Role::Hostile).count();
-        Sessions {
-            target: target as u64,
-            established: self.most_ready.max(self.opening_logins),
-            failed: self.total.failed,
-            per_second: self.opening_logins as f64 * 1e6 / self.opening_us.max(1) as f64,
-        }
-    }
-
-    fn server(&self, after: Reading) -> Server {
-        let sessions = self.opening_logins.max(1) as f64;
-        let grown = |before: Option<u64>, after: Option<u64>| {
-            Some((after?.saturating_sub(before?)) as f64 / sessions)
-        };
-        let resident = |reading: &Reading| reading.server.map(|memory| memory.resident_bytes);
-        let ends = if self.course.target.ip().is_loopback() { 2.0 } else { 1.0 };
-        let is_known = self.server_pid.is_some() && self.before.server.is_some();
-        let slab = grown(self.before.slab_bytes, self.there.slab_bytes).filter(|_| is_known);
-        let cpu = match (self.there.server_cpu, after.server_cpu) {
-            (Some(before), Some(after)) => Some(after.since(before)),
-            _ => None,
-        };
-        let delivered = self.total.messages.delivered;
-        Server {
-            pid: self.server_pid,
-            rss_bytes_before: resident(&self.before),
-            rss_bytes_after: resident(&self.there),
-            user_bytes_per_session: grown(resident(&self.before), resident(&self.there)),
-            kernel_bytes_per_session: slab.map(|bytes| bytes / ends),
-            memory_method: is_known.then(|| {
-                let share = if ends > 1.0 { ", of which half is the clients' end" } else { "" };
-                format!(
-                    "growth from before the first login to {} s after the last: VmRSS of the \
-                     process; Slab of this host's kernel{share}",
-                    CALM_US / SECOND_US
-                )
-            }),
-            cpu_us_per_message: cpu
-                .filter(|_| delivered > 0)
-                .map(|cpu| cpu.scheduled_s * 1e6 / delivered as f64),
-            cpu_user_s: cpu.map(|cpu| cpu.user_s),
-            cpu_system_s: cpu.map(|cpu| cpu.system_s),
-        }
-    }
-
-    fn generator(&self, cpu: Option<Cpu>) -> Generator {
-        let grown = match (self.before.own, self.there.own) {
-            (Some(before), Some(there)) if self.opening_logins >= CLIENTS_MEASURABLE => {
-                let bytes = there.resident_bytes.saturating_sub(before.resident_bytes);
-                Some(bytes as f64 / self.opening_logins as f64)
-            }
-            _ => None,
-        };
-        Generator {
-            engine: self.engine.to_owned(),
-            threads: u64::from(self.course.threads),
-            bytes_per_client: grown,
-            behind_p99_us: self.total.behind_us.value_at_quantile(0.99),
-            behind_max_us: self.total.behind_us.max(),
-            cpu_s: cpu.map(|cpu| cpu.scheduled_s),
-        }
-    }
 }
 
 /// Since when a number has not changed.
@@ -446,7 +329,8 @@ fn play_thread(
     opened: &Sender<Opened>,
 ) -> Result<Outcome, String> {
     let slots = super::pace::locals(course.scenario.clients.sessions, part, course.threads);
-    let result = sockets::open(engine, course.target, slots);
+    let targets: Vec<_> = course.servers.iter().map(|server| server.address).collect();
+    let result = sockets::open(engine, &targets, slots);
     let sockets = match result {
         Ok((sockets, why_not)) => {
             let why_not = why_not.map(|why| format!("{why}: going on with {}", sockets.name()));
@@ -461,35 +345,13 @@ fn play_thread(
     Player::new(course, part, sockets, tallies).run()
 }
 
-fn read(server_pid: Option<u32>) -> Reading {
+pub(super) fn read(server_pid: Option<u32>) -> Reading {
     Reading {
         server: server_pid.and_then(usage::memory),
         server_cpu: server_pid.and_then(usage::cpu),
         own: usage::memory(std::process::id()),
         slab_bytes: host::slab_bytes(),
     }
-}
-
-fn parameters(course: &Course, options: &Options) -> BTreeMap<String, String> {
-    let clients = &course.scenario.clients;
-    let highest = course.legs.iter().map(|leg| leg.rate.to).fold(0.0, f64::max);
-    let mut parameters = BTreeMap::new();
-    for (key, value) in [
-        ("file", options.scenario.clone()),
-        ("about", course.scenario.about.clone()),
-        ("sessions", clients.sessions.to_string()),
-        ("connects_per_second", clients.connects_per_second.to_string()),
-        ("payload_bytes", clients.payload_bytes.to_string()),
-        ("read_percent", clients.read_percent.to_string()),
-        ("slow_percent", clients.slow_percent.to_string()),
-        ("hostile_percent", clients.hostile_percent.to_string()),
-        ("messages_per_second_max", highest.to_string()),
-        ("source_addresses", course.sources.len().max(1).to_string()),
-        ("threads", course.threads.to_string()),
-    ] {
-        parameters.insert(key.to_owned(), value);
-    }
-    parameters
 }
 
 fn unix_ms() -> u64 {

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use super::scenario::{Scenario, Shape, Traffic};
 use super::schedule::{Rate, micros};
-use crate::protocol::Protocol;
+use crate::protocol::{Promises, Protocol};
 
 /// See the module.
 #[derive(Debug)]
@@ -18,8 +18,8 @@ pub(crate) struct Course {
     pub(crate) scenario: Scenario,
     /// In every payload: others' messages may still wait on the server.
     pub(crate) run: u64,
-    pub(crate) protocol: Arc<dyn Protocol>,
-    pub(crate) target: SocketAddr,
+    /// At least one; see [`Course::server`].
+    pub(crate) servers: Vec<Server>,
     /// Source addresses, taken in turn; empty: the host's choice.
     pub(crate) sources: Vec<IpAddr>,
     pub(crate) threads: u32,
@@ -31,6 +31,13 @@ pub(crate) struct Course {
     stop: AtomicBool,
     /// Raised once a second: hand over what was counted.
     second: AtomicU64,
+}
+
+/// One server of a run.
+#[derive(Clone, Debug)]
+pub(crate) struct Server {
+    pub(crate) protocol: Arc<dyn Protocol>,
+    pub(crate) address: SocketAddr,
 }
 
 /// One phase on the run's clock, seconds and microseconds since the first began.
@@ -65,8 +72,7 @@ pub(crate) struct Gauge {
 impl Course {
     pub(crate) fn new(
         scenario: Scenario,
-        protocol: Arc<dyn Protocol>,
-        target: SocketAddr,
+        servers: Vec<Server>,
         sources: Vec<IpAddr>,
         threads: u32,
     ) -> Self {
@@ -76,8 +82,7 @@ impl Course {
         Self {
             scenario,
             run: client::random_bits(),
-            protocol,
-            target,
+            servers,
             sources,
             threads,
             legs,
@@ -125,6 +130,23 @@ impl Course {
 
     pub(crate) fn asked(&self) -> u64 {
         self.second.load(Ordering::Acquire)
+    }
+
+    /// Index of the server of a client: that of its partner, so that pairs can talk.
+    pub(crate) fn server(&self, number: u32) -> usize {
+        number as usize / 2 % self.servers.len().max(1)
+    }
+
+    /// What all servers of the run promise.
+    pub(crate) fn promises(&self) -> Promises {
+        let mut promises = self.servers.iter().map(|server| server.protocol.promises());
+        let none = Promises { acks: false, durable: false, reads: false, resends: false };
+        promises.next().unwrap_or(none)
+    }
+
+    /// Whether the servers are on this host.
+    pub(crate) fn is_loopback(&self) -> bool {
+        self.servers.iter().all(|server| server.address.ip().is_loopback())
     }
 
     /// A gauge, summed over the threads.

@@ -7,12 +7,14 @@
 //!   2   tally  course  pace           what is counted; what threads share; what is due
 //!   3   ledger  play  player          books; clients; one thread's turn
 //!   4   verdict  preflight  control   lost or not, goals; one login before; the whole run
+//!       account  command              the report; the command line
 //! ```
 //!
 //! Invariants: latency counts from the intended time of an action, whatever the server or this
 //! program did in between; a message is judged by its recipient; nothing waits without a bound.
 //! Deliberately not here: protocols (`protocol`), views (`report`, `live`).
 
+mod account;
 pub mod command;
 mod control;
 mod course;

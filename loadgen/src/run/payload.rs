@@ -1,7 +1,7 @@
 //! What a message carries, so that whoever receives it can judge it.
 //!
 //! ```text
-//! "MYLG" | run u64 | from u32 | to u32 | sequence u32 | intended_us u64 | flags u8 | crc u32 | body
+//! "MYLG", run u64, from u32, to u32, sequence u32, intended_us u64, flags u8, crc u32, body
 //! ```
 //!
 //! Numbers are little-endian; the CRC-32C covers everything but itself. Pure; not here: counting.

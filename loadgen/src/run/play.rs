@@ -104,7 +104,7 @@ impl Play {
             hopeless: false,
         });
         let read_percent = course.scenario.clients.read_percent;
-        let ledger = Ledger::new(course.run, read_percent, course.protocol.promises());
+        let ledger = Ledger::new(course.run, read_percent, course.promises());
         let mut play = Self {
             part,
             clients,
@@ -152,7 +152,7 @@ impl Play {
     pub(crate) fn prepare(&mut self, local: u32) -> bool {
         let number = self.number(local);
         let is_hostile = self.role(local) == Role::Hostile;
-        let protocol = Arc::clone(&self.course.protocol);
+        let course = Arc::clone(&self.course);
         let seed = self.random.bits();
         let Some(client) = self.client(local) else { return false };
         if client.hopeless || client.stage != Stage::Away {
@@ -162,7 +162,9 @@ impl Play {
             let speaker = if is_hostile {
                 Ok(Box::new(Hostile::new(seed)) as Box<dyn Speaker>)
             } else {
-                protocol.speaker(number)
+                let server = course.servers.get(course.server(number));
+                let none = || Err("there is no server".to_owned());
+                server.map_or_else(none, |server| server.protocol.speaker(number))
             };
             match speaker {
                 Ok(speaker) => client.speaker = Some(speaker),
@@ -329,7 +331,7 @@ impl Play {
     /// The next sender and a recipient for it.
     fn choose(&mut self, traffic: Traffic) -> Option<(u32, u32)> {
         let online = super::pace::locals(self.online, self.part, self.course.threads);
-        let resends = self.course.protocol.promises().resends;
+        let resends = self.course.promises().resends;
         for _ in 0..online {
             self.cursor = if self.cursor + 1 >= online { 0 } else { self.cursor + 1 };
             let local = self.cursor;

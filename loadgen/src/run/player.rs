@@ -147,7 +147,7 @@ impl Player {
         let sources = &self.course.sources;
         let source = sources.get(number as usize % sources.len().max(1)).copied();
         let timeout_us = micros(self.course.scenario.clients.connect_timeout_seconds);
-        let result = self.sockets.connect(local, source);
+        let result = self.sockets.connect(local, self.course.server(number), source);
         let Some(client) = self.play.client(local) else { return };
         client.stage = Stage::Connecting;
         client.life += 1;

@@ -268,6 +268,19 @@ impl Scenario {
         Ok(())
     }
 
+    /// Whether so many servers, which know nothing of each other, can be played against.
+    pub(crate) fn check_servers(&self, servers: usize) -> Result<(), String> {
+        let talks =
+            |phase: &&Phase| phase.messages_per_second > 0.0 && phase.traffic != Traffic::Pairs;
+        match self.phases.iter().find(talks) {
+            Some(phase) if servers > 1 => Err(format!(
+                "phase `{}`: with several targets only pairs can talk, which share a server",
+                phase.name
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// Multiplies all rates so that the highest is this.
     pub(crate) fn set_rate(&mut self, messages_per_second: f64) -> Result<(), String> {
         let highest = self.phases.iter().map(|phase| phase.messages_per_second).fold(0.0, f64::max);

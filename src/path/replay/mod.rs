@@ -11,10 +11,13 @@
 
 mod dim;
 mod plain;
+mod start;
+
+pub use start::{StartError, start};
 
 use crate::log::{At, Kind, Record};
-use crate::path::Rules;
 use crate::path::image::BadImage;
+use crate::path::{Rules, ahead};
 use crate::state::Tables;
 use crate::state::placement::Placement;
 use dim::Dim;
@@ -115,6 +118,16 @@ impl Replay {
             }
         }
         Ok(())
+    }
+
+    /// Fetches what these records will touch. A start waits for memory more than for anything
+    /// else; here the waits of many records overlap.
+    fn ahead(&self, tables: &[Tables], records: &[(At, Record<'_>)]) {
+        let people = |(_, record): &(At, Record<'_>)| [stream_of(record), sender_of(record)];
+        let at_home = |id| (&tables[self.placement.home(id)], id);
+        for records in records.chunks(ahead::AHEAD_MAX) {
+            ahead::fetch(records.iter().flat_map(people).flatten().map(at_home));
+        }
     }
 
     /// The log is at its end.

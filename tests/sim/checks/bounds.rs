@@ -27,6 +27,11 @@ impl Checks {
         bound("partial inputs", tables.partials.count(), conns);
         bound("doomed connections", tables.doomed.len(), 2 * conns);
         bound("copies", load.copies, limits::COPIES_WAITING_MAX);
+        // Those under way when the list filled come on top: each holds a credit, or a place among
+        // those looked at together.
+        let most = limits::BURIALS_MAX + limits::EXPIRED_PER_LOOK_MAX + 64 * credits;
+        bound("burials", load.burials, most);
+        bound("dirty read marks", tables.dirty_reads.len(), tables.pairs.count());
         for (_, conn) in tables.conns.iter() {
             let most = limits::OUTBOX_BYTES_MAX + limits::FRAME_BYTES_MAX + 1024;
             bound("bytes of an outbox", tables.outboxes.waiting_bytes(conn), most);

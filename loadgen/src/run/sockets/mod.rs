@@ -47,11 +47,11 @@ pub(crate) trait Sockets {
     /// Name for the report.
     fn name(&self) -> &'static str;
 
-    /// Begins to connect, from a source address if one is given.
+    /// Begins to connect to one of the targets, from a source address if one is given.
     ///
     /// # Errors
     /// The host has no socket to give, or no port.
-    fn connect(&mut self, slot: u32, source: Option<IpAddr>) -> io::Result<()>;
+    fn connect(&mut self, slot: u32, target: usize, source: Option<IpAddr>) -> io::Result<()>;
 
     /// Writes; `true`: all is with the kernel, and no `Written` comes.
     fn write(&mut self, slot: u32, bytes: Vec<u8>) -> bool;
@@ -98,17 +98,17 @@ pub enum Engine {
 /// [`Engine::Auto`] the second value says why it is not io_uring.
 pub(crate) fn open(
     engine: Engine,
-    target: SocketAddr,
+    targets: &[SocketAddr],
     slots: u32,
 ) -> Result<(Box<dyn Sockets>, Option<String>), String> {
     let ready = || -> Result<Box<dyn Sockets>, String> {
-        let sockets = ready::Ready::new(target, slots);
+        let sockets = ready::Ready::new(targets, slots);
         Ok(Box::new(sockets.map_err(|error| format!("no epoll: {error}"))?))
     };
     match engine {
         Engine::Epoll => Ok((ready()?, None)),
-        Engine::Uring => open_uring(target, slots).map(|sockets| (sockets, None)),
-        Engine::Auto => match open_uring(target, slots) {
+        Engine::Uring => open_uring(targets, slots).map(|sockets| (sockets, None)),
+        Engine::Auto => match open_uring(targets, slots) {
             Ok(sockets) => Ok((sockets, None)),
             Err(why) => Ok((ready()?, Some(why))),
         },
@@ -116,13 +116,13 @@ pub(crate) fn open(
 }
 
 #[cfg(target_os = "linux")]
-fn open_uring(target: SocketAddr, slots: u32) -> Result<Box<dyn Sockets>, String> {
-    let sockets = uring::Uring::new(target, slots);
+fn open_uring(targets: &[SocketAddr], slots: u32) -> Result<Box<dyn Sockets>, String> {
+    let sockets = uring::Uring::new(targets, slots);
     Ok(Box::new(sockets.map_err(|error| format!("io_uring does not work here: {error}"))?))
 }
 
 #[cfg(not(target_os = "linux"))]
-fn open_uring(_target: SocketAddr, _slots: u32) -> Result<Box<dyn Sockets>, String> {
+fn open_uring(_targets: &[SocketAddr], _slots: u32) -> Result<Box<dyn Sockets>, String> {
     Err("io_uring is of Linux".to_owned())
 }
 

@@ -40,7 +40,7 @@ struct Conn {
 pub(super) struct Ready {
     poll: Poll,
     events: Events,
-    target: SocketAddr,
+    targets: Vec<SocketAddr>,
     conns: Vec<Option<Conn>>,
     /// Slots with something to read that no event will tell of.
     again: Vec<u32>,
@@ -55,7 +55,7 @@ pub(super) struct Ready {
 }
 
 impl Ready {
-    pub(super) fn new(target: SocketAddr, slots: u32) -> io::Result<Self> {
+    pub(super) fn new(targets: &[SocketAddr], slots: u32) -> io::Result<Self> {
         let mut conns = Vec::new();
         conns.resize_with(slots as usize, || None);
         let poll = Poll::new()?;
@@ -66,7 +66,7 @@ impl Ready {
             #[cfg(target_os = "linux")]
             timer,
             events: Events::with_capacity(EVENTS_PER_WAIT),
-            target,
+            targets: targets.to_vec(),
             conns,
             again: Vec::new(),
             asked: Vec::new(),
@@ -178,10 +178,11 @@ impl Sockets for Ready {
         if cfg!(target_os = "linux") { "epoll" } else { "kqueue" }
     }
 
-    fn connect(&mut self, slot: u32, source: Option<IpAddr>) -> io::Result<()> {
+    fn connect(&mut self, slot: u32, target: usize, source: Option<IpAddr>) -> io::Result<()> {
         self.close(slot);
-        let socket = super::socket(self.target, source)?;
-        match socket.connect(&self.target.into()) {
+        let target = *self.targets.get(target).ok_or(ErrorKind::InvalidInput)?;
+        let socket = super::socket(target, source)?;
+        match socket.connect(&target.into()) {
             Ok(()) => {}
             Err(error) if in_progress(&error) => {}
             Err(error) => return Err(error),

@@ -39,7 +39,7 @@ pub(super) struct Done {
 /// See the module.
 pub(super) struct Ring {
     ring: IoUring,
-    target: Box<SockAddr>,
+    targets: Vec<SockAddr>,
     /// Where reads go, one each.
     areas: Vec<Vec<u8>>,
     areas_free: Vec<u32>,
@@ -50,7 +50,7 @@ pub(super) struct Ring {
 
 impl Ring {
     /// With a table of so many sockets.
-    pub(super) fn new(target: SocketAddr, slots: u32) -> io::Result<Self> {
+    pub(super) fn new(targets: &[SocketAddr], slots: u32) -> io::Result<Self> {
         let ring = IoUring::builder()
             .setup_single_issuer()
             .setup_coop_taskrun()
@@ -61,7 +61,7 @@ impl Ring {
         ring.submitter().register_files_sparse(slots)?;
         Ok(Self {
             ring,
-            target: Box::new(target.into()),
+            targets: targets.iter().map(|target| SockAddr::from(*target)).collect(),
             areas: Vec::new(),
             areas_free: Vec::new(),
             sends: Vec::new(),
@@ -79,8 +79,9 @@ impl Ring {
         self.ring.submitter().register_files_update(slot, &[-1]).map(|_| ())
     }
 
-    pub(super) fn connect(&mut self, slot: u32, user_data: u64) -> io::Result<()> {
-        let (address, length) = (self.target.as_ptr(), self.target.len());
+    pub(super) fn connect(&mut self, slot: u32, target: usize, user_data: u64) -> io::Result<()> {
+        let target = self.targets.get(target).ok_or(io::ErrorKind::InvalidInput)?;
+        let (address, length) = (target.as_ptr(), target.len());
         let entry = opcode::Connect::new(Fixed(slot), address.cast(), length).build();
         self.push(&entry.user_data(user_data))
     }
@@ -234,7 +235,7 @@ impl Ring {
     fn push(&mut self, entry: &squeue::Entry) -> io::Result<()> {
         for _ in 0..2 {
             // SAFETY: every buffer an entry names is owned by this ring and stays as it is until
-            // the completion was taken: the target for ever, an area between `receive` and
+            // the completion was taken: the targets for ever (their list never changes), an area between `receive` and
             // `take_area`, a send between `send` and `take_send`.
             if unsafe { self.ring.submission().push(entry) }.is_ok() {
                 return Ok(());

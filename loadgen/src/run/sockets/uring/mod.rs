@@ -13,12 +13,14 @@
 //! taken back. A socket is made by the ordinary call, put into the table, and its file closed:
 //! options and source addresses work on every kernel that way.
 
+mod done;
+
 use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::ring::{Done, Ring};
+use super::ring::Ring;
 use super::{Completion, READ_BYTES, Sockets, URING};
 
 /// Most sockets of one table, in the kernel.
@@ -72,7 +74,7 @@ struct Conn {
 
 /// See the module.
 pub(super) struct Uring {
-    target: SocketAddr,
+    targets: Vec<SocketAddr>,
     /// Sockets of each ring.
     table: u32,
     rings: Vec<Ring>,
@@ -86,12 +88,12 @@ pub(super) struct Uring {
 }
 
 impl Uring {
-    pub(super) fn new(target: SocketAddr, slots: u32) -> io::Result<Self> {
+    pub(super) fn new(targets: &[SocketAddr], slots: u32) -> io::Result<Self> {
         let files = crate::usage::raise_file_limit().min(TABLE_MAX);
         let table = u32::try_from(files).unwrap_or(u32::MAX).min(slots).max(1);
         let mut rings = Vec::new();
         for _ in 0..slots.div_ceil(table) {
-            rings.push(Ring::new(target, table)?);
+            rings.push(Ring::new(targets, table)?);
         }
         let fds: Vec<_> = rings.iter().skip(1).map(Ring::fd).collect();
         if let Some(first) = rings.first_mut() {
@@ -101,7 +103,7 @@ impl Uring {
             first.enter(None)?;
         }
         Ok(Self {
-            target,
+            targets: targets.to_vec(),
             table,
             rings,
             conns: vec![Conn::default(); slots as usize],
@@ -173,134 +175,6 @@ impl Uring {
         }
         Ok(())
     }
-
-    /// Takes all completions of a ring.
-    fn take(&mut self, ring: usize, each: &mut dyn FnMut(u32, Completion<'_>)) {
-        while let Some(done) = self.rings.get_mut(ring).and_then(Ring::next_done) {
-            let first = u32::try_from(ring).unwrap_or(0) * self.table;
-            let place = part(done.user_data, 1);
-            self.done(ring, first + place, done, each);
-        }
-    }
-
-    fn done(
-        &mut self,
-        ring: usize,
-        slot: u32,
-        done: Done,
-        each: &mut dyn FnMut(u32, Completion<'_>),
-    ) {
-        let operation = done.user_data >> (3 * BITS);
-        let Some(conn) = self.conns.get(slot as usize).copied() else { return };
-        let is_current = part(done.user_data, 2) == conn.generation && conn.state != State::Free;
-        let buffer = part(done.user_data, 0);
-        if operation == Operation::Receive as u64 {
-            self.received(ring, slot, done.result, (buffer, is_current), each);
-        } else if operation == Operation::Send as u64 {
-            self.sent(slot, done, (buffer, is_current), each);
-        } else if operation == Operation::Connect as u64 && is_current {
-            if done.result < 0 {
-                return self.end(slot, Some(done.result), each);
-            }
-            if let Some(conn) = self.conn(slot) {
-                conn.state = State::Open;
-            }
-            self.watch(slot);
-            each(slot, Completion::Connected);
-        } else if operation == Operation::Watch as u64 && is_current {
-            if !done.more {
-                self.watch(slot); // the kernel had no room for a completion, for one
-            }
-            self.readable(slot);
-        }
-    }
-
-    fn watch(&mut self, slot: u32) {
-        let Some(generation) = self.conn(slot).map(|conn| conn.generation) else { return };
-        let Some((ring, place)) = self.ring(slot) else { return };
-        if let Err(error) = ring.watch(place, name(Operation::Watch, generation, place, 0)) {
-            self.failed.push((slot, error));
-        }
-    }
-
-    fn received(
-        &mut self,
-        ring: usize,
-        slot: u32,
-        result: i32,
-        (area, is_current): (u32, bool),
-        each: &mut dyn FnMut(u32, Completion<'_>),
-    ) {
-        let Some(owner) = self.rings.get_mut(ring) else { return };
-        let mut bytes = owner.take_area(area);
-        let count = usize::try_from(result).unwrap_or(0);
-        if is_current {
-            if let Some(conn) = self.conn(slot) {
-                conn.receiving = false;
-            }
-            match result {
-                0 => self.end(slot, None, each),
-                1.. => {
-                    each(slot, Completion::Data(bytes.get_mut(..count).unwrap_or_default()));
-                    let again = self.conn(slot).is_some_and(|conn| {
-                        count == READ_BYTES || conn.held || std::mem::take(&mut conn.readable)
-                    });
-                    if again {
-                        self.readable(slot);
-                    }
-                }
-                _ if result == -libc::EAGAIN || result == -libc::EINTR => {
-                    let again =
-                        self.conn(slot).is_some_and(|conn| std::mem::take(&mut conn.readable));
-                    if again {
-                        self.readable(slot);
-                    }
-                }
-                _ => self.end(slot, Some(result), each),
-            }
-        }
-        if let Some(owner) = self.rings.get_mut(ring) {
-            owner.give_area(area, bytes);
-        }
-    }
-
-    fn sent(
-        &mut self,
-        slot: u32,
-        done: Done,
-        (number, is_current): (u32, bool),
-        each: &mut dyn FnMut(u32, Completion<'_>),
-    ) {
-        let Some((ring, place)) = self.ring(slot) else { return };
-        if is_current && done.result > 0 {
-            let written = usize::try_from(done.result).unwrap_or(0);
-            match ring.send_rest(place, number, written, done.user_data) {
-                Ok(true) => return,
-                Ok(false) => {}
-                Err(error) => self.failed.push((slot, error)),
-            }
-        }
-        let Some((ring, _)) = self.ring(slot) else { return };
-        let buffer = ring.take_send(number);
-        self.keep(buffer);
-        if !is_current {
-            return;
-        }
-        if let Some(conn) = self.conn(slot) {
-            conn.sending = false;
-        }
-        if done.result < 0 {
-            self.end(slot, Some(done.result), each);
-        } else {
-            each(slot, Completion::Written);
-        }
-    }
-
-    fn end(&mut self, slot: u32, result: Option<i32>, each: &mut dyn FnMut(u32, Completion<'_>)) {
-        self.close(slot);
-        let error = result.map(|result| io::Error::from_raw_os_error(-result));
-        each(slot, Completion::Ended(error));
-    }
 }
 
 impl Sockets for Uring {
@@ -308,9 +182,10 @@ impl Sockets for Uring {
         URING
     }
 
-    fn connect(&mut self, slot: u32, source: Option<IpAddr>) -> io::Result<()> {
+    fn connect(&mut self, slot: u32, target: usize, source: Option<IpAddr>) -> io::Result<()> {
         self.close(slot);
-        let socket = super::socket(self.target, source)?;
+        let address = *self.targets.get(target).ok_or(io::ErrorKind::InvalidInput)?;
+        let socket = super::socket(address, source)?;
         let Some(conn) = self.conn(slot) else { return Ok(()) };
         let (generation, leaving) = (conn.generation, std::mem::take(&mut conn.leaving));
         let Some((ring, place)) = self.ring(slot) else { return Ok(()) };
@@ -318,7 +193,7 @@ impl Sockets for Uring {
             ring.enter(None)?; // what was said of the former socket in this place
         }
         ring.place(place, &socket)?;
-        ring.connect(place, name(Operation::Connect, generation, place, 0))?;
+        ring.connect(place, target, name(Operation::Connect, generation, place, 0))?;
         if let Some(conn) = self.conn(slot) {
             conn.state = State::Connecting;
         }

@@ -1,0 +1,71 @@
+//! What a shard takes in from the others, and from itself, in batches.
+//!
+//! Looked at together before the first is stored: people who were not heard of for a while are in
+//! no cache, and the waits for memory of a batch overlap (`path::ahead`).
+
+use super::Core;
+use crate::limits;
+use crate::log::Reader;
+use crate::path::receipt::Receipt;
+use crate::path::{ahead, presence, receipt};
+use crate::ring::Kind;
+use crate::state::request::Envelope;
+
+impl<S, R: Reader> Core<S, R> {
+    /// Letters from other shards, then what is for users of this one. True: letters are left.
+    pub(super) fn letters(&mut self) -> bool {
+        let mut batch = std::mem::take(&mut self.batch);
+        let mut left = limits::LETTERS_PER_TURN_MAX;
+        while left > 0 {
+            let room = left.min(ahead::AHEAD_MAX);
+            batch.extend(std::iter::from_fn(|| self.mailbox.receive()).take(room));
+            if batch.is_empty() {
+                break;
+            }
+            left -= batch.len();
+            ahead::fetch(batch.iter().filter_map(|(_, kind, letter)| {
+                let Envelope::Send(request) = letter else { return None };
+                let is_question = *kind == Kind::Question;
+                Some((&self.tables, if is_question { request.to } else { request.sender }))
+            }));
+            for (from, kind, letter) in batch.drain(..) {
+                self.letter(from, kind, letter);
+            }
+        }
+        self.batch = batch;
+        self.store_own();
+        left == 0
+    }
+
+    /// Messages from one user of this shard to another.
+    pub(super) fn store_own(&mut self) {
+        ahead::fetch(self.own.iter().map(|request| (&self.tables, request.to)));
+        while let Some(request) = self.own.pop_front() {
+            self.store(self.me, request);
+        }
+    }
+
+    fn letter(&mut self, from: usize, kind: Kind, letter: Envelope<S>) {
+        match letter {
+            Envelope::Send(request) if kind == Kind::Question => self.store(from, request),
+            Envelope::Send(request) => self.finish(from, request),
+            Envelope::Notice(request) if kind == Kind::Question => {
+                self.store_notice(from, request);
+            }
+            Envelope::Notice(request) => self.given_up(request),
+            Envelope::Move(arrival) => self.on_arrival(*arrival),
+            Envelope::Receipt { sender, recipient, after, up_to, mark } => {
+                let receipt = Receipt { sender, recipient, after, up_to, mark };
+                receipt::push(&mut self.tables, &receipt);
+            }
+            Envelope::Errand(errand) => self.run_errand(errand),
+            Envelope::Typing { from, to, stopped } => {
+                presence::push_typing(&mut self.tables, from, to, stopped);
+            }
+            Envelope::Presence { watcher, device, user, online, last_seen_s } => {
+                let news = presence::News { watcher, device, user, online, last_seen_s };
+                presence::push(&mut self.tables, &news);
+            }
+        }
+    }
+}
