@@ -140,7 +140,8 @@ impl Course {
     /// What all servers of the run promise.
     pub(crate) fn promises(&self) -> Promises {
         let mut promises = self.servers.iter().map(|server| server.protocol.promises());
-        let none = Promises { acks: false, durable: false, reads: false, resends: false };
+        let none =
+            Promises { acks: false, durable: false, reads: false, resends: false, echoes: false };
         promises.next().unwrap_or(none)
     }
 

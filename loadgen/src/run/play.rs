@@ -353,7 +353,7 @@ impl Play {
     }
 
     fn recipient(&mut self, traffic: Traffic, from: u32) -> Option<u32> {
-        if self.course.protocol.promises().echoes {
+        if self.course.promises().echoes {
             return Some(from);
         }
         let sessions = self.course.scenario.clients.sessions;
