@@ -3,6 +3,8 @@
 //! Each test starts its server on a free loopback port with its files in a temporary folder, and
 //! skips with a printed reason if it is not installed. `PEERS_MUST_RUN=1` makes that a failure.
 
+#![allow(clippy::unwrap_used, reason = "a test may stop at a surprise")]
+
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};

@@ -96,6 +96,8 @@ impl Run {
         let ends = if self.course.is_loopback() { 2.0 } else { 1.0 };
         let is_known = self.server_pid.is_some() && self.before.server.is_some();
         let slab = grown(self.before.slab_bytes, self.there.slab_bytes).filter(|_| is_known);
+        // With several servers one process tells nothing of the sessions of all.
+        let is_alone = self.course.servers.len() == 1;
         let cpu = match (self.there.server_cpu, after.server_cpu) {
             (Some(before), Some(after)) => Some(after.since(before)),
             _ => None,
@@ -105,7 +107,8 @@ impl Run {
             pid: self.server_pid,
             rss_bytes_before: resident(&self.before),
             rss_bytes_after: resident(&self.there),
-            user_bytes_per_session: grown(resident(&self.before), resident(&self.there)),
+            user_bytes_per_session: grown(resident(&self.before), resident(&self.there))
+                .filter(|_| is_alone),
             kernel_bytes_per_session: slab.map(|bytes| bytes / ends),
             memory_method: is_known.then(|| {
                 let share = if ends > 1.0 { ", of which half is the clients' end" } else { "" };
@@ -116,7 +119,7 @@ impl Run {
                 )
             }),
             cpu_us_per_message: cpu
-                .filter(|_| delivered > 0)
+                .filter(|_| delivered > 0 && is_alone)
                 .map(|cpu| cpu.scheduled_s * 1e6 / delivered as f64),
             cpu_user_s: cpu.map(|cpu| cpu.user_s),
             cpu_system_s: cpu.map(|cpu| cpu.system_s),

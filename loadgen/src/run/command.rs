@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 
+use super::limit::{self, Goal};
 use super::{Engine, Options, RunError};
 use crate::live;
 use crate::report::{Report, ReportError, html};
@@ -39,6 +40,10 @@ pub struct RunArguments {
     /// Messages per second where the scenario has the most; its other rates are scaled alike
     #[arg(long)]
     rate: Option<f64>,
+    /// Searches the highest rate at which a latency goal is met, such as delivered.p99=50ms; a run
+    /// of the whole scenario at each rate that is tried
+    #[arg(long, value_name = "GOAL", value_parser = goal)]
+    find_limit: Option<Goal>,
     /// Process id of a server on this host: its memory and CPU are measured
     #[arg(long)]
     server_pid: Option<u32>,
@@ -123,9 +128,15 @@ pub fn command(arguments: RunArguments) -> Result<bool, CommandError> {
         let why = format!("--rate {rate}: a number above 0 is wanted");
         return Err(RunError::Arguments(why).into());
     }
-    let report = super::run(&options, &mut |scenario| {
-        live::open(&live::Title { scenario: scenario.to_owned(), target: target.clone() })
-    })?;
+    let report = match arguments.find_limit {
+        Some(goal) => match limit::find(&options, goal)? {
+            Some(report) => report,
+            None => return Ok(false),
+        },
+        None => super::run(&options, &mut |scenario| {
+            live::open(&live::Title { scenario: scenario.to_owned(), target: target.clone() })
+        })?,
+    };
     if let Some(path) = json {
         report.write(&path)?;
     }
@@ -134,6 +145,10 @@ pub fn command(arguments: RunArguments) -> Result<bool, CommandError> {
             .map_err(|source| CommandError::Page { path: path.display().to_string(), source })?;
     }
     Ok(passed(&report))
+}
+
+fn goal(text: &str) -> Result<Goal, String> {
+    text.parse()
 }
 
 /// Whether a report is one to be content with.

@@ -20,6 +20,7 @@ mod control;
 mod course;
 mod host;
 mod ledger;
+mod limit;
 mod oracle;
 mod pace;
 mod payload;

@@ -134,7 +134,23 @@ fn oracle(report: &Report, html: &mut Html) {
     ] {
         card(html, "card", name, value, meaning);
     }
-    html.raw("</div></section>");
+    html.raw("</div>");
+    let rest: Vec<String> = [
+        (messages.refused, "refused by the server"),
+        (messages.unanswered, "neither answered nor delivered at the end"),
+        (messages.redelivered, "came again after a reconnect, as they may"),
+        (messages.waiting, "not judged: their recipients were away at the end"),
+        (messages.unsent, "not handed over: too many waited already"),
+        (messages.foreign, "of an earlier run"),
+    ]
+    .into_iter()
+    .filter(|(count, _)| *count > 0)
+    .map(|(count, words)| format!("{} {words}", thousands(count)))
+    .collect();
+    if !rest.is_empty() {
+        html.element("p", &[("class", &"hint")], format!("Besides: {}.", rest.join("; ")));
+    }
+    html.raw("</section>");
 }
 
 fn card(html: &mut Html, class: &'static str, name: &str, value: u64, meaning: &str) {

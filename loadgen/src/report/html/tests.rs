@@ -90,6 +90,16 @@ fn hostile_names_stay_text() {
 }
 
 #[test]
+fn what_else_became_of_messages_is_told_if_there_is_any() {
+    let mut report = sample::report(10, 1);
+    assert!(!text_of(&page(&report)).contains("Besides"));
+    report.messages.refused = 12_345;
+    report.messages.waiting = 7;
+    let text = text_of(&page(&report));
+    assert!(text.contains("Besides: 12,345 refused by the server; 7 not judged"), "{text}");
+}
+
+#[test]
 fn an_empty_run_has_a_page_too() {
     let page = page(&Report::default());
     assert!(page.contains("No messages were sent"));

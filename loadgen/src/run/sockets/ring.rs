@@ -235,8 +235,8 @@ impl Ring {
     fn push(&mut self, entry: &squeue::Entry) -> io::Result<()> {
         for _ in 0..2 {
             // SAFETY: every buffer an entry names is owned by this ring and stays as it is until
-            // the completion was taken: the targets for ever (their list never changes), an area between `receive` and
-            // `take_area`, a send between `send` and `take_send`.
+            // the completion was taken: the targets for ever (their list never changes), an area
+            // between `receive` and `take_area`, a send between `send` and `take_send`.
             if unsafe { self.ring.submission().push(entry) }.is_ok() {
                 return Ok(());
             }
