@@ -90,7 +90,7 @@ fn shared<P: Protocol + 'static>(protocol: P) -> Arc<dyn Protocol> {
 }
 
 /// What a protocol promises, and so what a run may check and measure.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Promises {
     /// The server answers each message ([`Event::Acked`]).
     pub acks: bool,

@@ -105,21 +105,21 @@ impl Ring {
         self.push(&opcode::AsyncCancel::new(name).build().user_data(user_data))
     }
 
-    /// Reads what is there; `name` makes the user data of the area. `None`: no area is free.
+    /// Reads what is there; `name` makes the user data of the area. `false`: no area is free.
     pub(super) fn receive(
         &mut self,
         slot: u32,
         bytes_max: usize,
         name: impl Fn(u32) -> u64,
-    ) -> io::Result<Option<u32>> {
-        let Some(area) = self.free_area() else { return Ok(None) };
-        let Some(bytes) = self.areas.get_mut(area as usize) else { return Ok(None) };
+    ) -> io::Result<bool> {
+        let Some(area) = self.free_area() else { return Ok(false) };
+        let Some(bytes) = self.areas.get_mut(area as usize) else { return Ok(false) };
         let length = u32::try_from(bytes_max.min(READ_BYTES)).unwrap_or(u32::MAX);
         let entry = opcode::Recv::new(Fixed(slot), bytes.as_mut_ptr(), length)
             .flags(libc::MSG_DONTWAIT)
             .build();
         self.push(&entry.user_data(name(area)))?;
-        Ok(Some(area))
+        Ok(true)
     }
 
     /// What was read into an area; give it back afterwards.

@@ -54,14 +54,12 @@ enum State {
     Open,
 }
 
-/// One socket: 16 bytes.
+/// One socket.
 #[derive(Clone, Copy, Debug, Default)]
 struct Conn {
     generation: u32,
     /// Buffer of the send under way.
     send: u32,
-    /// Buffer of the read under way.
-    area: u32,
     state: State,
     sending: bool,
     receiving: bool,
@@ -79,8 +77,8 @@ pub(super) struct Uring {
     table: u32,
     rings: Vec<Ring>,
     conns: Vec<Conn>,
-    /// Slots that wait for an area to read into, and how much.
-    to_read: VecDeque<(u32, u32, usize)>,
+    /// Of each ring, the slots that wait for an area to read into: slot, generation, bytes.
+    to_read: Vec<VecDeque<(u32, u32, usize)>>,
     /// Slots whose place is to be emptied once what was said of them is submitted.
     to_clear: Vec<u32>,
     failed: Vec<(u32, io::Error)>,
@@ -102,12 +100,13 @@ impl Uring {
             }
             first.enter(None)?;
         }
+        let to_read = vec![VecDeque::new(); rings.len()];
         Ok(Self {
             targets: targets.to_vec(),
             table,
             rings,
             conns: vec![Conn::default(); slots as usize],
-            to_read: VecDeque::new(),
+            to_read,
             to_clear: Vec::new(),
             failed: Vec::new(),
             buffers: Vec::new(),
@@ -133,13 +132,20 @@ impl Uring {
         }
         conn.receiving = true;
         let generation = conn.generation;
-        self.to_read.push_back((slot, generation, READ_BYTES));
+        self.want_read(slot, generation, READ_BYTES);
     }
 
-    /// Begins the reads that have an area.
-    fn begin_reads(&mut self) {
-        for _ in 0..self.to_read.len() {
-            let Some((slot, generation, bytes_max)) = self.to_read.pop_front() else { return };
+    fn want_read(&mut self, slot: u32, generation: u32, bytes_max: usize) {
+        if let Some(queue) = self.to_read.get_mut((slot / self.table) as usize) {
+            queue.push_back((slot, generation, bytes_max));
+        }
+    }
+
+    /// Begins the reads of a ring that have an area; whether others wait for one.
+    fn begin_reads(&mut self, ring: usize) -> bool {
+        while let Some((slot, generation, bytes_max)) =
+            self.to_read.get_mut(ring).and_then(VecDeque::pop_front)
+        {
             let is_current = self.conn(slot).is_some_and(|conn| {
                 conn.generation == generation && conn.state == State::Open && conn.receiving
             });
@@ -149,16 +155,15 @@ impl Uring {
             let Some((ring, place)) = self.ring(slot) else { continue };
             let named = |area| name(Operation::Receive, generation, place, area);
             match ring.receive(place, bytes_max, named) {
-                Ok(Some(area)) => {
-                    if let Some(conn) = self.conn(slot) {
-                        conn.area = area;
-                    }
+                Ok(true) => {}
+                Ok(false) => {
+                    self.want_read(slot, generation, bytes_max);
+                    return true;
                 }
-                // Every area of that ring is in use: with the next completions.
-                Ok(None) => self.to_read.push_back((slot, generation, bytes_max)),
                 Err(error) => self.failed.push((slot, error)),
             }
         }
+        false
     }
 
     fn empty_places(&mut self) -> io::Result<()> {
@@ -233,7 +238,7 @@ impl Sockets for Uring {
             conn.readable = false;
             conn.receiving = true;
             let generation = conn.generation;
-            self.to_read.push_back((slot, generation, bytes_max));
+            self.want_read(slot, generation, bytes_max);
         }
     }
 
@@ -280,7 +285,10 @@ impl Sockets for Uring {
         timeout: Duration,
         each: &mut dyn FnMut(u32, Completion<'_>),
     ) -> io::Result<()> {
-        self.begin_reads();
+        let mut more = false;
+        for ring in 0..self.rings.len() {
+            more |= self.begin_reads(ring);
+        }
         for (slot, error) in std::mem::take(&mut self.failed) {
             self.end(slot, error.raw_os_error().map(|code| -code), each);
         }
@@ -289,7 +297,7 @@ impl Sockets for Uring {
                 ring.enter(None)?;
             }
         }
-        let wait = if self.to_read.is_empty() { timeout } else { Duration::ZERO };
+        let wait = if more { Duration::ZERO } else { timeout };
         if let Some(first) = self.rings.first_mut() {
             first.enter(Some(wait))?;
         }
@@ -325,6 +333,6 @@ mod tests {
 
     #[test]
     fn a_socket_is_small() {
-        assert!(size_of::<Conn>() <= 24);
+        assert!(size_of::<Conn>() <= 16);
     }
 }
