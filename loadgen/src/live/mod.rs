@@ -1,7 +1,7 @@
 //! A run as it goes: what the engine tells once a second, and who shows it.
 //!
-//! [`open`] picks the view: a screen if standard output is a terminal, plain lines every few seconds
-//! otherwise.
+//! [`open`] picks the view: a screen if standard output is a terminal, plain lines every few
+//! seconds otherwise.
 //! Deliberately not here: measuring, and the report at the end (`report`).
 
 pub mod lines;

@@ -1,8 +1,8 @@
 //! The live view for a terminal: rates, sessions, latency and the oracle, redrawn every second.
 //!
-//! Invariants: the terminal is given back on every way out, a panic included; Ctrl-C stays a signal,
-//! because only echo is switched off, so whoever watches for it hears it. Deliberately not here:
-//! keys: a run is steered by its scenario.
+//! Invariants: the terminal is given back on every way out, a panic included; Ctrl-C stays a
+//! signal, because only echo is switched off, so whoever watches for it hears it. Deliberately not
+//! here: keys: a run is steered by its scenario.
 
 use std::collections::VecDeque;
 use std::fmt::Debug;
@@ -222,7 +222,8 @@ fn title_line(view: &View) -> Line<'_> {
 
 fn whole_run(view: &View) -> LineGauge<'_> {
     let done = if view.moment.done.is_finite() { view.moment.done.clamp(0.0, 1.0) } else { 0.0 };
-    LineGauge::default().filled_style(Style::new().fg(Color::Cyan)).ratio(done)
+    let rest = Style::new().fg(Color::DarkGray);
+    LineGauge::default().filled_style(Style::new().fg(Color::Cyan)).unfilled_style(rest).ratio(done)
 }
 
 fn oracle_line(view: &View) -> Paragraph<'_> {

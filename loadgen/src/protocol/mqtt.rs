@@ -121,7 +121,7 @@ type Packet<'a> = (u8, &'a [u8], usize);
 /// The packet at the front; `None` if its end has not come.
 fn parse(bytes: &[u8]) -> Result<Option<Packet<'_>>, String> {
     let Some((kind, rest)) = bytes.split_first() else { return Ok(None) };
-    // Before its length is believed: what speaks another protocol has to be told from a long packet.
+    // Before its length is believed: another protocol has to be told from a long packet.
     let is_known = matches!(*kind, CONNACK | PUBACK | SUBACK | PINGRESP) || kind & 0xf0 == PUBLISH;
     if !is_known {
         return Err(format!("the broker sent a packet of unknown kind {kind:#04x}"));

@@ -38,7 +38,7 @@ pub struct RunArguments {
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     sessions: Option<u32>,
     /// Messages per second where the scenario has the most; its other rates are scaled alike
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     rate: Option<f64>,
     /// Searches the highest rate at which a latency goal is met, such as delivered.p99=50ms; a run
     /// of the whole scenario at each rate that is tried
