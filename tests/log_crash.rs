@@ -258,7 +258,7 @@ struct Opened {
 fn open(disk: &SharedMemory, settings: &Settings) -> Result<Opened, RecoverError> {
     let mut found = Vec::new();
     let (recovered, _) = recover(disk.clone(), settings, &mut |at, record| {
-        if record.kind != Kind::Epoch {
+        if matches!(record.kind, Kind::Message | Kind::Cursor) {
             found.push((record.client_id, at));
         }
     })?;

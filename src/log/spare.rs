@@ -11,7 +11,7 @@ use super::commit::Committer;
 use super::file::segment_file_name;
 use super::format::SegmentHead;
 use super::room::Outlook;
-use super::segment::{Sealed, Tail, generation, write_head};
+use super::segment::{Sealed, generation, write_head};
 use super::store::{InPlace, Store};
 use super::thread::{Maker, Order, Undone};
 use crate::limits;
