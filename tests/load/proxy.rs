@@ -120,7 +120,7 @@ fn treat(
     }
     let mut faults = faults.lock().unwrap();
     faults.deliveries += 1;
-    if faults.deliveries % faults.one_in != 0 {
+    if !faults.deliveries.is_multiple_of(faults.one_in) {
         output.extend_from_slice(raw);
         return;
     }
