@@ -2,9 +2,11 @@
 //! server's own tests use to play clients.
 //!
 //! Reading guide: [`Peer`] is one client that waits; [`swarm::Swarm`] is thousands on one thread;
+//! [`protocol`] is how a server is spoken to without I/O;
 //! [`process::ServerProcess`] starts, kills and stops a server; [`check`] plays a conversation,
 //! [`crash`] kills a server under load and proves that nothing is lost, [`mod@bench`], [`durable`],
-//! [`mod@sustain`], [`echo`] and [`idle`] measure.
+//! [`mod@sustain`], [`survive`], [`echo`] and [`idle`] measure. [`live`] shows a run as it
+//! goes, [`report`] is what it has to say afterwards.
 //!
 //! Deliberately not here: the client's rules (`wire::client`) and sockets (`client`).
 
@@ -22,9 +24,14 @@ pub mod durable;
 pub mod echo;
 pub mod idle;
 pub mod interrupt;
+pub mod live;
 pub mod peer;
 pub mod process;
+pub mod protocol;
 pub mod random;
+pub mod report;
+pub mod run;
+pub mod survive;
 pub mod sustain;
 pub mod swarm;
 pub mod tokens;

@@ -9,7 +9,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use loadgen::process::ServeOptions;
-use loadgen::{bench, check, crash, durable, echo, idle, interrupt, sustain};
+use loadgen::report::command;
+use loadgen::{bench, check, crash, durable, echo, idle, interrupt, run, survive, sustain};
 
 #[derive(Debug, Parser)]
 #[command(name = "myriad-loadgen", version, about = "Checks, kills and measures chat servers")]
@@ -70,6 +71,17 @@ enum Command {
         /// Writes the report here too
         #[arg(long)]
         json: Option<PathBuf>,
+    },
+    /// Plays a scenario against a server and checks every message: idle, chat, storm and others
+    Run(Box<run::command::RunArguments>),
+    /// Draws a report of `run` again
+    Report(command::ReportArguments),
+    /// Sets two reports, or several of each, beside each other
+    Compare(command::CompareArguments),
+    /// Acked messages for people who are away: how many outlive a kill -9 of the server?
+    Survive {
+        #[command(subcommand)]
+        step: survive::Step,
     },
     /// A bare echo over epoll on one thread, the yardstick of `bench`
     EchoServer {
@@ -236,18 +248,23 @@ fn main() -> ExitCode {
     if let Err(error) = interrupt::listen() {
         eprintln!("myriad-loadgen: can't listen for Ctrl-C: {error}");
     }
-    match run(arguments.command) {
+    match dispatch(arguments.command) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(failure) => {
             eprintln!("myriad-loadgen: {failure}");
-            ExitCode::FAILURE
+            let run = failure.downcast_ref::<run::command::CommandError>();
+            if run.is_some_and(run::command::CommandError::is_wrong_argument) {
+                ExitCode::from(2)
+            } else {
+                ExitCode::FAILURE
+            }
         }
     }
 }
 
 /// Runs a subcommand; `Ok(false)`: it ran, and something did not hold.
-fn run(command: Command) -> Result<bool, Failure> {
+fn dispatch(command: Command) -> Result<bool, Failure> {
     match command {
         Command::Check { server_binary, transport } => {
             let transport = transport.name().to_owned();
@@ -264,6 +281,19 @@ fn run(command: Command) -> Result<bool, Failure> {
         Command::Idle { url, auth_secret_file, server_pid, sessions, warm_up, json } => {
             let options = idle::Options { url, auth_secret_file, server_pid, sessions, warm_up };
             print_report(&idle::run(&options)?, json.as_deref())?;
+            Ok(true)
+        }
+        Command::Run(arguments) => Ok(run::command::command(*arguments)?),
+        Command::Report(arguments) => {
+            command::report(&arguments)?;
+            Ok(true)
+        }
+        Command::Compare(arguments) => {
+            command::compare(&arguments)?;
+            Ok(true)
+        }
+        Command::Survive { step } => {
+            print_report(&survive::run(&step)?, None)?;
             Ok(true)
         }
         Command::EchoServer { listen } => {

@@ -176,6 +176,11 @@ impl Server {
         }
     }
 
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process().pid()
+    }
+
     /// Resident memory, in bytes.
     pub(crate) fn resident_bytes(&self) -> u64 {
         usage::memory(self.process().pid()).unwrap().resident_bytes

@@ -1,0 +1,369 @@
+//! The whole run from one thread: start, a look every second, the wait at the end, the report.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::course::{Course, Server};
+use super::player::{Outcome, Player};
+use super::scenario::Scenario;
+use super::schedule::micros;
+use super::tally::Tally;
+use super::{Options, RunError, host, preflight, sockets};
+use crate::interrupt;
+use crate::live::{Moment, Progress};
+use crate::report::{Report, SERIES_MAX, Second};
+use crate::usage::{self, Cpu, Memory};
+
+/// How often the run is looked at.
+const LOOK: Duration = Duration::from_millis(50);
+pub(super) const SECOND_US: u64 = 1_000_000;
+/// Between the last login and the first phase: memory is read when things are calm.
+pub(super) const CALM_US: u64 = 1_000_000;
+/// Memory per session is counted from when one in so many is there.
+const WARM_SHARE: u64 = 10;
+/// With clients away at the end nobody knows what is still to come; so long nothing came.
+const QUIET_US: u64 = 2_000_000;
+/// Threads of one run.
+const THREADS_MAX: u32 = 1_024;
+
+/// Plays a scenario; `view` makes the view once the scenario is known to be sound.
+///
+/// # Errors
+/// It can't begin; see [`RunError`]. What goes wrong later is in the report.
+pub fn run(
+    options: &Options,
+    view: &mut dyn FnMut(&str) -> Box<dyn Progress>,
+) -> Result<Report, RunError> {
+    let scenario = prepare(options)?;
+    let secret = options.auth_secret_file.as_deref();
+    let reads = scenario.clients.read_percent > 0;
+    let timeout = Duration::from_secs_f64(scenario.clients.connect_timeout_seconds);
+    let mut servers = Vec::new();
+    for url in options.target.split(',') {
+        let protocol =
+            crate::protocol::open(url.trim(), secret, reads).map_err(RunError::Arguments)?;
+        let (name, port) = protocol.target();
+        let address = preflight::resolve(name, port)?;
+        preflight::check(protocol.as_ref(), address, timeout)?;
+        servers.push(Server { protocol, address });
+    }
+    scenario.check_servers(servers.len()).map_err(RunError::Arguments)?;
+    let sessions = scenario.clients.sessions;
+    let each = sessions.div_ceil(u32::try_from(servers.len()).unwrap_or(1));
+    let first = servers.first().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |s| s.address.ip());
+    let sources =
+        host::sources(options.sources.as_deref(), first, each).map_err(RunError::Arguments)?;
+    usage::raise_file_limit();
+    let cores = thread::available_parallelism().map_or(1, |count| count.get());
+    let cores = u32::try_from(cores).unwrap_or(1);
+    let threads = options.threads.unwrap_or(cores).clamp(1, THREADS_MAX.min(sessions));
+    let course = Arc::new(Course::new(scenario, servers, sources, threads));
+    let mut run = Run::start(course, options)?;
+    let mut view = view(&run.course.scenario.name);
+    let interrupted = run.play(&mut *view);
+    let report = run.finish(options, interrupted)?;
+    view.finish(&report);
+    Ok(report)
+}
+
+fn prepare(options: &Options) -> Result<Scenario, RunError> {
+    let mut scenario = Scenario::load(&options.scenario)?;
+    if let Some(sessions) = options.sessions {
+        scenario.clients.sessions = sessions;
+    }
+    if let Some(rate) = options.rate {
+        scenario.set_rate(rate).map_err(RunError::Arguments)?;
+    }
+    let name = &options.scenario;
+    scenario.check().map_err(|why| RunError::Arguments(format!("{name}: {why}")))?;
+    Ok(scenario)
+}
+
+/// What was read of the processes at one moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Reading {
+    pub(super) server: Option<Memory>,
+    pub(super) server_cpu: Option<Cpu>,
+    pub(super) own: Option<Memory>,
+    pub(super) slab_bytes: Option<u64>,
+}
+
+pub(super) struct Run {
+    pub(super) course: Arc<Course>,
+    pub(super) threads: Vec<JoinHandle<Result<Outcome, String>>>,
+    pub(super) tallies: Receiver<Tally>,
+    pub(super) total: Tally,
+    pub(super) news: Vec<String>,
+    pub(super) known_reasons: BTreeMap<String, u64>,
+    pub(super) series: Vec<Second>,
+    pub(super) engine: &'static str,
+    pub(super) server_pid: Option<u32>,
+    pub(super) started_unix_ms: u64,
+    pub(super) before: Reading,
+    /// With the first clients there, and how many: what is used for the first time is paid then.
+    pub(super) warm: Option<(Reading, u64)>,
+    /// With everybody there, before the first phase.
+    pub(super) there: Reading,
+    pub(super) most_ready: u64,
+    /// From the first login to the last of the opening.
+    pub(super) opening_us: u64,
+    pub(super) opening_logins: u64,
+}
+
+impl Run {
+    /// Opens the engines and lets the threads begin to connect.
+    fn start(course: Arc<Course>, options: &Options) -> Result<Self, RunError> {
+        let (sender, tallies) = channel();
+        let (ready, opened) = channel();
+        let mut threads = Vec::new();
+        let before = read(options.server_pid);
+        for part in 0..course.threads {
+            let (course, sender, ready) = (Arc::clone(&course), sender.clone(), ready.clone());
+            let engine = options.engine;
+            let body = move || play_thread(&course, part, engine, sender, &ready);
+            let spawned = thread::Builder::new().name(format!("clients-{part}")).spawn(body);
+            let spawned =
+                spawned.map_err(|error| RunError::Engine(format!("no thread: {error}")))?;
+            threads.push(spawned);
+        }
+        drop(ready); // a thread that panics must not be waited for
+        let mut names = Vec::new();
+        let mut news = Vec::new();
+        for answer in opened.iter().take(threads.len()) {
+            match answer {
+                Ok((name, why_not)) => {
+                    if names.is_empty() {
+                        news.extend(why_not);
+                    }
+                    names.push(name);
+                }
+                Err(why) => {
+                    course.stop();
+                    return Err(RunError::Engine(why));
+                }
+            }
+        }
+        let engine = names.first().copied().unwrap_or("none");
+        let limits = host::limits(
+            course.sources.len().max(1) * course.servers.len(),
+            course.is_loopback(),
+            engine != sockets::URING,
+        );
+        let sessions = u64::from(course.scenario.clients.sessions);
+        news.extend(host::first_limit(&limits, sessions));
+        Ok(Self {
+            course,
+            threads,
+            tallies,
+            total: Tally::new(),
+            news,
+            known_reasons: BTreeMap::new(),
+            series: Vec::new(),
+            engine,
+            server_pid: options.server_pid,
+            started_unix_ms: unix_ms(),
+            before,
+            warm: None,
+            there: before,
+            most_ready: 0,
+            opening_us: 0,
+            opening_logins: 0,
+        })
+    }
+
+    /// Goes through all stages; whether it was interrupted.
+    fn play(&mut self, view: &mut dyn Progress) -> bool {
+        let mut next_second_us = SECOND_US;
+        let mut quiet = Quiet::default();
+        let mut calm_from_us = None;
+        loop {
+            thread::sleep(LOOK);
+            let now_us = self.course.now_us();
+            if now_us >= next_second_us {
+                next_second_us += SECOND_US;
+                self.second(now_us, view);
+            }
+            let interrupted = interrupt::requested();
+            let ended = self.threads.iter().any(JoinHandle::is_finished);
+            if interrupted || ended {
+                return interrupted;
+            }
+            if self.course.begun_us().is_none() {
+                let ready = self.course.sum(|gauge| &gauge.ready);
+                if self.warm.is_none() && ready >= self.wanted() / WARM_SHARE {
+                    self.warm = Some((read(self.server_pid), ready));
+                }
+                if calm_from_us.is_none() && self.opening_is_over(now_us) {
+                    calm_from_us = Some(now_us);
+                    self.opening_us = now_us;
+                    self.opening_logins = self.course.sum(|gauge| &gauge.ready);
+                }
+                if calm_from_us.is_some_and(|from| now_us >= from + CALM_US) {
+                    self.there = read(self.server_pid);
+                    self.course.begin(now_us);
+                }
+            } else if self.course.end_us().is_some_and(|end| now_us >= end)
+                && self.is_drained(now_us, &mut quiet)
+            {
+                return false;
+            }
+        }
+    }
+
+    /// Everybody is there, or can't be expected any more.
+    fn opening_is_over(&self, now_us: u64) -> bool {
+        let course = &self.course;
+        let ready = course.sum(|gauge| &gauge.ready);
+        let hopeless = course.sum(|gauge| &gauge.hopeless);
+        let clients = &course.scenario.clients;
+        let opening = f64::from(course.online_first()) / clients.connects_per_second;
+        let latest = micros(opening + clients.connect_timeout_seconds);
+        ready + hopeless >= self.wanted() || now_us > latest
+    }
+
+    /// Clients that are to be connected now and mean to log in.
+    pub(super) fn wanted(&self) -> u64 {
+        self.course.sum(|gauge| &gauge.wanted)
+    }
+
+    fn is_drained(&self, now_us: u64, quiet: &mut Quiet) -> bool {
+        let course = &self.course;
+        let end_us = course.end_us().unwrap_or(0);
+        if now_us >= end_us + micros(course.scenario.ending.drain_seconds) {
+            return true;
+        }
+        let sent = course.sum(|gauge| &gauge.sent);
+        let answered = course.sum(|gauge| &gauge.answered);
+        let arrived = course.sum(|gauge| &gauge.arrived);
+        let under_way = course.sum(|gauge| &gauge.under_way);
+        if sent <= answered && sent <= arrived && under_way == 0 {
+            return true;
+        }
+        let clients = u64::from(course.scenario.clients.sessions);
+        let somebody_away = self.wanted() < clients && under_way == 0;
+        quiet.is_long(answered + arrived, now_us) && somebody_away
+    }
+
+    /// Collects what the threads counted, and shows it.
+    fn second(&mut self, now_us: u64, view: &mut dyn Progress) {
+        self.course.ask();
+        let mut counted = Tally::new();
+        for _ in 0..self.threads.len() {
+            match self.tallies.recv_timeout(LOOK) {
+                Ok(tally) => counted.add(tally),
+                // A thread that is busy: its counts come with the next second.
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        let (phase_number, phase) = self.phase(now_us);
+        let ready = self.course.sum(|gauge| &gauge.ready);
+        self.most_ready = self.most_ready.max(ready);
+        let length_s = self.series.last().map_or(1.0, |last| now_us as f64 / 1e6 - last.at_s);
+        let second = Second {
+            at_s: now_us as f64 / 1e6,
+            phase,
+            sessions: ready,
+            logins: counted.logins,
+            failed: counted.failed,
+            sent_per_second: counted.messages.sent as f64 / length_s,
+            delivered_per_second: counted.messages.delivered as f64 / length_s,
+            wrong: counted.messages.wrong(),
+            latency_us: counted.brief(),
+            behind_us: counted.behind_us.max(),
+        };
+        self.total.add(counted);
+        for (reason, count) in &self.total.reasons {
+            if !self.known_reasons.contains_key(reason) {
+                self.news.push(format!("{reason} ({count} so far)"));
+                self.known_reasons.insert(reason.clone(), *count);
+            }
+        }
+        let length = self.course.legs.last().map_or(1, |leg| leg.end_us).max(1);
+        let into = self.course.begun_us().map_or(0, |begun| now_us.saturating_sub(begun));
+        view.second(&Moment {
+            second: second.clone(),
+            sessions_target: self.wanted(),
+            phase_number,
+            phases: self.course.legs.len(),
+            done: (into as f64 / length as f64).min(1.0),
+            messages: self.total.messages,
+            failed: self.total.failed,
+            news: std::mem::take(&mut self.news),
+        });
+        if self.series.len() < SERIES_MAX {
+            self.series.push(second);
+        }
+    }
+
+    /// Number and name of what is played now.
+    fn phase(&self, now_us: u64) -> (usize, String) {
+        let Some(begun_us) = self.course.begun_us() else { return (0, "connect".to_owned()) };
+        let into = now_us.saturating_sub(begun_us);
+        let legs = self.course.legs.iter().zip(&self.course.scenario.phases);
+        let mut numbered = legs.enumerate();
+        match numbered.find(|(_, (leg, _))| into < leg.end_us) {
+            Some((index, (_, phase))) => (index + 1, phase.name.clone()),
+            None => (self.course.legs.len(), "drain".to_owned()),
+        }
+    }
+}
+
+/// Since when a number has not changed.
+#[derive(Debug, Default)]
+struct Quiet {
+    value: u64,
+    since_us: u64,
+}
+
+impl Quiet {
+    fn is_long(&mut self, value: u64, now_us: u64) -> bool {
+        if self.value != value || self.since_us == 0 {
+            *self = Self { value, since_us: now_us };
+        }
+        now_us - self.since_us >= QUIET_US
+    }
+}
+
+type Opened = Result<(&'static str, Option<String>), String>;
+
+fn play_thread(
+    course: &Arc<Course>,
+    part: u32,
+    engine: sockets::Engine,
+    tallies: Sender<Tally>,
+    opened: &Sender<Opened>,
+) -> Result<Outcome, String> {
+    let slots = super::pace::locals(course.scenario.clients.sessions, part, course.threads);
+    let targets: Vec<_> = course.servers.iter().map(|server| server.address).collect();
+    let result = sockets::open(engine, &targets, slots);
+    let sockets = match result {
+        Ok((sockets, why_not)) => {
+            let why_not = why_not.map(|why| format!("{why}: going on with {}", sockets.name()));
+            let _ = opened.send(Ok((sockets.name(), why_not)));
+            sockets
+        }
+        Err(why) => {
+            let _ = opened.send(Err(why.clone()));
+            return Err(why);
+        }
+    };
+    Player::new(course, part, sockets, tallies).run()
+}
+
+pub(super) fn read(server_pid: Option<u32>) -> Reading {
+    Reading {
+        server: server_pid.and_then(usage::memory),
+        server_cpu: server_pid.and_then(usage::cpu),
+        own: usage::memory(std::process::id()),
+        slab_bytes: host::slab_bytes(),
+    }
+}
+
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
