@@ -34,6 +34,12 @@ pub const ASKED_PEERS_MAX: usize = 256;
 pub const LISTEN_BACKLOG: u32 = 16 * 1024;
 /// Descriptors a server needs besides those of its sessions.
 pub const FILES_BESIDE_SESSIONS: usize = 256;
+/// How often the main thread looks for signals, dead shards and what the log has to say.
+pub const MAIN_LOOK_MS: u64 = 20;
+/// How often it looks during a drain, which it is to end at once.
+pub const DRAIN_LOOK_MS: u64 = 2;
+/// How often a side thread looks for work that nobody rang for.
+pub const SIDE_LOOK_MS: u64 = 100;
 /// Tokens waiting for the thread that checks slow signatures.
 pub const CHECKS_WAITING_MAX: usize = 16 * 1024;
 
@@ -140,6 +146,9 @@ pub const WATCHES_PER_SHARD_MAX: usize = 1_000_000;
 /// How often last-seen times reach the disk.
 pub const LAST_SEEN_FLUSH_MS: u64 = 30_000;
 
+/// Batches of last-seen times that may wait for the disk; more are dropped: the next has newer.
+pub const SEEN_WAITING_MAX: usize = 256;
+
 /// How often changes of watched users are looked at.
 pub const PRESENCE_LOOK_MS: u64 = 100;
 /// How often all watched users are looked at: presence also ends by the passing of time.
@@ -221,12 +230,17 @@ pub const CHECKPOINT_MS_MAX: u64 = 6 * 3_600_000;
 /// A segment this old is emptied even if most of it is waited for: what nobody waits for any more
 /// is off the disk a day later, and a checkpoint or two.
 pub const SCRUB_AGE_MS: u64 = 24 * 3_600_000;
+/// How often the control thread looks whether somebody knocks.
+pub const CONTROL_LOOK_MS: u64 = 100;
 /// Longest request on the control socket: a path and its frame.
 pub const CONTROL_LINE_BYTES_MAX: usize = 8 * 1024;
 /// How long whoever opened the control socket may take to say what it wants.
 pub const CONTROL_WAIT_MS: u64 = 2_000;
 /// Largest manifest of a backup that is read: some hundred thousand files.
 pub const MANIFEST_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Segments with payloads that have to go which a checkpoint names for the next start: one page.
+/// If there are more, the others are emptied when they are old.
+pub const SCRUBS_NAMED_MAX: usize = 900;
 /// Largest payload of one piece of an image.
 pub const IMAGE_BYTES_MAX: usize = 32 * 1024;
 /// Bytes of images (and of records copied forward) a shard stages in one turn at the most.
@@ -235,6 +249,9 @@ pub const IMAGE_BYTES_PER_TURN_MAX: usize = 128 * 1024;
 pub const SPARE_SEGMENTS_MAX: usize = 4;
 /// Pause before making a segment is tried again after it failed.
 pub const SEGMENT_RETRY_MS: u64 = 1_000;
+/// How long the log has to have room before it is said that it has again: near its end it has some
+/// for a moment whenever somebody acks.
+pub const LOG_CALM_MS: u64 = 5_000;
 /// Segments a shard keeps mapped; beyond that the one with the lowest number goes.
 pub const MAPPED_SEGMENTS_MAX: usize = 1_024;
 
@@ -262,10 +279,17 @@ pub const HISTORY_SWEEP_MS: u64 = 1_000;
 pub const HISTORY_SWEEP_ITEMS_MAX: usize = 1_000;
 /// Pause before history tries again what a disk refused.
 pub const HISTORY_RETRY_MS: u64 = 1_000;
+/// Pause before history says again that a question could not be answered: one payload that can't be
+/// read may be asked for all day.
+pub const HISTORY_COMPLAINT_MS: u64 = 60_000;
+/// Pause of history while a shard takes no answers.
+pub const HISTORY_ANSWER_PAUSE_MS: u64 = 1;
 /// Commits history may be behind before it says so.
 pub const HISTORY_BEHIND_COMMITS: u64 = 10_000;
 /// Size of one payload file: the space of what ended returns file by file.
 pub const HISTORY_FILE_BYTES: u64 = 16 * 1024 * 1024;
+/// Room for payloads not yet written that history keeps between two transactions.
+pub const HISTORY_PENDING_KEPT_BYTES: usize = 256 * 1024;
 /// Cache of the tables.
 pub const HISTORY_CACHE_BYTES: usize = 64 * 1024 * 1024;
 /// Messages kept of one side of a conversation unless configured.
@@ -342,3 +366,39 @@ const _: () = assert!(
 const _: () = assert!(HISTORY_FILE_BYTES > PAYLOAD_BYTES_MAX as u64);
 const _: () = assert!(HISTORY_FILE_BYTES < u32::MAX as u64);
 const _: () = assert!(HISTORY_MESSAGES_MAX <= HISTORY_MESSAGES_SETTING_MAX);
+
+#[cfg(test)]
+mod tests {
+    /// The constants of this file, as they are written here.
+    const SOURCE: &str = include_str!("limits.rs");
+
+    /// The value of a constant whose text is a product of numbers, or of another constant's name.
+    fn value_of(name: &str) -> u64 {
+        let start = format!("pub const {name}: ");
+        let line = SOURCE.lines().find(|line| line.starts_with(&start));
+        let text = line.and_then(|line| line.split_once(" = ")).map(|(_, text)| text);
+        let Some(text) = text else { panic!("{name} is no constant of limits.rs") };
+        let factors = text.trim_end_matches(';').split(" * ");
+        factors.map(|factor| factor.replace('_', "").parse::<u64>().unwrap()).product()
+    }
+
+    #[test]
+    fn documents_state_the_limits_in_force() {
+        assert_eq!(value_of("SEGMENT_BYTES"), super::SEGMENT_BYTES);
+        for document in [include_str!("../docs/operations.md"), include_str!("../docs/history.md")]
+        {
+            let (_, table) = document.split_once("<!-- table: limits -->").unwrap();
+            let rows = table.trim_start().lines().skip(2).take_while(|line| line.starts_with('|'));
+            let mut count = 0;
+            for row in rows {
+                let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+                let stated: u64 = cells[1].replace(',', "").parse().unwrap();
+                let name = cells[0].trim_matches('`');
+                assert_eq!(stated, value_of(name), "{name}");
+                assert!(document.matches(name).count() > 1, "{name} is beside no time");
+                count += 1;
+            }
+            assert!(count > 5, "the table is read");
+        }
+    }
+}

@@ -26,7 +26,7 @@ counters! {
     /// Connections taken from the listener.
     accepted,
     /// Connections closed at once because a table was full.
-    refused_full,
+    conns_refused,
     /// Connections that had not said `Hello` and made room for newer ones.
     evicted,
     /// Sessions that logged in here.

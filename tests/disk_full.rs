@@ -73,6 +73,25 @@ fn drain(bob: &mut Raw, stored: &Stored, who: u64) {
     assert!(bob.collect(QUIET).is_empty());
 }
 
+/// Waits until the servers of this home have said something on standard error, and counts it.
+fn said(server: &Server, what: &str) -> usize {
+    let deadline = Instant::now() + ROOM_TIMEOUT;
+    loop {
+        let log = server.home.log_tail();
+        let count = log.matches(what).count();
+        if count > 0 {
+            return count;
+        }
+        assert!(Instant::now() < deadline, "{what:?} is not in:\n{log}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Where the operator is told that messages are refused.
+const NO_ROOM: &str = "the log has no room: ";
+/// And that they are not any more.
+const ROOM_AGAIN: &str = "the log has room again";
+
 /// The whole story on a folder that fills up: refused by name, killed on the full disk, drained;
 /// `then` is what follows.
 fn fills_up_and_survives(
@@ -88,6 +107,7 @@ fn fills_up_and_survives(
     let (stored, refused_id) = fill(&mut ann, [now, later]);
     println!("{} messages were taken before the disk was full", stored.len());
     assert!(stored.len() > 20, "something fits before it is full");
+    assert_eq!(said(&server, NO_ROOM), 1, "once, not with every refusal");
     // Refused for everybody, also small ones, and again.
     let again = payload(refused_id);
     let confirmed = Confirmed { base: refused_id - 1, map: 0 };
@@ -113,6 +133,7 @@ fn fills_up_and_survives(
     drop((ann, eve, bob));
 
     server.kill_and_restart();
+    said(&server, "no further segment of the log can be had: ");
     let mut bob = server.raw("ws", now, 1);
     assert_eq!(bob.collect(QUIET), [], "acked on a full disk, and kept");
     let mut carl = server.raw("tcp", later, 1);
@@ -274,12 +295,14 @@ fn slow_a_small_disk_fills_drains_and_goes_on_by_itself() {
         let (stored, refused_id) = fill(&mut ann, [now, later]);
         println!("{} messages were taken before the disk was full", stored.len());
         drop(ann);
+        assert_eq!(said(&server, NO_ROOM), 1, "once, not with every refusal");
         for who in [now, later] {
             let mut reader = server.raw("tcp", who, 1);
             drain(&mut reader, &stored, who);
         }
         goes_on(&server, &stored, refused_id);
         assert!(server.lives());
+        said(&server, ROOM_AGAIN);
         // What the reuse of the room left is a log like any other.
         std::thread::sleep(CURSORS_KEPT);
         server.kill_and_restart();

@@ -7,11 +7,16 @@
 mod support;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use loadgen::process::Home;
 use loadgen::{ClientEvent, Peer, TickMark};
-use support::{Server, TRANSPORTS, WAIT, next_message, ticked};
+use myriad::limits::HISTORY_SWEEP_MS;
+use myriad::log::{FileStore, Kind, Lane, Record, Settings, Step, Wake, next_epoch, recover};
+use myriad::path::STREAM_USER;
+use support::{Server, TRANSPORTS, WAIT, next_message, now_s, ticked};
 use wire::client::Outgoing;
 use wire::{Conversation, MessageId, RELATION_DELETE, Refusal, Relation, Retention, Stream};
 
@@ -401,6 +406,84 @@ fn history_that_is_switched_on_later_begins_with_what_the_log_has() {
     ann.reconnect_to(&server.url("ws")).unwrap();
     let items = until(&mut ann, BOB, |items| items.len() == 1);
     assert_eq!(texts(&items), ["from before"]);
+}
+
+struct NoWake;
+
+impl Wake for NoWake {
+    fn wake(&self) {}
+}
+
+/// Writes a log as a server left it so long ago: Ann wrote to Bob.
+fn write_old_log(data: &Path, age: Duration, text: &str) {
+    let time_ms = now_s() * 1000 - u64::try_from(age.as_millis()).unwrap();
+    let settings = Settings { segment_bytes: 4 * 1024 * 1024, ..Settings::default() };
+    let store = FileStore::open(data).unwrap();
+    let (recovered, _) = recover(store, &settings, &mut |_, _| {}).unwrap();
+    let epoch = next_epoch(recovered.highest_epoch, time_ms);
+    let (mut stages, mut committer) = recovered.start(epoch, vec![Arc::new(NoWake)]).unwrap();
+    let record = Record {
+        stream_kind: STREAM_USER,
+        stream: BOB,
+        sender: ANN,
+        device: 1,
+        client_id: 1,
+        position: u64::from(epoch) << 32 | 1,
+        time_ms,
+        payload: text.as_bytes(),
+        ..Record::blank(Kind::Message)
+    };
+    stages[0].append(Lane::Message, &record).unwrap();
+    stages[0].flush();
+    assert!(matches!(committer.step(10_000_000), Step::Committed { .. }));
+    stages[0].committed().unwrap();
+}
+
+#[test]
+fn a_clock_that_is_far_ahead_at_the_start_erases_no_history_until_it_is_confirmed() {
+    let keeps = ["--history", "--history-default", "30d"];
+    let day = Duration::from_secs(24 * 3_600);
+    let text = "from long ago";
+    let home = Home::new().unwrap();
+    // For the server it is the same whether its clock is 40 days ahead or its log 40 days old.
+    write_old_log(&home.data(), 40 * day, text);
+    let untouched = home.data().with_extension("copy");
+    copy_folder(&home.data(), &untouched);
+    let mut server = Server::start_in(home, 1, &keeps);
+    assert!(server.home.log_tail().contains("Nothing expires"), "{}", server.home.log_tail());
+    let mut ann = server.peer("tcp", ANN, 1);
+    let items = until(&mut ann, BOB, |items| items.len() == 1);
+    assert_eq!(texts(&items), [text]);
+    thread::sleep(3 * Duration::from_millis(HISTORY_SWEEP_MS));
+    assert_eq!(texts(&all(&mut ann, BOB)), [text]);
+    assert_ne!(holds(&server, text), Vec::<PathBuf>::new());
+    // What was stored since has the time of that clock, and does not vouch for it.
+    server.kill_and_restart();
+    ann.reconnect_to(&server.url("tcp")).unwrap();
+    thread::sleep(3 * Duration::from_millis(HISTORY_SWEEP_MS));
+    assert_eq!(texts(&all(&mut ann, BOB)), [text]);
+    drop(ann);
+    // Held by nothing but that: the same log, and an operator who says the clock is right.
+    server.kill();
+    std::fs::remove_dir_all(server.home.data()).unwrap();
+    std::fs::rename(&untouched, server.home.data()).unwrap();
+    server.start_again_with(&[&keeps[..], &["--clock-confirmed"]].concat());
+    let mut ann = server.peer("tcp", ANN, 1);
+    conversation(&mut ann, BOB, |state| state.last == 1);
+    assert_eq!(all(&mut ann, BOB), [], "it had ended before history read it");
+    gone(&server, text);
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let (from, to) = (entry.as_ref().unwrap().path(), to.join(entry.unwrap().file_name()));
+        if from.is_dir() {
+            copy_folder(&from, &to);
+        } else {
+            std::fs::copy(from, to).unwrap();
+        }
+    }
 }
 
 #[test]

@@ -34,7 +34,7 @@ fn wrong_arguments_say_what_is_right() {
         (&["no-such"][..], &["`no-such`", "storm"][..]),
         (&["no-such.toml"], &["can't read no-such.toml"]),
         (&[file], &["wrong.toml:4:", "`secs`", "`seconds`"]),
-        (&["chat", "--rate", "-1"], &["--rate"]),
+        (&["chat", "--rate=-1"], &["--rate"]),
         (&["chat", "--sessions", "1"], &["at least 2"]),
         (&["chat"], &["--auth-secret-file"]),
         (&["chat", "--auth-secret-file", "no-such"], &["can't read the secret no-such"]),

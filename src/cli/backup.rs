@@ -6,9 +6,10 @@ use clap::Args;
 
 use super::log::{judge, told};
 use super::{Failure, print};
-use crate::clock::wall_ms;
+use crate::clock::{utc, wall_ms};
 use crate::log::{FileStore, OpenError};
-use crate::server::{self, tools};
+use crate::server::tools::BackupError;
+use crate::server::{self, Asked, tools};
 
 /// The flags of `myriad backup`.
 #[derive(Args, Debug)]
@@ -27,9 +28,12 @@ pub(super) struct RestoreFlags {
     /// The backup
     #[arg(value_name = "BACKUP")]
     backup: PathBuf,
+    /// Only say whether the backup is sound, every file and its log; exit code 1 if not
+    #[arg(long)]
+    check: bool,
     /// The data folder to be made; it must not exist or be empty
-    #[arg(long, value_name = "DATA", env = "MYRIAD_DATA")]
-    data: PathBuf,
+    #[arg(long, value_name = "DATA", env = "MYRIAD_DATA", required_unless_present = "check")]
+    data: Option<PathBuf>,
 }
 
 pub(super) fn backup(flags: &BackupFlags) -> Result<(), Failure> {
@@ -39,9 +43,11 @@ pub(super) fn backup(flags: &BackupFlags) -> Result<(), Failure> {
         return Err(Failure::refused(format!("{}: {why}.", data.display())));
     }
     let to = absolute(to).map_err(|error| Failure::refused(format!("The folder: {error}.")))?;
-    let made = match server::ask_for_backup(data, &to).map_err(Failure::failed)? {
-        Some(made) => made,
-        None => stopped(data, &to)?,
+    let made = match server::ask_for_backup(data, &to) {
+        Asked::Made(made) => made,
+        Asked::Nobody => stopped(data, &to)?,
+        Asked::Refused(why) => return Err(Failure::refused(why)),
+        Asked::Failed(why) => return Err(Failure::failed(why)),
     };
     print(&format!("{}: {made}\n", to.display()))
 }
@@ -56,19 +62,26 @@ fn stopped(data: &Path, to: &Path) -> Result<String, Failure> {
         )),
         error => Failure::refused(error),
     })?;
-    let made = tools::backup(data, to, None, wall_ms()).map_err(Failure::failed)?;
+    let made = tools::backup(data, to, None, wall_ms()).map_err(failure)?;
     Ok(format!("commit {}, {} files of {} bytes", made.commit, made.files.len(), made.bytes()))
 }
 
+fn failure(error: BackupError) -> Failure {
+    if error.is_refusal() { Failure::refused(error) } else { Failure::failed(error) }
+}
+
 pub(super) fn restore(flags: &RestoreFlags) -> Result<(), Failure> {
-    let RestoreFlags { backup, data } = flags;
-    let manifest = tools::manifest(backup).map_err(Failure::refused)?;
-    tools::restore(backup, data).map_err(Failure::failed)?;
+    let RestoreFlags { backup, check, data } = flags;
+    let data = match data {
+        Some(data) if !check => data,
+        _ => return check_only(backup),
+    };
+    let manifest = tools::restore(backup, data).map_err(failure)?;
     let (report, waiting) = judge(data)?;
     let tools::Manifest { time_ms, commit, .. } = manifest;
     print(&format!(
-        "{} restored as of {} ({time_ms} ms since 1970), commit {commit}\n{}\
-         The clock of this host must be right before the server starts: numbers given out after \
+        "{} restored as of {}, commit {commit}\n{}\
+         The clock of this host must be right before the server starts: positions given out after \
          the backup are told from new ones by the time of the start.\n",
         data.display(),
         utc(time_ms),
@@ -80,46 +93,20 @@ pub(super) fn restore(flags: &RestoreFlags) -> Result<(), Failure> {
     Err(Failure::failed("The backup was made of a damaged log; what to do stands above."))
 }
 
-/// A time for people, in UTC.
-fn utc(time_ms: u64) -> String {
-    let seconds = time_ms / 1000;
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    let (year, month, day) = date(days);
-    let (hour, minute) = (second / 3600, second / 60 % 60);
-    format!("{year}-{month:02}-{day:02} {hour:02}:{minute:02}:{:02} UTC", second % 60)
-}
-
-/// Year, month and day so many days after 1970-01-01.
-fn date(mut days: u64) -> (u64, u64, u64) {
-    let mut year = 1970;
-    loop {
-        let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-        let length = 365 + u64::from(is_leap);
-        if days >= length {
-            days -= length;
-            year += 1;
-            continue;
-        }
-        let february = 28 + u64::from(is_leap);
-        let months = [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
-        for (month, length) in (1..).zip(months) {
-            if days < length {
-                return (year, month, days + 1);
-            }
-            days -= length;
-        }
+/// Says whether a backup is sound, without restoring it.
+fn check_only(backup: &Path) -> Result<(), Failure> {
+    let manifest = tools::check_backup(backup).map_err(failure)?;
+    let (report, waiting) = judge(backup)?;
+    print(&format!(
+        "{}: of {}, commit {}; {} files are what the manifest says\n{}",
+        backup.display(),
+        utc(manifest.time_ms),
+        manifest.commit,
+        manifest.files.len(),
+        told(&report, waiting.as_ref())
+    ))?;
+    if report.is_whole() {
+        return Ok(());
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::utc;
-
-    #[test]
-    fn times_are_those_of_the_calendar() {
-        assert_eq!(utc(0), "1970-01-01 00:00:00 UTC");
-        assert_eq!(utc(1_709_164_800_000), "2024-02-29 00:00:00 UTC");
-        assert_eq!(utc(1_735_689_599_999), "2024-12-31 23:59:59 UTC");
-        assert_eq!(utc(4_107_542_400_000), "2100-03-01 00:00:00 UTC");
-    }
+    Err(Failure::failed("The log in this backup is damaged; use another backup."))
 }

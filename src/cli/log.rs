@@ -8,11 +8,17 @@ use clap::Subcommand;
 
 use super::{Failure, print};
 use crate::clock;
-use crate::log::{self, At, Filter, Finding, InspectError, VerifyReport};
-use crate::server::tools::{self, Waiting};
+use crate::log::{
+    self, At, FileStore, Filter, Finding, InspectError, OpenError, Position, RecoverError,
+    Store as _, VerifyReport,
+};
+use crate::server::tools::{self, FolderError, Waiting};
 
 /// The list of what was lost, in the repaired folder.
 const LIST: &str = "repair.txt";
+
+/// Beside a server: so often it is looked again before giving up.
+const LOOKS_MAX: usize = 8;
 
 /// The commands of `myriad log`.
 #[derive(Debug, Subcommand)]
@@ -26,7 +32,7 @@ pub(super) enum LogCommand {
         #[arg(long, value_name = "USER")]
         user: Option<u64>,
     },
-    /// Say whether everything in the log is sound; exit code 1 if not
+    /// Say whether everything in the log is sound; exit code 1 if not. History is not looked at
     Verify {
         /// The data folder
         #[arg(value_name = "DIR")]
@@ -40,13 +46,23 @@ pub(super) enum LogCommand {
 
 pub(super) fn run(command: &LogCommand) -> Result<(), Failure> {
     match command {
-        LogCommand::Inspect { data, user } => inspect(data, &Filter { user: *user }),
+        LogCommand::Inspect { data, user } => {
+            inspect(data, &Filter { user: *user, refusal: Some(refusal) })
+        }
         LogCommand::Verify { data, repair: None } => verify(data),
         LogCommand::Verify { data, repair: Some(new) } => repair(data, new),
     }
 }
 
+/// The name of a refusal's code.
+fn refusal(code: u32) -> Option<&'static str> {
+    u8::try_from(code).ok().and_then(wire::Refusal::from_code).map(wire::Refusal::name)
+}
+
 fn inspect(data: &Path, filter: &Filter) -> Result<(), Failure> {
+    if FileStore::is_in_use(data) {
+        eprintln!("myriad: a server is using this folder: the newest lines may be missing");
+    }
     let mut out = BufWriter::new(io::stdout().lock());
     match log::inspect(data, &mut out, filter) {
         // A reader that has gone away has seen enough.
@@ -67,8 +83,42 @@ fn verify(data: &Path) -> Result<(), Failure> {
     )))
 }
 
-/// Everything that is known of the log in `data`.
-pub(super) fn judge(data: &Path) -> Result<(VerifyReport, Option<Waiting>), Failure> {
+type Judged = (VerifyReport, Option<Waiting>);
+
+/// Everything that is known of the log in `data`. What a server writes or frees meanwhile may look
+/// like damage, so beside one damage is believed when it is seen twice and nothing was freed.
+pub(super) fn judge(data: &Path) -> Result<Judged, Failure> {
+    let mut before = None;
+    for _ in 0..LOOKS_MAX {
+        let listed = segments(data);
+        let seen = look(data);
+        let is_whole = seen.as_ref().is_ok_and(|(report, _)| report.is_whole());
+        if is_whole || !FileStore::is_in_use(data) {
+            return seen;
+        }
+        let said = match &seen {
+            Ok((report, _)) => report.findings.iter().map(ToString::to_string).collect(),
+            Err(failure) => vec![failure.text().to_owned()],
+        };
+        let now = segments(data);
+        if before.as_ref() == Some(&said) && listed.iter().all(|segment| now.contains(segment)) {
+            return seen;
+        }
+        before = Some(said);
+    }
+    Err(Failure::refused(format!(
+        "The server that uses {} changes its log faster than it can be judged. Make a backup and \
+         run `myriad restore --check` on that, or stop the server.",
+        data.display()
+    )))
+}
+
+fn segments(data: &Path) -> Vec<u32> {
+    let listed = FileStore::open_read_only(data).map(|store| store.segments());
+    listed.ok().and_then(Result::ok).unwrap_or_default()
+}
+
+fn look(data: &Path) -> Result<Judged, Failure> {
     let mut report = log::verify(data).map_err(|fault| failure(&fault))?;
     match tools::waiting(data) {
         Ok(waiting) => {
@@ -103,8 +153,20 @@ pub(super) fn told(report: &VerifyReport, waiting: Option<&Waiting>) -> String {
 }
 
 fn repair(data: &Path, new: &Path) -> Result<(), Failure> {
+    let lock = FileStore::hold(data).map_err(|fault| match fault {
+        OpenError::Locked(_) => Failure::refused(format!(
+            "A server uses {}; stop it first: in a copy of a log that is being written, what is \
+             under way would pass for damage.",
+            data.display()
+        )),
+        fault => Failure::refused(fault),
+    })?;
     log::verify(data).map_err(|fault| failure(&fault))?;
-    tools::copy_folder(data, new).map_err(Failure::refused)?;
+    tools::copy_folder(data, new).map_err(|fault| match fault {
+        FolderError::NotEmpty(_) | FolderError::Inside(_) => Failure::refused(fault),
+        FolderError::Io { .. } => given_up(new, &fault.to_string()),
+    })?;
+    drop(lock);
     let mut lines = vec![format!("Repaired copy of {}.", data.display())];
     let mended = log::mend(new).map_err(|fault| given_up(new, &fault.to_string()))?;
     lines.extend(mended.left_out.iter().map(|segment| log::left_out(*segment)));
@@ -114,10 +176,11 @@ fn repair(data: &Path, new: &Path) -> Result<(), Failure> {
         let lost: Vec<(u64, u64)> =
             waiting.unreadable.iter().map(|lost| (lost.user, lost.position)).collect();
         for lost in &waiting.unreadable {
-            let (epoch, nth) = (lost.position >> 32, lost.position & 0xffff_ffff);
             lines.push(format!(
-                "lost while it waited: position {epoch}/{nth} of user {}, from user {}",
-                lost.user, lost.sender
+                "lost while it waited: position {} of user {}, from user {}",
+                Position(lost.position),
+                lost.user,
+                lost.sender
             ));
         }
         let epoch_of = |highest| log::next_epoch(highest, clock::wall_ms());
@@ -151,10 +214,14 @@ fn given_up(new: &Path, why: &str) -> Failure {
     ))
 }
 
-/// A folder without a log is a slip of whoever typed; damage is a finding.
+/// A folder without a log is a slip of whoever typed, and of a newer log nothing can be said;
+/// damage is a finding.
 pub(super) fn failure(fault: &InspectError) -> Failure {
     match fault {
-        InspectError::Open(_) => Failure::refused(fault),
+        InspectError::Open(_)
+        | InspectError::Log(RecoverError::Version { .. } | RecoverError::Newer { .. }) => {
+            Failure::refused(fault)
+        }
         InspectError::Log(_) | InspectError::Output(_) => Failure::failed(fault),
     }
 }

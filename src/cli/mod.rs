@@ -1,8 +1,9 @@
 //! The command line: flags to calls, errors to sentences and exit codes.
 //!
-//! Owner: the main thread. Exit codes: 0 it was done (for `serve`: drained after a signal);
-//! 1 it was started and failed (the server stopped by itself, the log is damaged); 2 the
-//! command line, the configuration or a key was refused, and nothing was started.
+//! Owner: the main thread. Exit codes: 0 it was done, what was checked is whole (for `serve`:
+//! drained after a signal); 1 it failed, or damage was found (the server stopped by itself); 2 it
+//! was refused and nothing was done (command line, configuration, a key, a folder that is there,
+//! in use, or of a newer version). `docs/operations.md` has the table.
 //! Standard output carries results only; everything said to people goes to standard error.
 //! Deliberately not here: anything a command does.
 
@@ -23,13 +24,13 @@ use clap::{Parser, Subcommand};
 use crate::auth::Keys;
 use crate::config::{self, Config, ServeFlags};
 
-/// What failed.
+/// What failed, or is damaged.
 const EXIT_FAILED: u8 = 1;
 /// What was refused before it began; the code clap uses for a bad command line.
 const EXIT_REFUSED: u8 = 2;
 
-const EXIT_CODES: &str = "Exit codes: 0 done; 1 started and failed; \
-                          2 command line, configuration or key refused, nothing started.";
+const EXIT_CODES: &str = "Exit codes: 0 done, or whole; 1 failed, or damage found; \
+                          2 refused or wrong arguments, nothing done.";
 
 /// A chat server that holds ten million live sessions on one host
 #[derive(Debug, Parser)]
@@ -86,6 +87,12 @@ impl Failure {
 
     fn failed(cause: impl Display) -> Self {
         Self::Failed(cause.to_string())
+    }
+
+    fn text(&self) -> &str {
+        match self {
+            Self::Refused(text) | Self::Failed(text) => text,
+        }
     }
 }
 

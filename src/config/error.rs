@@ -55,6 +55,19 @@ pub enum ConfigError {
         /// The sentence with every known key.
         known: String,
     },
+    /// A setting that is a flag and nothing else.
+    #[error(
+        "{place} sets {key}, which is for one start and only ever a flag: it says that somebody \
+         has looked at the clock today. Take it out there and start once with {flag}."
+    )]
+    FlagOnly {
+        /// Where it stands.
+        place: String,
+        /// The key.
+        key: String,
+        /// The flag.
+        flag: String,
+    },
     /// A variable whose value can't be read.
     #[error("The environment variable {variable} is not usable: {detail}. Correct or unset it.")]
     Variable {

@@ -18,6 +18,9 @@ pub fn example() -> String {
     );
     for argument in layers::command().get_arguments() {
         let key = argument.get_id().as_str();
+        if layers::is_flag_only(key) {
+            continue;
+        }
         let about = argument.get_help().map(ToString::to_string).unwrap_or_default();
         text.push_str(&format!("\n# {about}\n"));
         text.push_str(&match (defaults.get(key), sample(key)) {

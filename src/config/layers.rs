@@ -20,6 +20,10 @@ pub(super) const PREFIX: &str = "MYRIAD_";
 /// Variables with our prefix that are no settings: the file to read and a token for the client.
 const OTHER_VARIABLES: [&str; 2] = ["MYRIAD_CONFIG", "MYRIAD_TOKEN"];
 
+/// What only a flag may say, because it is true of one start: in a file or an environment it would
+/// stay for ever.
+const FLAG_ONLY: [&str; 1] = ["clock_confirmed"];
+
 /// The flags of the settings alone, which is also the list of their names and their help.
 pub(super) fn command() -> Command {
     let command = Command::new("settings").no_binary_name(true).disable_help_flag(true);
@@ -28,7 +32,14 @@ pub(super) fn command() -> Command {
 
 /// Every key, in the order it is documented.
 pub(super) fn known_keys() -> Vec<String> {
-    command().get_arguments().map(|argument| argument.get_id().to_string()).collect()
+    let command = command();
+    let keys = command.get_arguments().map(|argument| argument.get_id().to_string());
+    keys.filter(|key| !is_flag_only(key)).collect()
+}
+
+/// Whether a setting is no key of a file or an environment.
+pub(super) fn is_flag_only(key: &str) -> bool {
+    FLAG_ONLY.contains(&key)
 }
 
 /// Reads a TOML file.
@@ -59,6 +70,9 @@ pub(super) fn parse_file(path: &Path, text: &str) -> Result<Settings, ConfigErro
     let table: Table = text.parse().map_err(|fault| malformed(&fault))?;
     let known = known_keys();
     for key in table.keys() {
+        if is_flag_only(key) {
+            return Err(flag_only(&format!("The configuration file {}", path.display()), key));
+        }
         if !known.contains(key) {
             return Err(unknown_key(&format!("The configuration file {}", path.display()), key));
         }
@@ -85,6 +99,9 @@ pub(super) fn read_environment(
             continue;
         }
         let key = name.to_ascii_lowercase();
+        if is_flag_only(&key) {
+            return Err(flag_only(&format!("The environment ({variable})"), &key));
+        }
         if known.contains(&key) {
             set_variable(&mut settings, &variable, &key, &value)?;
         } else if nearest(&key, &known).is_some() {
@@ -133,6 +150,12 @@ pub(super) fn merge(layers: &[&Settings]) -> Result<Settings, ConfigError> {
         key: "A setting",
         detail: fault.message().to_owned(),
     })
+}
+
+/// The refusal of a key that is a flag and nothing else.
+fn flag_only(place: &str, key: &str) -> ConfigError {
+    let (place, key) = (place.to_owned(), key.to_owned());
+    ConfigError::FlagOnly { place, flag: format!("--{}", key.replace('_', "-")), key }
 }
 
 /// The refusal of a key nobody knows.
@@ -188,6 +211,21 @@ mod tests {
         assert!(refusal.contains("sessions_max"), "{refusal}");
         let refusal = parse_file(Path::new("m.toml"), "colour = 5\n").unwrap_err().to_string();
         assert!(!refusal.contains("Did you mean"), "{refusal}");
+    }
+
+    #[test]
+    fn what_is_true_of_one_start_is_a_flag_and_nothing_else() {
+        let file = parse_file(Path::new("m.toml"), "clock_confirmed = true\n").unwrap_err();
+        let variable = environment(&[("MYRIAD_CLOCK_CONFIRMED", "true")]).unwrap_err();
+        for (refusal, place) in [(file, "m.toml"), (variable, "MYRIAD_CLOCK_CONFIRMED")] {
+            let refusal = refusal.to_string();
+            assert!(refusal.contains(place), "{refusal}");
+            assert!(refusal.contains("start once with --clock-confirmed"), "{refusal}");
+        }
+        let flag = command().try_get_matches_from(["--clock-confirmed"]).unwrap();
+        let mut settings = Settings::default();
+        settings.update_from_arg_matches(&flag).unwrap();
+        assert_eq!(settings.clock_confirmed, Some(true));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! Defaults and bounds come from `limits`. Deliberately not here: opening any file a setting
 //! names (`auth` reads keys, `log` opens the data folder), and reloading.
 
+mod bounds;
 mod error;
 mod example;
 mod layers;
@@ -143,7 +144,7 @@ impl Config {
             Driver::Uring => return Err(ConfigError::UringComesLater),
         };
         config.check_origins()?;
-        config.check_numbers()?;
+        bounds::check(&config)?;
         config.check_log()?;
         Ok(config)
     }
@@ -215,12 +216,6 @@ impl Config {
     }
 
     fn check_origins(&self) -> Result<(), ConfigError> {
-        in_range(
-            "The number of origins",
-            self.origins.len() as u64,
-            0,
-            limits::ORIGINS_MAX as u64,
-        )?;
         match self.origins.iter().find(|origin| !is_origin(origin)) {
             None => Ok(()),
             Some(origin) => Err(ConfigError::Unusable {
@@ -234,42 +229,8 @@ impl Config {
         }
     }
 
-    fn check_numbers(&self) -> Result<(), ConfigError> {
-        let payload = self.payload_bytes_max as u64;
-        let messages_max = u64::from(limits::INBOX_MESSAGES_SETTING_MAX);
-        let per_sender = u64::from(self.inbox_messages_per_sender_max);
-        let sources_max = limits::UNKNOWN_CONNS_MAX as u64;
-        let bytes_max = limits::INBOX_BYTES_SETTING_MAX;
-        in_range("shards", self.shards as u64, 1, limits::SHARDS_MAX as u64)?;
-        in_range(
-            "heartbeat_ms",
-            self.heartbeat_ms,
-            limits::HEARTBEAT_MS_MIN,
-            limits::HEARTBEAT_MS_MAX,
-        )?;
-        let sessions_max = limits::SESSIONS_SETTING_MAX as u64;
-        in_range("sessions_max", self.sessions_max as u64, 1, sessions_max)?;
-        in_range("users_max", self.users_max as u64, 1, limits::USERS_SETTING_MAX as u64)?;
-        in_range("pairs_max", self.pairs_max as u64, 1, limits::PAIRS_SETTING_MAX as u64)?;
-        let from_source = self.unknown_conns_per_source_max as u64;
-        in_range("unknown_conns_per_source_max", from_source, 1, sources_max)?;
-        in_range("payload_bytes_max", payload, 1, limits::PAYLOAD_BYTES_MAX as u64)?;
-        let (least, most) = (limits::RETENTION_S_MIN, limits::RETENTION_S_MAX);
-        in_range("retention_s", self.retention_s.into(), least.into(), most.into())?;
-        in_range("inbox_messages_max", self.inbox_messages_max.into(), 1, messages_max)?;
-        in_range("inbox_messages_per_sender_max", per_sender, 1, messages_max)?;
-        in_range("inbox_bytes_max", self.inbox_bytes_max, payload, bytes_max)?;
-        let per_sender = self.inbox_bytes_per_sender_max;
-        in_range("inbox_bytes_per_sender_max", per_sender, payload, bytes_max)?;
-        let kept = u64::from(self.history_messages_max);
-        in_range("history_messages_max", kept, 1, limits::HISTORY_MESSAGES_SETTING_MAX.into())?;
-        in_range("drain_ms", self.drain_ms, 0, limits::DRAIN_MS_SETTING_MAX)
-    }
-
+    /// What bounds alone can't say.
     fn check_log(&self) -> Result<(), ConfigError> {
-        let segment_bytes_min = limits::SEGMENT_BYTES_SETTING_MIN;
-        let segment_bytes_max = limits::SEGMENT_BYTES_SETTING_MAX;
-        in_range("segment_bytes", self.segment_bytes, segment_bytes_min, segment_bytes_max)?;
         if !self.segment_bytes.is_multiple_of(limits::COMMIT_ALIGN_BYTES as u64) {
             return Err(ConfigError::Unusable {
                 key: "segment_bytes",
@@ -282,12 +243,7 @@ impl Config {
                 ),
             });
         }
-        if let Some(log_bytes_max) = self.log_bytes_max {
-            let log_bytes_min = limits::LOG_SEGMENTS_MIN * self.segment_bytes;
-            in_range("log_bytes_max", log_bytes_max, log_bytes_min, i64::MAX.unsigned_abs())?;
-        }
-        let gap_max = limits::COMMIT_GAP_US_SETTING_MAX;
-        in_range("commit_gap_us", self.commit_gap_us, 0, gap_max)
+        Ok(())
     }
 }
 
@@ -331,13 +287,6 @@ fn defaults() -> Settings {
 /// One shard per core this process may run on; affinity and control groups are respected.
 fn allowed_cores() -> usize {
     thread::available_parallelism().map_or(1, usize::from).min(limits::SHARDS_MAX)
-}
-
-fn in_range(key: &'static str, value: u64, min: u64, max: u64) -> Result<(), ConfigError> {
-    if (min..=max).contains(&value) {
-        return Ok(());
-    }
-    Err(ConfigError::OutOfRange { key, value, min, max })
 }
 
 /// Whether text is an origin as a browser sends it: `scheme://host[:port]`, or our `*`.

@@ -2,8 +2,8 @@
 //!
 //! Owner: the main thread, at start. One struct is all three at once: its fields are the flags
 //! (`--heartbeat-ms`), the variables (`MYRIAD_HEARTBEAT_MS`) and the keys (`heartbeat_ms`), and
-//! their doc comments are the help. Every name carries its unit. Bounds are not here: `mod.rs`
-//! checks the merged whole.
+//! their doc comments are the help. Every name carries its unit. Bounds are not here but in
+//! `bounds`, which also adds them to the help; `mod.rs` checks the merged whole.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -13,6 +13,8 @@ use std::str::FromStr;
 use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
+
+use super::bounds;
 
 /// The flags of `myriad serve`.
 #[derive(Args, Clone, Debug, Default)]
@@ -25,8 +27,9 @@ pub struct ServeFlags {
     pub settings: Settings,
 }
 
-/// Every setting, `None` where nothing was said.
+/// Every setting, `None` where nothing was said. Their bounds are added to the help.
 #[derive(Args, Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[command(mut_args = bounds::tell)]
 pub struct Settings {
     /// Address and port to listen on; port 0 picks a free one
     #[arg(long, value_name = "ADDRESS:PORT")]
@@ -34,7 +37,7 @@ pub struct Settings {
     /// Folder for everything that must survive a restart (local disk)
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Threads that serve, each with its own users (count; default: one per allowed core)
+    /// Threads that serve, each with its own users; default: one per allowed core
     #[arg(long, value_name = "COUNT")]
     pub shards: Option<usize>,
     /// How sockets are driven: auto, ready (epoll, kqueue), or uring (comes later)
@@ -57,57 +60,55 @@ pub struct Settings {
     /// Browser origins that may connect, like https://chat.example.org; "*" allows all
     #[arg(long, value_name = "ORIGIN", value_delimiter = ',')]
     pub origins: Option<Vec<String>>,
-    /// How often a client shows that it lives (milliseconds, 1000 to 300000)
+    /// How often a client shows that it lives
     #[arg(long, value_name = "MS")]
     pub heartbeat_ms: Option<u64>,
-    /// Sessions at once, over all shards; the tables are made for it (count)
+    /// Sessions at once, over all shards; the tables are made for it
     #[arg(long, value_name = "COUNT")]
     pub sessions_max: Option<usize>,
-    /// Users the server remembers (count)
+    /// Users the server remembers
     #[arg(long, value_name = "COUNT")]
     pub users_max: Option<usize>,
-    /// Pairs of users whose delivery and read marks are remembered (count)
+    /// Pairs of users whose delivery and read marks are remembered
     #[arg(long, value_name = "COUNT")]
     pub pairs_max: Option<usize>,
     /// Let messages wait for users that never logged in (default: with dev, else they are refused)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", value_parser = BoolishValueParser::new())]
     pub unknown_users_allowed: Option<bool>,
-    /// Connections without a login from one source address at once (count, per shard)
+    /// Connections without a login from one source address at once
     #[arg(long, value_name = "COUNT")]
     pub unknown_conns_per_source_max: Option<usize>,
-    /// How long an un-acked message is kept before its sender is told that it expired (seconds, 60
-    /// to 31536000)
+    /// How long an un-acked message is kept before its sender is told that it expired
     #[arg(long, value_name = "S")]
     pub retention_s: Option<u32>,
-    /// The clock is right although it is more than a day ahead of the log: expire by it (else
-    /// nothing expires until a restart says so)
+    /// For one start, as a flag only: the clock is right although it is more than a day ahead of
+    /// the log, so expire by it
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", value_parser = BoolishValueParser::new())]
     pub clock_confirmed: Option<bool>,
-    /// Largest payload of one message (bytes, up to 65536)
+    /// Largest payload of one message
     #[arg(long, value_name = "BYTES")]
     pub payload_bytes_max: Option<usize>,
-    /// Messages that may wait in one inbox (count)
+    /// Messages that may wait in one inbox
     #[arg(long, value_name = "COUNT")]
     pub inbox_messages_max: Option<u32>,
-    /// Payload that may wait in one inbox (bytes)
+    /// Payload that may wait in one inbox
     #[arg(long, value_name = "BYTES")]
     pub inbox_bytes_max: Option<u64>,
-    /// Messages of one sender that may wait in one inbox (count)
+    /// Messages of one sender that may wait in one inbox
     #[arg(long, value_name = "COUNT")]
     pub inbox_messages_per_sender_max: Option<u32>,
-    /// Payload of one sender that may wait in one inbox (bytes)
+    /// Payload of one sender that may wait in one inbox
     #[arg(long, value_name = "BYTES")]
     pub inbox_bytes_per_sender_max: Option<u64>,
-    /// Space the log may take (bytes; default: what the disk has)
+    /// Space the log may take; default: what the disk has
     #[arg(long, value_name = "BYTES")]
     pub log_bytes_max: Option<u64>,
-    /// Size of one file of the log (bytes, a multiple of 4096)
+    /// Size of one file of the log, a multiple of 4096; two are made at the first start
     #[arg(long, value_name = "BYTES")]
     pub segment_bytes: Option<u64>,
     /// Pause between two syncs of the log: longer saves CPU, shorter answers sooner
-    /// (microseconds)
     #[arg(long, value_name = "US")]
     pub commit_gap_us: Option<u64>,
     /// Keep history: conversations that can be read again after everybody acked them
@@ -118,10 +119,10 @@ pub struct Settings {
     /// a time from 1s to 3650d (90s, 15m, 12h, 30d)
     #[arg(long, value_name = "RETENTION")]
     pub history_default: Option<String>,
-    /// Messages history keeps of each side of a conversation, the newest (count)
+    /// Messages history keeps of each side of a conversation, the newest
     #[arg(long, value_name = "COUNT")]
     pub history_messages_max: Option<u32>,
-    /// Time a stopping server takes to finish what is under way (milliseconds)
+    /// Time a stopping server takes to finish what is under way
     #[arg(long, value_name = "MS")]
     pub drain_ms: Option<u64>,
 }

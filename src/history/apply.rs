@@ -11,12 +11,10 @@ use super::batch::Batch;
 use super::shelf::Place;
 use super::tables::{Item, Pair};
 use crate::log::{Kind, Record};
-
-/// A record of a user's stream (`docs/log-format.md`).
-const STREAM_USER: u8 = 1;
+use crate::path::STREAM_USER;
 
 impl Batch<'_> {
-    /// Applies one record. `now_ms` is only to skip what has ended already.
+    /// Applies one record. `now_ms` is only to skip what has ended already; by 0 nothing has.
     ///
     /// # Errors
     /// [`HistoryError`].

@@ -37,7 +37,7 @@ use std::io;
 pub use store::{Rules, Store};
 pub use thread::History;
 
-use crate::log::FollowError;
+use crate::log::{FollowError, RecoverError};
 
 /// Why history can't go on.
 #[derive(Debug, thiserror::Error)]
@@ -57,9 +57,36 @@ pub enum HistoryError {
     /// A newer program wrote the tables.
     #[error("the tables of history have version {0}; use the program that wrote them")]
     Version(u64),
+    /// The tables or payload files can't be opened.
+    #[error(
+        "{0}. See whether the disk is sound and the folder `history` belongs to this user. If what \
+         is in it is damaged, move it away: it is made anew from what the log still holds, or \
+         restore a backup, which has what was acked as well"
+    )]
+    Unopened(Box<Self>),
     /// The log could not be followed.
     #[error(transparent)]
     Log(#[from] FollowError),
+}
+
+impl HistoryError {
+    /// Of an error at the opening: what to do about it.
+    fn at_opening(self) -> Self {
+        match self {
+            Self::Tables(_) | Self::Payloads(_) => Self::Unopened(Box::new(self)),
+            other => other,
+        }
+    }
+
+    /// Whether trying again can't help.
+    fn is_final(&self) -> bool {
+        match self {
+            Self::Damaged(_) | Self::Version(_) => true,
+            Self::Log(FollowError::Log(error)) => !matches!(error, RecoverError::Io { .. }),
+            Self::Log(FollowError::Lost(_) | FollowError::Ahead { .. }) => true,
+            Self::Tables(_) | Self::Payloads(_) | Self::Unopened(_) => false,
+        }
+    }
 }
 
 /// The errors of redb are many and large; for us they are one.

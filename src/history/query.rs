@@ -13,7 +13,8 @@ use crate::limits::HISTORY_PAGE_BYTES_MAX;
 use crate::shard::{Found, Kept, Question};
 
 impl Store {
-    /// Answers a question of `user`. `request` goes into what carries it.
+    /// Answers a question of `user`. `request` goes into what carries it. Items that ended by
+    /// `now_ms` are not told; by 0 none did.
     ///
     /// # Errors
     /// [`HistoryError`]; nothing was changed then.

@@ -14,7 +14,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::limits::HISTORY_FILE_BYTES;
+use crate::limits::{HISTORY_FILE_BYTES, HISTORY_PENDING_KEPT_BYTES};
 
 const PREFIX: &str = "payloads-";
 
@@ -202,9 +202,6 @@ impl Shelf {
         self.open.as_ref().map(|(_, file)| file).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 }
-
-/// Room kept between two transactions.
-const HISTORY_PENDING_KEPT_BYTES: usize = 256 * 1024;
 
 fn path_of(folder: &Path, number: u32) -> PathBuf {
     folder.join(format!("{PREFIX}{number:010}"))

@@ -57,8 +57,12 @@ impl Store {
     /// Opens history in `folder`, making it if need be, and finishes what a crash cut short.
     ///
     /// # Errors
-    /// [`HistoryError`].
+    /// [`HistoryError`], with what to do about it.
     pub fn open(folder: &Path, rules: Rules) -> Result<Self, HistoryError> {
+        Self::open_at(folder, rules).map_err(HistoryError::at_opening)
+    }
+
+    fn open_at(folder: &Path, rules: Rules) -> Result<Self, HistoryError> {
         let payloads = folder.join("payloads");
         let mut maker = DirBuilder::new();
         maker.recursive(true).mode(0o700).create(folder)?;
@@ -374,6 +378,18 @@ mod tests {
         assert_eq!(files(), 2, "the other side still has it");
         give_up(&mut store).unwrap();
         assert_eq!((files(), store.payload_bytes()), (1, 0), "the newest stays");
+    }
+
+    #[test]
+    fn files_that_are_damaged_are_refused_with_what_to_do() {
+        for (file, bytes) in [("tables.redb", &b"no tables"[..]), ("payloads", b"no folder")] {
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::write(folder.path().join(file), bytes).unwrap();
+            let refused = Store::open(folder.path(), RULES).unwrap_err();
+            let text = refused.to_string();
+            assert!(matches!(refused, HistoryError::Unopened(_)), "{file}: {text}");
+            assert!(text.contains("move it away"), "{file}: {text}");
+        }
     }
 
     #[test]

@@ -9,7 +9,8 @@ use super::store::Store;
 use crate::limits::HISTORY_SWEEP_ITEMS_MAX;
 
 impl Store {
-    /// Removes items that ended by `now_ms`, a bounded number; says whether there are more.
+    /// Removes items that ended by `now_ms` (by 0 none did), a bounded number; says whether there
+    /// are more.
     ///
     /// # Errors
     /// [`HistoryError`]; nothing was removed then.

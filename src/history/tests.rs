@@ -4,18 +4,21 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 use wire::{MessageId, Relation, Retention};
 
 use super::apply::expiry_ms;
-use super::{History, Rules, Store};
+use super::{History, HistoryError, Rules, Store};
+use crate::clock::{ExpiryClock, Now};
 use crate::log::{
-    self, Committer, Durable, Follower, Kind, Lane, Pins, Record, Settings, SharedMemory, Stage,
-    Wake, next_epoch, recover,
+    self, Committer, Durable, FollowError, Follower, Kind, Lane, Pins, Record, RecoverError,
+    Settings, SharedMemory, Stage, Wake, next_epoch, recover,
 };
-use crate::shard::{Found, Kept, Question};
+use crate::mem::Token;
+use crate::shard::{Ask, Found, Kept, Question};
 
 const USERS: u64 = 3;
 const ITEMS_MAX: u32 = 6;
@@ -262,7 +265,8 @@ impl World {
         let done = store.done();
         let follower =
             Follower::open(self.disk.clone(), Arc::clone(&self.durable), &self.pins, done).unwrap();
-        self.history = Some(History::new(store, follower).unwrap());
+        let expiry = ExpiryClock::new(self.now(), false);
+        self.history = Some(History::new(store, follower, expiry).unwrap());
     }
 
     fn history(&mut self) -> &mut History<SharedMemory> {
@@ -410,11 +414,17 @@ impl World {
 
     fn follow(&mut self) {
         let now_ms = self.now_ms;
-        self.history().catch_up(now_ms).unwrap();
+        let now = self.now();
+        self.history().catch_up(now).unwrap();
         for told in &self.committed[self.applied..] {
             self.model.apply(told, now_ms);
         }
         self.applied = self.committed.len();
+    }
+
+    /// Both clocks stand at the same number: none was ever set.
+    fn now(&self) -> Now {
+        Now { mono_ms: self.now_ms, wall_ms: self.now_ms }
     }
 
     fn crash(&mut self, lost: bool) {
@@ -567,4 +577,67 @@ proptest! {
         world.act(&Event::Sweep);
         world.check();
     }
+}
+
+const DAY_MS: u64 = 24 * 3_600_000;
+
+/// What one device of user 1 is told of the conversation with user 2, through the thread's door.
+fn told(world: &mut World, now: Now) -> usize {
+    let conn = Token { index: 0, generation: 1 };
+    let question = Question::Page { peer: 2, from: 0, forwards: true, limit: 10 };
+    let answer =
+        world.history().answer(&Ask { shard: 0, conn, user: 1, request: 1, question }, now);
+    let Found::Page { items, .. } = answer.found else { panic!("{answer:?}") };
+    items.len()
+}
+
+/// A message that is kept for 30 days and was said now, in a history that `held` or not.
+fn said(held: bool) -> World {
+    let mut world = World::new(Retention::Seconds(30 * 24 * 3_600));
+    world.send(1, 2, 40, 0, None, false);
+    world.commit();
+    let now = world.now();
+    world.history().expiry = ExpiryClock::new(now, held);
+    world
+}
+
+#[test]
+fn a_wall_clock_that_is_set_ahead_ends_nothing() {
+    let mut world = said(false);
+    let go = AtomicBool::new(false);
+    let start = world.now();
+    // Applied, told and swept while the clock is wrong.
+    for seconds in 1..=4 {
+        let mono_ms = start.mono_ms + seconds * 1_000;
+        let now = Now { mono_ms, wall_ms: start.wall_ms + 40 * DAY_MS };
+        while world.history().step(now, &go) {}
+        assert_eq!(told(&mut world, now), 1);
+    }
+    assert_eq!(payloads_in(&world.place()), [1], "and it is still in the files");
+    // The same time, when it has really passed.
+    let now = Now { mono_ms: start.mono_ms + 40 * DAY_MS, wall_ms: start.wall_ms + 40 * DAY_MS };
+    while world.history().step(now, &go) {}
+    assert_eq!(told(&mut world, now), 0);
+    assert_eq!(payloads_in(&world.place()), [0_u64; 0]);
+}
+
+#[test]
+fn while_expiry_is_held_nothing_ends() {
+    let mut world = said(true);
+    let go = AtomicBool::new(false);
+    let later = world.now_ms + 40 * DAY_MS;
+    let now = Now { mono_ms: later, wall_ms: later };
+    while world.history().step(now, &go) {}
+    assert_eq!(told(&mut world, now), 1);
+    assert_eq!(payloads_in(&world.place()), [1]);
+}
+
+#[test]
+fn what_can_never_be_cured_by_trying_again_is_told_apart() {
+    assert!(HistoryError::Damaged("an item").is_final());
+    assert!(HistoryError::Log(FollowError::Lost(7)).is_final());
+    let refused = || std::io::Error::other("refused");
+    assert!(!HistoryError::Payloads(refused()).is_final());
+    let io = RecoverError::Io { what: "reading".to_owned(), error: refused() };
+    assert!(!HistoryError::Log(FollowError::Log(io)).is_final());
 }

@@ -1,12 +1,14 @@
 //! The loop of the history thread: answer, follow, sweep, sleep.
 //!
-//! Owner: the history thread. All waiting and all clocks of history are here. A disk that refuses
-//! is tried again; nothing is lost by that, because the log keeps what was not applied.
+//! Owner: the history thread. All waiting and all clocks of history are here: what ends, ends by
+//! the [`ExpiryClock`] the inboxes use, never by the wall clock. A disk that refuses is tried
+//! again; nothing is lost by that, because the log keeps what was not applied.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::HistoryError;
 use super::store::Store;
+use crate::clock::{ExpiryClock, Now};
 use crate::limits;
 use crate::log::{FollowError, Follower, Record, Store as LogStore};
 use crate::shard::{Answer, Ask, Found};
@@ -17,41 +19,51 @@ use wire::Refusal;
 pub struct History<S> {
     store: Store,
     follower: Follower<S>,
+    pub(super) expiry: ExpiryClock,
     /// Milliseconds of a monotonic clock: not before this the log is looked at.
     follow_due_ms: u64,
     sweep_due_ms: u64,
-    /// Something refused, and was said so.
+    /// The log could not be followed, and it was said.
     in_trouble: bool,
+    /// Not before this it is said again that a question, or a look for what ended, failed.
+    quiet_until_ms: u64,
     was_behind: bool,
     missed: u64,
 }
 
 impl<S: LogStore> History<S> {
-    /// Puts it together; `follower` was opened after `store.done()`.
+    /// Puts it together; `follower` was opened after `store.done()`. What ends, ends by `expiry`.
     ///
     /// # Errors
     /// [`HistoryError`].
-    pub fn new(mut store: Store, follower: Follower<S>) -> Result<Self, HistoryError> {
+    pub fn new(
+        mut store: Store,
+        follower: Follower<S>,
+        expiry: ExpiryClock,
+    ) -> Result<Self, HistoryError> {
         if follower.missed() > 0 {
             store.note_gaps()?;
         }
         Ok(Self {
             store,
             follower,
+            expiry,
             follow_due_ms: 0,
             sweep_due_ms: 0,
             in_trouble: false,
+            quiet_until_ms: 0,
             was_behind: false,
             missed: 0,
         })
     }
 
     /// Answers one question.
-    pub fn answer(&mut self, ask: &Ask, wall_ms: u64) -> Answer {
-        let found = match self.store.answer(ask.user, ask.request, ask.question, wall_ms) {
+    pub fn answer(&mut self, ask: &Ask, now: Now) -> Answer {
+        let ended_ms = self.ended_ms(now);
+        let found = match self.store.answer(ask.user, ask.request, ask.question, ended_ms) {
             Ok(found) => found,
             Err(error) => {
-                self.say(&error);
+                self.complain("a question could not be answered", &error, now);
                 Found::Refused(Refusal::StoreFailed)
             }
         };
@@ -60,22 +72,23 @@ impl<S: LogStore> History<S> {
 
     /// Follows the log and sweeps, as far as that is due, at most one batch of each. Returns
     /// whether there is more to do at once.
-    pub fn step(&mut self, mono_ms: u64, wall_ms: u64, stop: &AtomicBool) -> bool {
+    pub fn step(&mut self, now: Now, stop: &AtomicBool) -> bool {
+        let mono_ms = now.mono_ms;
         let mut more = false;
         if mono_ms >= self.sweep_due_ms && !stop.load(Ordering::Acquire) {
             self.sweep_due_ms = mono_ms + limits::HISTORY_SWEEP_MS;
-            match self.store.sweep(wall_ms) {
+            match self.store.sweep(self.ended_ms(now)) {
                 Ok(true) => {
                     self.sweep_due_ms = mono_ms;
                     more = true;
                 }
                 Ok(false) => {}
-                Err(error) => self.say(&error),
+                Err(error) => self.complain("what has ended could not be removed", &error, now),
             }
         }
         if mono_ms >= self.follow_due_ms {
             self.follow_due_ms = mono_ms + limits::HISTORY_GAP_MS;
-            match self.follow(wall_ms) {
+            match self.follow(now) {
                 Ok(true) => {
                     self.follow_due_ms = mono_ms;
                     more = true;
@@ -90,17 +103,23 @@ impl<S: LogStore> History<S> {
         more
     }
 
+    /// What ends at this time or before has ended; by 0 nothing has.
+    fn ended_ms(&self, now: Now) -> u64 {
+        self.expiry.now_ms(now).unwrap_or(0)
+    }
+
     /// Applies one batch of commits. True: it was a full one.
     ///
     /// # Errors
     /// [`HistoryError`]; the same commits are applied by the next call.
-    pub fn follow(&mut self, wall_ms: u64) -> Result<bool, HistoryError> {
+    pub fn follow(&mut self, now: Now) -> Result<bool, HistoryError> {
+        let ended_ms = self.ended_ms(now);
         let Self { store, follower, .. } = self;
         if follower.behind() == 0 {
             return Ok(false);
         }
         let mark = follower.mark();
-        let applied = apply(store, follower, wall_ms);
+        let applied = apply(store, follower, ended_ms);
         let full = match applied {
             Ok(applied) => applied,
             Err(error) => {
@@ -118,9 +137,9 @@ impl<S: LogStore> History<S> {
     ///
     /// # Errors
     /// As [`History::follow`].
-    pub fn catch_up(&mut self, wall_ms: u64) -> Result<(), HistoryError> {
+    pub fn catch_up(&mut self, now: Now) -> Result<(), HistoryError> {
         while self.follower.behind() > 0 {
-            self.follow(wall_ms)?;
+            self.follow(now)?;
         }
         Ok(())
     }
@@ -151,22 +170,40 @@ impl<S: LogStore> History<S> {
         }
     }
 
+    /// The log could not be followed.
     fn say(&mut self, error: &HistoryError) {
         if !std::mem::replace(&mut self.in_trouble, true) {
+            let outlook = if error.is_final() {
+                "Trying again will not help, although it does every second"
+            } else {
+                "It tries again every second"
+            };
             eprintln!(
-                "myriad: history can't go on: {error}. It tries again every second; messages are \
-                 not affected, and the log keeps what history has not read"
+                "myriad: history can't go on: {error}. {outlook}; messages are not affected, and \
+                 the log keeps what history has not read, so mind the disk"
             );
         }
     }
+
+    /// Something else failed, and following the log goes on.
+    fn complain(&mut self, what: &str, error: &HistoryError, now: Now) {
+        if now.mono_ms < self.quiet_until_ms {
+            return;
+        }
+        self.quiet_until_ms = now.mono_ms + limits::HISTORY_COMPLAINT_MS;
+        eprintln!(
+            "myriad: history: {what}: {error}. History goes on; the like is not said for {} s",
+            limits::HISTORY_COMPLAINT_MS / 1000
+        );
+    }
 }
 
-/// One transaction: commits until a batch is full or none is left. Returns whether it was
-/// full.
+/// One transaction: commits until a batch is full or none is left. What ended by `ended_ms` is not
+/// kept. Returns whether it was full.
 fn apply<S: LogStore>(
     store: &mut Store,
     follower: &mut Follower<S>,
-    wall_ms: u64,
+    ended_ms: u64,
 ) -> Result<bool, HistoryError> {
     store.write_following(|batch| {
         let (mut records, mut bytes, mut done) = (0, 0, 0);
@@ -176,7 +213,7 @@ fn apply<S: LogStore>(
                 records += 1;
                 bytes += record.payload.len();
                 if result.is_ok() {
-                    result = batch.record(record, wall_ms);
+                    result = batch.record(record, ended_ms);
                 }
             };
             let next = follower.next(&mut each);

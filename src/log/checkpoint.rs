@@ -9,6 +9,7 @@
 //! - BEGIN is the first record of its commit.
 //! - Nothing is freed before the commit that carries the new mark is durable.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
 use super::commit::Committer;
@@ -61,12 +62,19 @@ pub(super) struct Checkpoints {
     ended_us: u64,
     /// How many in a row freed nothing.
     in_vain: u32,
-    /// When the last one left its segment, or the log was opened.
-    left_us: u64,
+    /// Segments with payloads that have to go, until they are freed.
+    pub(super) to_scrub: BTreeSet<u32>,
     /// Records of the committer's own for the next commit.
     pub(super) own: Vec<u8>,
     /// Room leased for them.
     pub(super) own_granted: u64,
+}
+
+impl Checkpoints {
+    /// Nothing is under way, and the images a restart reads have so many bytes.
+    pub(super) fn after(image_bytes: u64) -> Self {
+        Self { image_bytes, ..Self::default() }
+    }
 }
 
 impl<S: Store> Committer<S> {
@@ -83,10 +91,7 @@ impl<S: Store> Committer<S> {
                 self.shared.cycle.enter(Phase::Image(number));
                 self.wake_all();
             }
-            Progress::Images
-                if self.shared.cycle.reported() == shards
-                    && self.own_record(CHECKPOINT_COMPLETE) =>
-            {
+            Progress::Images if self.shared.cycle.reported() == shards && self.own_complete() => {
                 self.checkpoints.progress = Progress::Completes;
                 self.log.redo = self.checkpoints.mark;
             }
@@ -131,24 +136,23 @@ impl<S: Store> Committer<S> {
 
     fn begin_checkpoint(&mut self) {
         self.checkpoints.number += 1;
-        if !self.own_record(CHECKPOINT_BEGIN) {
+        if !self.own_record(CHECKPOINT_BEGIN, &[]) {
             self.checkpoints.number -= 1;
             return;
         }
         let wanted = self.shared.cycle.wanted.swap(false, Ordering::AcqRel);
-        let age_us = self.settings.scrub_age_ms.saturating_mul(1000);
-        if wanted || self.now_us >= self.checkpoints.left_us.saturating_add(age_us) {
+        let age_ms = self.settings.scrub_age_ms;
+        if wanted || self.log.time_ms >= self.log.begun_ms.saturating_add(age_ms) {
             // Payloads have to go: only what is sealed can be freed.
             self.leave_segment();
-            self.checkpoints.left_us = self.now_us;
         }
         self.checkpoints.progress = Progress::Begins;
     }
 
     /// Encodes a record of the committer's own for the next commit. False: there is no room now.
-    fn own_record(&mut self, body_kind: u32) -> bool {
-        let bytes = padded(RECORD_HEADER_BYTES as u64);
-        let Some(granted) = self.shared.lease(bytes, Lane::Image) else {
+    fn own_record(&mut self, body_kind: u32, payload: &[u8]) -> bool {
+        let bytes = padded((RECORD_HEADER_BYTES + payload.len()) as u64);
+        let Some(granted) = self.shared.lease(bytes, Lane::End) else {
             self.shared.ask();
             return false;
         };
@@ -157,11 +161,20 @@ impl<S: Store> Committer<S> {
             stream: self.wakes.len() as u64,
             time_ms: self.log.time_ms,
             aux: self.checkpoints.number,
+            payload,
             ..Record::blank(Kind::Checkpoint)
         };
         self.checkpoints.own_granted += granted;
         record::encode(&record, &mut self.checkpoints.own);
         true
+    }
+
+    /// COMPLETE, with the segments that have to be emptied: a restart must not forget them.
+    fn own_complete(&mut self) -> bool {
+        self.shared.cycle.add_scrubs(&mut self.checkpoints.to_scrub);
+        let named = self.checkpoints.to_scrub.iter().take(limits::SCRUBS_NAMED_MAX);
+        let payload: Vec<u8> = named.flat_map(|segment| segment.to_le_bytes()).collect();
+        self.own_record(CHECKPOINT_COMPLETE, &payload)
     }
 
     /// Goes on in the next segment if there is one and the room in this one can be done without.

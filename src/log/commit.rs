@@ -81,7 +81,8 @@ pub struct Committer<S> {
     hurry: bool,
     pub(super) maker: Option<Maker>,
     pub(super) retry_us: u64,
-    pub(super) create_error: Option<String>,
+    /// Freed segments wait: one of them could not be taken out of the log.
+    pub(super) passes_freed: bool,
     pub(super) error: Option<String>,
     pub(super) checkpoints: Checkpoints,
     pub(super) pins: Pins,
@@ -127,10 +128,10 @@ impl<S: Store> Committer<S> {
             hurry: false,
             maker: None,
             retry_us: 0,
-            create_error: None,
+            passes_freed: false,
             error: None,
             durable: Arc::new(Durable::new(log.sequence - 1)),
-            checkpoints: Checkpoints::default(),
+            checkpoints: Checkpoints::after(log.image_bytes),
             pins: Pins::default(),
             freed: VecDeque::new(),
             log,
@@ -139,10 +140,13 @@ impl<S: Store> Committer<S> {
         for spare in &committer.log.spares {
             committer.shared.add(committer.usable(spare));
         }
+        committer.shared.reserve_for_images(committer.checkpoints.image_bytes);
         if committer.shared.room() < settings.reserve_bytes() + settings.batch_cost_max() {
             // Too little for the first message: the next segment cannot wait.
             committer.preallocate();
         }
+        // Only now: whoever reads along has not said yet what it still needs.
+        committer.freed = std::mem::take(&mut committer.log.freed);
         (stages, committer)
     }
 
@@ -171,12 +175,6 @@ impl<S: Store> Committer<S> {
     #[must_use]
     pub fn bell(&self) -> Arc<Bell> {
         Arc::clone(&self.shared.bell)
-    }
-
-    /// Why no further segment can be had, if that is so.
-    #[must_use]
-    pub fn trouble(&self) -> Option<&str> {
-        self.create_error.as_deref()
     }
 
     /// How it would sleep now; `None`: it would not.
@@ -234,11 +232,6 @@ impl<S: Store> Committer<S> {
     /// Has segments made by another thread from now on.
     pub(super) fn use_maker(&mut self, maker: Maker) {
         self.maker = Some(maker);
-    }
-
-    fn retry_at(&self) -> Option<u64> {
-        let waits = self.retry_us > self.now_us && self.wants_segment();
-        waits.then_some(self.retry_us)
     }
 
     /// Bytes of `tail` that may be granted; the rest may be wasted at its end (`room`).
@@ -321,8 +314,9 @@ impl<S: Store> Committer<S> {
             let former = std::mem::replace(&mut self.log.current, next);
             if let Some(first) = former.first {
                 let Tail { number, bytes, .. } = former;
-                let left_us = self.now_us;
-                self.log.sealed.push_back(Sealed { number, first, bytes, left_us });
+                let begun_ms = self.log.begun_ms;
+                self.log.sealed.push_back(Sealed { number, first, bytes, begun_ms });
+                self.log.begun_ms = self.log.time_ms;
             }
         }
     }

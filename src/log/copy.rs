@@ -15,9 +15,10 @@ use std::path::{Path, PathBuf};
 
 use super::file::{FileStore, OpenError, segment_file_name};
 use super::format::FIRST_COMMIT;
-use super::gaps::{next_head, place};
 use super::head::{Head, read_head};
+use super::look::next_head;
 use super::make::sync_folder;
+use super::people::place;
 use super::record::At;
 use super::report::{RecoverError, failed};
 use super::scan::scan;

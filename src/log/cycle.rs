@@ -15,6 +15,7 @@
 //! Invariant: a shard sees a phase only after it can see every commit before the mark, because the
 //! committer publishes commits first (Release) and the phase after them.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -121,6 +122,11 @@ impl Cycle {
     /// How many shards have reported.
     pub(super) fn reported(&self) -> usize {
         self.told().reports.len()
+    }
+
+    /// Adds the segments with payloads that have to go to those that are known.
+    pub(super) fn add_scrubs(&self, to_scrub: &mut BTreeSet<u32>) {
+        to_scrub.extend(self.told().reports.iter().flat_map(|report| &report.to_scrub));
     }
 
     /// The reports of this cycle, taken.

@@ -27,6 +27,8 @@ use super::make::{FileMaker, sync_folder};
 use super::store::{Creator, Store};
 
 pub(super) const SUFFIX: &str = ".seg";
+/// The folder in a data folder in which a restore puts files until all are there.
+pub const RESTORING: &str = "restoring";
 /// Files kept open for writing: the current segment, the next one, and one being left.
 const OPEN_FILES_MAX: usize = 4;
 
@@ -42,6 +44,12 @@ pub enum OpenError {
     /// Another process uses it.
     #[error("{0} is in use by another server; stop that one or choose another data folder")]
     Locked(PathBuf),
+    /// A restore into it did not end.
+    #[error(
+        "{0} holds what a restore left that did not end; remove everything in the folder and \
+         restore again"
+    )]
+    Restoring(PathBuf),
     /// It is on a network file system.
     #[error(
         "{path} is on a network file system ({kind}), whose locks and syncs cannot be relied on; \
@@ -81,6 +89,7 @@ impl FileStore {
     /// # Errors
     /// [`OpenError`], each with its remedy.
     pub fn open(dir: &Path) -> Result<Self, OpenError> {
+        refuse_unfinished(dir)?;
         let folder = dir.join("log");
         let mut maker = fs::DirBuilder::new();
         maker.recursive(true).mode(0o700);
@@ -116,8 +125,29 @@ impl FileStore {
         Ok(Self { folder, writers: BTreeMap::new(), reader: Mutex::new(None), lock: None })
     }
 
+    /// Keeps servers from the data folder `dir` while the result lives, and changes nothing in it.
+    /// `None`: it has no lock, as the copy of a folder, so no server has it.
+    ///
+    /// # Errors
+    /// [`OpenError::Locked`]: one is using it; [`OpenError::Restoring`].
+    pub fn hold(dir: &Path) -> Result<Option<File>, OpenError> {
+        refuse_unfinished(dir)?;
+        let path = dir.join("lock");
+        let lock = match File::open(&path) {
+            Ok(lock) => lock,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed("opening", &path, error)),
+        };
+        match lock.try_lock() {
+            Ok(()) => Ok(Some(lock)),
+            Err(TryLockError::WouldBlock) => Err(OpenError::Locked(dir.to_owned())),
+            Err(TryLockError::Error(error)) => Err(failed("locking", &path, error)),
+        }
+    }
+
     /// Whether a server holds the data folder `dir` at the moment.
-    pub(super) fn is_in_use(dir: &Path) -> bool {
+    #[must_use]
+    pub fn is_in_use(dir: &Path) -> bool {
         File::open(dir.join("lock"))
             .is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
     }
@@ -250,6 +280,13 @@ fn segment_of(name: &str) -> Option<u32> {
 
 fn failed(what: &'static str, path: &Path, error: io::Error) -> OpenError {
     OpenError::Io { what, path: path.to_owned(), error }
+}
+
+fn refuse_unfinished(dir: &Path) -> Result<(), OpenError> {
+    if dir.join(RESTORING).exists() {
+        return Err(OpenError::Restoring(dir.to_owned()));
+    }
+    Ok(())
 }
 
 fn refuse_network(path: &Path) -> Result<(), OpenError> {

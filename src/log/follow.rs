@@ -16,8 +16,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::commit::Committer;
 use super::format::FIRST_COMMIT;
-use super::gaps::next_head;
 use super::head::{Head, damaged_head, read_head};
+use super::look::next_head;
 use super::pins::{Pin, Pins};
 use super::record::{Flaw, Record};
 use super::report::{RecoverError, failed};

@@ -6,9 +6,9 @@
 //! A *gap* is a stretch of a segment where commits must be that do not verify: later commits prove
 //! that these were durable. What ends the log without such a proof is a torn tail and no damage.
 
-use super::file::segment_file_name;
-use super::format::{COMMIT_HEAD_BYTES, CommitHead, FIRST_COMMIT, SegmentHead};
+use super::format::{CommitHead, FIRST_COMMIT, SegmentHead};
 use super::head::{Head, missing_end, newest_mark, read_head};
+use super::look::{head_at, last_trace, next_head};
 use super::record::{At, Flaw};
 use super::report::{RecoverError, failed};
 use super::segment::{length_u32, length_usize};
@@ -16,8 +16,6 @@ use super::store::Store;
 use super::whole::{Commit, Found, read, read_commit};
 use crate::limits::COMMIT_ALIGN_BYTES;
 
-/// How much is read at a time when looking for the next head.
-const LOOK_BYTES: usize = 1024 * 1024;
 const PAGE: u32 = FIRST_COMMIT;
 
 /// Commits that were durable and do not verify.
@@ -58,8 +56,9 @@ pub(super) struct Gaps {
     /// All segments, and the heads of those where it verifies.
     pub(super) segments: Vec<u32>,
     heads: Vec<SegmentHead>,
-    /// Segments before the one a restart begins in.
+    /// Segments before the one a restart begins in, and that one; 0: it is missing.
     pub(super) old: u64,
+    pub(super) begin: u32,
     pub(super) commits: u64,
     pub(super) records: u64,
     pub(super) bytes: u64,
@@ -96,10 +95,10 @@ pub(super) fn gaps<S: Store>(store: &S) -> Result<Gaps, RecoverError> {
     let begins = |start: &Start| start.number <= all.redo.max(1);
     let holding = starts.iter().rposition(begins);
     all.old = holding.unwrap_or(0) as u64;
-    let holding_number = holding.map_or(0, |index| starts[index].found.head.segment);
+    all.begin = holding.map_or(0, |index| starts[index].found.head.segment);
     let after_all = all.used.last().copied().unwrap_or(0);
     for broken in &mut all.broken {
-        broken.is_old = broken.at.segment < holding_number
+        broken.is_old = broken.at.segment < all.begin
             || (broken.at.segment > after_all && is_empty(store, broken.at.segment)?);
     }
     let mut last: Last = None;
@@ -330,77 +329,4 @@ fn note(all: &mut Gaps, commit: &Commit) {
     if all.redo > 0 && all.complete == 0 && commit.head.redo >= all.redo {
         all.complete = commit.head.sequence;
     }
-}
-
-fn head_at<S: Store>(
-    store: &S,
-    found: &Found,
-    offset: u32,
-) -> Result<Option<CommitHead>, RecoverError> {
-    let mut bytes = [0_u8; COMMIT_HEAD_BYTES];
-    read(store, found.head.segment, u64::from(offset), &mut bytes)?;
-    let head = CommitHead::decode(found.seed, offset, &bytes).ok();
-    Ok(head.filter(|head| u64::from(offset) + head.padded_bytes() <= found.head.bytes))
-}
-
-/// The first whole head of a commit above number `above`, from `from` on.
-pub(super) fn next_head<S: Store>(
-    store: &S,
-    found: &Found,
-    from: u32,
-    above: u64,
-) -> Result<Option<(u32, CommitHead)>, RecoverError> {
-    let mut result = None;
-    each_page(store, found, from, &mut |offset, page| {
-        result = CommitHead::decode(found.seed, offset, page)
-            .ok()
-            .filter(|head| head.sequence > above)
-            .map(|head| (offset, head));
-        result.is_some()
-    })?;
-    Ok(result)
-}
-
-/// The end of the last page from `from` on that is not all zeros.
-fn last_trace<S: Store>(store: &S, found: &Found, from: u32) -> Result<Option<u32>, RecoverError> {
-    let mut last = None;
-    each_page(store, found, from, &mut |offset, page| {
-        if page.iter().any(|byte| *byte != 0) {
-            last = Some(offset + PAGE);
-        }
-        false
-    })?;
-    Ok(last)
-}
-
-/// Shows each page from `from` on until `visit` says that it is enough.
-pub(super) fn each_page<S: Store>(
-    store: &S,
-    found: &Found,
-    from: u32,
-    visit: &mut dyn FnMut(u32, &[u8]) -> bool,
-) -> Result<(), RecoverError> {
-    let mut buffer = vec![0_u8; COMMIT_ALIGN_BYTES];
-    let mut start = u64::from(from);
-    while start < found.head.bytes {
-        let count = read(store, found.head.segment, start, &mut buffer)?;
-        if count == 0 {
-            break;
-        }
-        for (nth, page) in buffer[..count].chunks(COMMIT_ALIGN_BYTES).enumerate() {
-            let offset = length_u32(length_usize(start) + nth * COMMIT_ALIGN_BYTES);
-            if visit(offset, page) {
-                return Ok(());
-            }
-        }
-        start += count as u64;
-        // The first page is often enough.
-        buffer.resize(LOOK_BYTES.min(length_usize(found.head.bytes)), 0);
-    }
-    Ok(())
-}
-
-/// How a segment is named to people.
-pub(super) fn place(at: At) -> String {
-    format!("{}, byte {}", segment_file_name(at.segment), at.offset)
 }

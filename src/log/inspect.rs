@@ -1,7 +1,7 @@
 //! The log for people: one line per record. `verify` gives the verdict on the whole.
 //!
-//! Owner: the command line. Reads only, takes no lock, repairs nothing; works on a copy, on the
-//! folder of a stopped server, and, with a warning, on that of a running one.
+//! Owner: the command line, which warns if a server is using the folder. Reads only, takes no lock,
+//! repairs nothing; works on a copy and on the folder of a server, stopped or running.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -10,28 +10,37 @@ use super::checkpoint::{CHECKPOINT_BEGIN, CHECKPOINT_COMPLETE, CHECKPOINT_END, C
 use super::file::{FileStore, OpenError};
 use super::format::FIRST_COMMIT;
 use super::head::{Head, read_head};
-use super::record::{At, Kind, Record};
+use super::people::Position;
+use super::record::{At, Kind, Record, STREAM_GROUP, STREAM_USER};
 use super::report::{RecoverError, failed};
 use super::scan::scan;
 use super::store::Store;
 use super::whole::{Commit, Plainly, read_commit};
+use crate::clock::utc;
 
-/// Which records to print.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Which records to print, and how.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Filter {
     /// Only records in this user's stream, sent by this user, or sent to this user.
     pub user: Option<u64>,
+    /// Names the code of a refusal; the log does not know them.
+    pub refusal: Option<fn(u32) -> Option<&'static str>>,
 }
 
 impl Filter {
     fn matches(&self, record: &Record<'_>) -> bool {
         self.user.is_none_or(|user| {
-            (record.stream_kind == 1 && record.stream == user)
+            (record.stream_kind == STREAM_USER && record.stream == user)
                 || record.sender == user
                 || record.peer == user
         })
     }
 }
+
+/// A device record with this `body_kind` says that the device was dropped (`docs/log-format.md`).
+const DEVICE_DROPPED: u32 = 2;
+/// Beside a server: damage is believed when it is seen so often.
+const LOOKS_IN_USE: usize = 5;
 
 /// Why a log could not be shown.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +67,7 @@ pub fn inspect(dir: &Path, out: &mut dyn Write, filter: &Filter) -> Result<(), I
     let mut segments = 0_u64;
     every_record(&store, &mut segments, &mut |at, record| {
         if written.is_ok() && filter.matches(record) {
-            written = print(out, at, record);
+            written = print(out, at, record, filter);
         }
         written.is_ok()
     })?;
@@ -68,7 +77,15 @@ pub fn inspect(dir: &Path, out: &mut dyn Write, filter: &Filter) -> Result<(), I
     }
     out.flush()?;
     // The lines ended where reading did: whether that was the end is another question.
-    scan(&store, &mut Plainly(&mut |_, _| {}))?;
+    let mut judged = scan(&store, &mut Plainly(&mut |_, _| {}));
+    for _ in 1..LOOKS_IN_USE {
+        // What a server is writing may look like damage for a moment.
+        if judged.is_ok() || !FileStore::is_in_use(dir) {
+            break;
+        }
+        judged = scan(&store, &mut Plainly(&mut |_, _| {}));
+    }
+    judged?;
     Ok(())
 }
 
@@ -114,7 +131,7 @@ pub(super) fn nothing_there(dir: &Path) -> InspectError {
     OpenError::Io { what: "looking for a log in", path: dir.into(), error }.into()
 }
 
-fn print(out: &mut dyn Write, at: At, record: &Record<'_>) -> io::Result<()> {
+fn print(out: &mut dyn Write, at: At, record: &Record<'_>, filter: &Filter) -> io::Result<()> {
     write!(out, "{}:{} {}", at.segment, at.offset, record.kind.name())?;
     if record.moved {
         write!(out, " moved")?;
@@ -124,12 +141,12 @@ fn print(out: &mut dyn Write, at: At, record: &Record<'_>) -> io::Result<()> {
     }
     match record.stream_kind {
         0 => {}
-        1 => write!(out, " user {}", record.stream)?,
-        2 => write!(out, " group {}", record.stream)?,
+        STREAM_USER => write!(out, " user {}", record.stream)?,
+        STREAM_GROUP => write!(out, " group {}", record.stream)?,
         kind => write!(out, " stream {kind}/{}", record.stream)?,
     }
     if record.position != 0 {
-        write!(out, " position {}/{}", record.position >> 32, record.position & 0xffff_ffff)?;
+        write!(out, " position {}", Position(record.position))?;
     }
     if record.sender != 0 || record.device != 0 {
         write!(out, " from {}.{}", record.sender, record.device)?;
@@ -137,19 +154,7 @@ fn print(out: &mut dyn Write, at: At, record: &Record<'_>) -> io::Result<()> {
     if record.client_id != 0 {
         write!(out, " id {}", record.client_id)?;
     }
-    if record.peer != 0 {
-        write!(out, " peer {}", record.peer)?;
-    }
-    match record.kind {
-        Kind::Epoch => write!(out, " {}", record.aux)?,
-        Kind::Cursor | Kind::ReadMark | Kind::Device | Kind::OwnCopy | Kind::Notice => {
-            write!(out, " at {}/{}", record.aux >> 32, record.aux & 0xffff_ffff)?;
-        }
-        _ => {}
-    }
-    if record.body_kind != 0 {
-        write!(out, " kind {}", record.body_kind)?;
-    }
+    of_its_kind(out, record, filter)?;
     if record.ttl_s != 0 {
         write!(out, " ttl {} s", record.ttl_s)?;
     }
@@ -158,12 +163,33 @@ fn print(out: &mut dyn Write, at: At, record: &Record<'_>) -> io::Result<()> {
         write!(out, " relation {kind} to {sender}.{} id {}", relation.device, relation.client_id)?;
     }
     if record.time_ms != 0 {
-        write!(out, " time {}", record.time_ms)?;
+        write!(out, ", {}", utc(record.time_ms))?;
     }
-    if record.payload.is_empty() {
-        writeln!(out)
-    } else {
-        writeln!(out, " {} bytes", record.payload.len())
+    if !record.payload.is_empty() {
+        write!(out, ", {} bytes", record.payload.len())?;
+    }
+    writeln!(out)
+}
+
+/// What a kind makes of the fields that mean something else in each.
+fn of_its_kind(out: &mut dyn Write, record: &Record<'_>, filter: &Filter) -> io::Result<()> {
+    let (peer, aux, number) = (record.peer, Position(record.aux), record.body_kind);
+    match record.kind {
+        Kind::Epoch => write!(out, " {}", record.aux),
+        Kind::Cursor => write!(out, " acked up to {aux}"),
+        Kind::ReadMark => write!(out, " has read what {peer} sent up to {aux}"),
+        Kind::Device if number == DEVICE_DROPPED => {
+            write!(out, " dropped, highest id {}", record.aux)
+        }
+        Kind::Device => write!(out, " its cursor starts at {aux}"),
+        Kind::OwnCopy => write!(out, " of {aux} of user {peer}, kind {number}"),
+        Kind::Notice => write!(out, " given up: {aux} of user {peer}"),
+        Kind::Refusal => match filter.refusal.and_then(|name| name(number)) {
+            Some(name) => write!(out, " refused: {name}"),
+            None => write!(out, " refused: code {number}"),
+        },
+        Kind::Message if number != 0 => write!(out, " kind {number}"),
+        _ => Ok(()),
     }
 }
 
@@ -178,7 +204,73 @@ fn checkpoint(out: &mut dyn Write, record: &Record<'_>) -> io::Result<()> {
         part => write!(out, " part {part}")?,
     }
     if record.time_ms != 0 {
-        write!(out, " time {}", record.time_ms)?;
+        write!(out, ", {}", utc(record.time_ms))?;
     }
-    writeln!(out, " {} bytes", record.payload.len())
+    writeln!(out, ", {} bytes", record.payload.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::Relation;
+
+    const OPERATIONS: &str = include_str!("../../docs/operations.md");
+
+    /// One record of each kind, as the document shows it.
+    #[test]
+    fn the_document_shows_a_line_of_every_kind() {
+        let of = |kind| Record { stream_kind: STREAM_USER, stream: 72, ..Record::blank(kind) };
+        let time_ms = 1_790_000_000_000;
+        let (epoch, sent) = (54_266_400, |of: Record<'static>| Record {
+            sender: 71,
+            device: 1,
+            client_id: 9,
+            time_ms,
+            ..of
+        });
+        let position = epoch << 32 | 5;
+        let relation = Some(Relation { kind: 3, sender: 71, device: 1, client_id: 8 });
+        let records = [
+            Record { position, ttl_s: 60, relation, payload: b"hello", ..sent(of(Kind::Message)) },
+            Record {
+                position,
+                peer: 73,
+                aux: position + 3,
+                payload: b"hello",
+                body_kind: 1,
+                ..sent(of(Kind::OwnCopy))
+            },
+            Record { body_kind: 7, ..sent(of(Kind::Refusal)) },
+            Record { sender: 72, device: 1, aux: position, ..of(Kind::Device) },
+            Record { sender: 72, device: 1, aux: 9, body_kind: 2, ..of(Kind::Device) },
+            Record { sender: 72, device: 1, aux: position, ..of(Kind::Cursor) },
+            Record { peer: 71, aux: position, ..of(Kind::ReadMark) },
+            Record { aux: epoch, time_ms, ..Record::blank(Kind::Epoch) },
+            sent(of(Kind::Void)),
+            Record { position, peer: 73, aux: position + 3, ..sent(of(Kind::Notice)) },
+            Record { position, moved: true, ..of(Kind::Tombstone) },
+            Record {
+                aux: 4,
+                body_kind: CHECKPOINT_IMAGE,
+                stream: 1,
+                payload: b"image",
+                time_ms,
+                ..Record::blank(Kind::Checkpoint)
+            },
+        ];
+        let filter = Filter { refusal: Some(|_| Some("blocked")), ..Filter::default() };
+        let mut lines = Vec::new();
+        for (nth, record) in (0..).zip(&records) {
+            let at = At { segment: 12, offset: 4160 + nth * 96 };
+            print(&mut lines, at, record, &filter).unwrap();
+        }
+        let lines = String::from_utf8(lines).unwrap();
+        for line in lines.lines() {
+            assert!(OPERATIONS.contains(&format!("\n{line}\n")), "not shown:\n{lines}");
+        }
+        let kinds = (1..=u8::MAX).filter_map(Kind::from_number);
+        for kind in kinds.filter(|kind| *kind != Kind::Commit) {
+            assert!(records.iter().any(|record| record.kind == kind), "{kind:?}");
+        }
+    }
 }

@@ -73,8 +73,10 @@ impl Creator for FileMaker {
     }
 
     fn renew(&mut self, segment: u32, bytes: u64) -> io::Result<()> {
-        let filled = overwrite(&self.unfinished(segment), bytes);
-        self.finish(segment, filled)
+        // What can't be overwritten stays a `.new`: the next start does it, and then removes it.
+        overwrite(&self.unfinished(segment), bytes)?;
+        fs::rename(self.unfinished(segment), self.path(segment))?;
+        sync_folder(&self.folder)
     }
 
     fn scrub(&mut self, name: u32) -> io::Result<()> {
@@ -100,8 +102,11 @@ fn fill(path: &Path, bytes: u64) -> io::Result<()> {
 /// Overwrites a file that is there with zeros and gives it this size: its blocks stay.
 fn overwrite(path: &Path, bytes: u64) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).open(path)?;
+    // Zeros first, also in what is cut off: blocks that are given back keep what was in them.
+    let former = file.metadata()?.len();
+    zero(&mut file, former.max(bytes))?;
     file.set_len(bytes)?;
-    zero(&mut file, bytes)
+    file.sync_all()
 }
 
 /// Overwrites a file with zeros, then removes it.

@@ -30,6 +30,8 @@ pub struct Faults {
     pub failing_sync: Option<u32>,
     /// After so many further reads one fails.
     pub failing_read: Option<u32>,
+    /// After so many further segments taken out of the log, taking one out fails.
+    pub failing_retire: Option<u32>,
     /// After so many further writes, syncs, creations and removals everything fails: the process
     /// is being killed. A write that is under way then is half done.
     pub dies_after: Option<u32>,
@@ -288,6 +290,9 @@ impl Store for SharedMemory {
     fn retire(&mut self, segment: u32, name: u32) -> io::Result<()> {
         let mut disk = self.disk();
         disk.live()?;
+        if is_due(&mut disk.faults.failing_retire) {
+            return Err(io::Error::other("taking it out failed"));
+        }
         let image = disk.segments.remove(&segment).ok_or(ErrorKind::NotFound)?;
         disk.retired.insert(name, image);
         Ok(())

@@ -12,7 +12,8 @@
 //! granted cannot fail for want of space), `commit` (the other end), `cycle`, `checkpoint` and
 //! `reclaim` (what a restart may skip, and what nobody needs), `scan`, `recovery` and `reopen`
 //! (what a restart believes), `reader` and `map` (reading back), `follow` and `pins` (reading
-//! along), `inspect`, `gaps`, `verify`, `repair` and `copy` (for people).
+//! along), `inspect`, `gaps`, `verify`, `repair` and `copy` (for people). `head` and `look` read
+//! what lies in a segment for all of these, `people` names places.
 //!
 //! Owner threads: a `Stage` and a `Reader` belong to a shard, the `Committer` to the committer
 //! thread, `recover` runs before either. Nothing here reads a clock except [`run_committer`].
@@ -28,6 +29,7 @@
 //! Deliberately not here: what a record means, and so what is live; shards say so (`cycle`).
 
 mod bell;
+mod bytes;
 mod checkpoint;
 mod commit;
 mod copy;
@@ -39,6 +41,7 @@ mod fuzz;
 mod gaps;
 mod head;
 mod inspect;
+mod look;
 mod make;
 mod map;
 mod memory;
@@ -46,6 +49,7 @@ mod memory;
 mod models;
 mod pages;
 mod partition;
+mod people;
 mod pins;
 mod reader;
 mod reclaim;
@@ -71,7 +75,7 @@ pub use checkpoint::{CHECKPOINT_BEGIN, CHECKPOINT_COMPLETE, CHECKPOINT_END, CHEC
 pub use commit::{Committer, Step};
 pub use copy::{Copied, CopyError, copy_commits};
 pub use cycle::{Live, LiveReport, Phase};
-pub use file::{FileStore, OpenError, segment_file_name};
+pub use file::{FileStore, OpenError, RESTORING, segment_file_name};
 pub use follow::{Durable, FollowError, Follower};
 pub use format::{COMMIT_HEAD_BYTES, FIRST_COMMIT, FORMAT_VERSION, MAGIC, next_epoch};
 pub use fuzz::fuzz_recover;
@@ -79,15 +83,17 @@ pub use inspect::{Filter, InspectError, inspect};
 pub use map::MapReader;
 pub use memory::{Faults, MemoryStore, SharedMemory};
 pub use partition::{PARTITIONS, partition_of};
+pub use people::Position;
 pub use pins::{Pin, Pins};
 pub use reader::{Reader, StoreReader};
 pub use record::{
     At, Kind, RECORD_BYTES_MAX, RECORD_HEADER_BYTES, RELATION_BYTES, Record, Relation,
-    encoded_bytes,
+    STREAM_GROUP, STREAM_USER, encoded_bytes,
 };
 pub use recovery::{Recovered, recover, recover_into};
 pub use repair::{MendError, Mended, bury, left_out, mend};
 pub use report::{Corrupt, RecoverError, Report};
+pub use room::Outlook;
 pub use salvage::Lost;
 pub use settings::Settings;
 pub use staging::{Health, Lane, Placed, Refused, Stage, Ticket, Wake};

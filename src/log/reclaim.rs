@@ -10,6 +10,7 @@ use super::cycle::LiveReport;
 use super::pins::Pins;
 use super::segment::Sealed;
 use super::store::Store;
+use std::sync::atomic::Ordering;
 
 impl<S: Store> Committer<S> {
     /// Who reads the log beside the shards says so here.
@@ -32,7 +33,15 @@ impl<S: Store> Committer<S> {
         self.log.sealed.retain(|sealed| !free.contains(sealed));
         let frees = !free.is_empty();
         self.freed.extend(free);
-        self.choose_victims(&kept, &live, reports);
+        let (sealed, current) = (&self.log.sealed, self.log.current.number);
+        let stays =
+            |number: u32| number == current || sealed.iter().any(|sealed| sealed.number == number);
+        self.checkpoints.to_scrub.retain(|number| stays(*number));
+        if !self.checkpoints.to_scrub.is_empty() {
+            // What is still waited for in them is copied forward in the next one.
+            self.shared.cycle.wanted.store(true, Ordering::Release);
+        }
+        self.choose_victims(&kept, &live);
         frees
     }
 
@@ -48,17 +57,11 @@ impl<S: Store> Committer<S> {
 
     /// Nearly empty segments, old ones, and those with payloads that have to go, as far as copying
     /// what is left in them costs no more than half a segment per checkpoint.
-    fn choose_victims(
-        &self,
-        kept: &[Sealed],
-        live: &std::collections::BTreeMap<u32, u64>,
-        reports: &[LiveReport],
-    ) {
+    fn choose_victims(&self, kept: &[Sealed], live: &std::collections::BTreeMap<u32, u64>) {
         let bytes_of = |sealed: &Sealed| live.get(&sealed.number).copied().unwrap_or(0);
-        let to_scrub =
-            |sealed: &Sealed| reports.iter().any(|report| report.to_scrub.contains(&sealed.number));
-        let age_us = self.settings.scrub_age_ms.saturating_mul(1000);
-        let is_old = |sealed: &Sealed| self.now_us >= sealed.left_us.saturating_add(age_us);
+        let to_scrub = |sealed: &Sealed| self.checkpoints.to_scrub.contains(&sealed.number);
+        let age_ms = self.settings.scrub_age_ms;
+        let is_old = |sealed: &Sealed| self.log.time_ms >= sealed.begun_ms.saturating_add(age_ms);
         let mut candidates: Vec<&Sealed> = kept
             .iter()
             .filter(|sealed| {
@@ -83,11 +86,5 @@ impl<S: Store> Committer<S> {
     pub(super) fn next_freed(&self) -> Option<Sealed> {
         let lowest = self.pins.lowest();
         self.freed.iter().find(|sealed| sealed.number < lowest).copied()
-    }
-
-    /// A freed segment could not be overwritten yet.
-    pub(super) fn keep_freed(&mut self, number: u32) {
-        let bytes = self.settings.segment_bytes;
-        self.freed.push_back(Sealed { number, first: 0, bytes, left_us: 0 });
     }
 }

@@ -12,6 +12,13 @@
 
 use crate::limits::{FRAME_BYTES_MAX, PAYLOAD_BYTES_MAX};
 
+pub(super) use super::bytes::{put_u32, put_u64, take_u32, take_u64};
+
+/// `stream_kind` of a user's stream.
+pub const STREAM_USER: u8 = 1;
+/// `stream_kind` of a group's.
+pub const STREAM_GROUP: u8 = 2;
+
 /// Where a record starts: segment number and byte offset.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct At {
@@ -374,28 +381,6 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Record<'_>, Flaw> {
         relation,
         payload,
     })
-}
-
-pub(super) fn put_u32(bytes: &mut [u8], offset: usize, value: u32) {
-    bytes[offset..offset + 4].copy_from_slice(&value.to_le_bytes());
-}
-
-pub(super) fn put_u64(bytes: &mut [u8], offset: usize, value: u64) {
-    bytes[offset..offset + 8].copy_from_slice(&value.to_le_bytes());
-}
-
-/// The number at `offset`; the caller has checked that it is there.
-pub(super) fn take_u32(bytes: &[u8], offset: usize) -> u32 {
-    let mut number = [0_u8; 4];
-    number.copy_from_slice(&bytes[offset..offset + 4]);
-    u32::from_le_bytes(number)
-}
-
-/// The number at `offset`; the caller has checked that it is there.
-pub(super) fn take_u64(bytes: &[u8], offset: usize) -> u64 {
-    let mut number = [0_u8; 8];
-    number.copy_from_slice(&bytes[offset..offset + 8]);
-    u64::from_le_bytes(number)
 }
 
 #[cfg(test)]

@@ -23,14 +23,15 @@
 //! and synced. (This is the one case in which a page that may have been acknowledged is written
 //! again; a power cut in that moment on a disk that tears sectors could cost it.)
 //!
-//! Deliberately not here: judging what is durable (`scan`), checkpoints (later).
+//! Deliberately not here: judging what is durable, and from which commit on a restart reads
+//! (`scan`); making all of this true on the disk (`reopen`).
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, ErrorKind};
 
-use super::format::{FIRST_COMMIT, padded};
-use super::record::{self, At, Record};
+use super::format::{FIRST_COMMIT, SegmentHead, padded};
+use super::record::{self, At, Kind, Record};
 use super::report::{RecoverError, Report, failed};
 use super::scan::{Scan, read_tail, scan};
 use super::segment::Sealed;
@@ -43,8 +44,9 @@ use super::whole::{Commit, Found, Plainly, Visit};
 pub(super) enum Plan {
     /// In a fresh segment, which exists, with a copy of the tail.
     Fresh { segment: u32, carried: Option<Carried> },
-    /// In the last segment with commits, from `offset`.
-    InPlace { found: Found, offset: u32 },
+    /// In the last segment with commits, from `offset`; `again`: in the place of the last commit,
+    /// which is nothing but an epoch, so that starts on a full disk do not use it up.
+    InPlace { found: Found, offset: u32, again: bool },
 }
 
 /// The part of the last segment that is copied: its commits from one offset to another.
@@ -73,6 +75,10 @@ pub struct Recovered<S> {
     pub(super) redo: u64,
     /// Segments before the one the log ends in, in order.
     pub(super) sealed: VecDeque<Sealed>,
+    /// Of these, segments nobody needs any more.
+    pub(super) freed: VecDeque<Sealed>,
+    /// Bytes of the images that were read.
+    pub(super) image_bytes: u64,
     /// Highest epoch of anything found; the next one must be above it ([`super::next_epoch`]).
     pub highest_epoch: u32,
 }
@@ -137,7 +143,8 @@ pub fn recover_into<S: Store>(
     };
     let sealed = scan.found.iter().filter(counts).filter_map(|found| {
         let Found { head, first, .. } = found;
-        first.map(|first| Sealed { number: head.segment, first, bytes: head.bytes, left_us: 0 })
+        let SegmentHead { segment: number, bytes, time_ms: begun_ms, .. } = *head;
+        first.map(|first| Sealed { number, first, bytes, begun_ms })
     });
     let sealed = sealed.collect();
     let recovered = Recovered {
@@ -153,6 +160,8 @@ pub fn recover_into<S: Store>(
         time_ms: scan.report.last_time_ms,
         redo: scan.redo,
         sealed,
+        freed: VecDeque::new(),
+        image_bytes: scan.report.image_bytes,
         highest_epoch: scan.report.highest_epoch,
     };
     Ok((recovered, scan.report))
@@ -231,16 +240,25 @@ fn plan(
             Ok(Plan::Fresh { segment, carried: Some(Carried { found, from, end }) })
         }
         (Ok(segment), _, _) => Ok(Plan::Fresh { segment, carried: None }),
-        (Err(error), Some((found, offset)), Some(_)) => {
+        (Err(error), Some((found, offset)), Some(last)) => {
             let epoch_bytes = padded(record::RECORD_HEADER_BYTES as u64);
+            let again = is_epoch(last) && last.at.segment == found.head.segment;
+            let offset = if again { last.at.offset } else { offset };
             if u64::from(offset) + epoch_bytes > found.head.bytes {
                 return Err(failed("making a segment, with no room left in the last one", error));
             }
             scan.report.full = Some(error.to_string());
-            Ok(Plan::InPlace { found, offset })
+            Ok(Plan::InPlace { found, offset, again })
         }
         (Err(error), _, _) => Err(failed("making the first segment", error)),
     }
+}
+
+/// Whether a commit holds an epoch and nothing else: no position of it is in the log.
+fn is_epoch(commit: &Commit) -> bool {
+    let mut only = commit.head.count == 1;
+    commit.visit(commit.at, &mut |_, record| only = only && record.kind == Kind::Epoch);
+    only
 }
 
 /// Hands out the records of the last segment at the places they will have.

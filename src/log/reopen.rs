@@ -2,7 +2,7 @@
 //!
 //! Owner: the thread that starts the server. The order is in `recovery`'s description.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 
@@ -35,32 +35,49 @@ impl<S: Store> Recovered<S> {
         let planted = canary::is(Canary::ReuseEpoch);
         assert!(planted || epoch > self.highest_epoch, "epoch {epoch} is used up");
         let last = self.last.take();
+        let mut sequence = last.as_ref().map_or(1, |last| last.head.sequence + 1);
+        let mut begun_ms = self.time_ms;
         let (mut current, mut previous) = match self.plan.clone() {
             Plan::Fresh { segment, carried } => {
                 // That the last commit is durable is not known yet.
                 let known = last
                     .as_ref()
                     .map_or((0, 0), |last| (last.head.sequence.saturating_sub(1), last.at.segment));
-                self.start_fresh((segment, epoch), known, carried)?
+                if let Some(Carried { found, from: FIRST_COMMIT, .. }) = &carried {
+                    begun_ms = found.head.time_ms; // what is in it gets no younger by a restart
+                }
+                self.start_fresh((segment, epoch), (known, begun_ms), carried)?
             }
-            Plan::InPlace { found, offset } => {
+            Plan::InPlace { found, offset, again: false } => {
+                begun_ms = found.head.time_ms;
                 self.start_in_place(&found, offset, last.as_ref())?
             }
+            Plan::InPlace { found, offset, again: true } => {
+                begun_ms = found.head.time_ms;
+                let former = last.as_ref().map(|last| last.head).unwrap_or_default();
+                sequence = former.sequence;
+                // Less than a sector changes: a power cut leaves the former epoch or this one.
+                let after = offset + former.padded_u32();
+                let (tail, _) = self.start_in_place(&found, after, None)?;
+                (Tail { offset, ..tail }, former.previous)
+            }
         };
-        let sequence = last.as_ref().map_or(1, |last| last.head.sequence + 1);
         let redo = self.redo;
         let head = CommitHead { sequence, previous, epoch, count: 1, body_bytes: 0, redo };
         previous = self.write_epoch(&mut current, head)?;
         let mut spares = VecDeque::new();
         let mut after = current.number;
         for segment in std::mem::take(&mut self.spares) {
-            spares.push_back(self.prepare((segment, epoch), (sequence, after))?);
+            spares.push_back(self.prepare((segment, epoch), (sequence, after), self.time_ms)?);
             after = segment;
         }
         // Only now: until the new epoch is durable these might be all there is, and until the
         // spares have new heads one of them may name one of these as the one before it.
+        // Payloads are left in them, so they are overwritten before they are removed.
         for segment in std::mem::take(&mut self.dead) {
-            self.store.remove(segment)?;
+            self.store.retire(segment, self.next_segment)?;
+            self.store.scrub(self.next_segment)?;
+            self.next_segment = self.next_segment.saturating_add(1);
         }
         let opening = Opening {
             current,
@@ -72,7 +89,10 @@ impl<S: Store> Recovered<S> {
             segments: self.segments,
             time_ms: self.time_ms,
             redo: self.redo,
+            begun_ms,
             sealed: std::mem::take(&mut self.sealed),
+            freed: std::mem::take(&mut self.freed),
+            image_bytes: self.image_bytes,
         };
         Ok(Committer::open(self.store, &self.settings, opening, wakes))
     }
@@ -100,6 +120,29 @@ impl<S: Store> Recovered<S> {
         Ok(())
     }
 
+    /// Segments before the checkpoint that a restart begins with, in which nothing is `live`, are
+    /// free: whoever was to overwrite them did not come to it.
+    pub fn free_all_but(&mut self, live: impl Iterator<Item = u32>) {
+        let live: BTreeSet<u32> = live.collect();
+        let goes_on = match &self.plan {
+            Plan::Fresh { carried: Some(Carried { found, from: FIRST_COMMIT, .. }), .. }
+            | Plan::InPlace { found, .. } => found.first,
+            Plan::Fresh { .. } => self.last.as_ref().map(|last| last.head.sequence),
+        };
+        let first = self.sealed.iter().map(|sealed| Some(sealed.first)).chain([goes_on]);
+        let first: Vec<Option<u64>> = first.collect();
+        let redo = self.redo;
+        let holds = first.iter().rposition(|first| first.is_some_and(|first| first <= redo));
+        let before = holds.unwrap_or(0);
+        let (old, kept): (Vec<_>, Vec<_>) = self
+            .sealed
+            .drain(..)
+            .enumerate()
+            .partition(|(nth, sealed)| *nth < before && !live.contains(&sealed.number));
+        self.sealed = kept.into_iter().map(|(_, sealed)| sealed).collect();
+        self.freed.extend(old.into_iter().map(|(_, sealed)| sealed));
+    }
+
     /// The store, without having opened anything.
     pub fn into_store(self) -> S {
         self.store
@@ -108,10 +151,10 @@ impl<S: Store> Recovered<S> {
     fn start_fresh(
         &mut self,
         (segment, epoch): (u32, u32),
-        known: (u64, u32),
+        (known, begun_ms): ((u64, u32), u64),
         carried: Option<Carried>,
     ) -> io::Result<(Tail, At)> {
-        let mut tail = self.prepare((segment, epoch), known)?;
+        let mut tail = self.prepare((segment, epoch), known, begun_ms)?;
         let Some(Carried { found, from, end }) = carried else { return Ok((tail, At::default())) };
         let mut commit = Commit::default();
         let mut first = Vec::new();
@@ -165,6 +208,7 @@ impl<S: Store> Recovered<S> {
         &mut self,
         (segment, epoch): (u32, u32),
         (anchor, after): (u64, u32),
+        time_ms: u64,
     ) -> io::Result<Tail> {
         let bytes = self.settings.segment_bytes;
         if self.soiled.contains(&segment) {
@@ -172,7 +216,6 @@ impl<S: Store> Recovered<S> {
             self.store.sync(segment)?;
         }
         let generation = generation(epoch, segment, self.store.salt());
-        let time_ms = self.time_ms;
         let head = SegmentHead { segment, epoch, generation, bytes, time_ms, anchor, after };
         write_head(&mut self.store, &head)
     }

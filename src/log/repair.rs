@@ -8,13 +8,15 @@
 //! number, because the image may name it; if what is damaged there may be a piece of the image
 //! itself, nothing is mended.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::file::{FileStore, OpenError, segment_file_name};
 use super::format::{COMMIT_HEAD_BYTES, CommitHead};
-use super::gaps::{Gap, Gaps, gaps, place};
-use super::record::{self, At, Kind, RECORD_BYTES_MAX, RECORD_HEADER_BYTES, Record};
+use super::gaps::{Gap, Gaps, gaps};
+use super::people::place;
+use super::record::{self, At, Kind, RECORD_BYTES_MAX, RECORD_HEADER_BYTES, Record, STREAM_USER};
 use super::recovery::recover;
 use super::report::{RecoverError, failed};
 use super::salvage::{Content, Lost, content};
@@ -78,8 +80,7 @@ pub fn mend(dir: &Path) -> Result<Mended, MendError> {
             if !broken.is_old {
                 return beyond(broken.at, broken.what);
             }
-            let remove = store.remove(broken.at.segment);
-            remove.map_err(|error| failed("leaving a segment out", error))?;
+            leave_out(&mut store, &found, broken.at.segment)?;
             mended.left_out.push(broken.at.segment);
         }
         for gap in &found.gaps {
@@ -95,6 +96,22 @@ pub fn mend(dir: &Path) -> Result<Mended, MendError> {
         (None, Some(broken)) => beyond(broken.at, broken.what),
         (None, None) => Ok(mended),
     }
+}
+
+/// Removes a segment nothing in which can be read. If it was made ready for what comes after the
+/// end, so do the others of these, which hold nothing and may name it.
+fn leave_out(store: &mut FileStore, found: &Gaps, segment: u32) -> Result<(), MendError> {
+    let is_beyond_end = found.used.last().is_none_or(|last| segment > *last);
+    let with_it = found.spares.iter().filter(|spare| is_beyond_end && **spare > segment);
+    for segment in with_it.chain([&segment]) {
+        match store.remove(*segment) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(failed("leaving a segment out", error).into());
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn mend_gap(
@@ -231,11 +248,11 @@ fn filler(
         }
         let waits = lost.filter(|record| {
             let kinds = [Kind::Message, Kind::OwnCopy, Kind::Notice];
-            in_checkpoint && record.stream_kind == 1 && kinds.contains(&record.kind)
+            in_checkpoint && record.stream_kind == STREAM_USER && kinds.contains(&record.kind)
         });
         let blank = match waits {
             Some(lost) => Record {
-                stream_kind: 1,
+                stream_kind: STREAM_USER,
                 stream: lost.stream,
                 position: lost.position,
                 ..Record::blank(Kind::Tombstone)
@@ -284,7 +301,7 @@ pub fn bury(
     while next.is_some() || !stages[0].is_idle() {
         while let Some((user, position)) = next {
             let record = Record {
-                stream_kind: 1,
+                stream_kind: STREAM_USER,
                 stream: *user,
                 position: *position,
                 ..Record::blank(Kind::Tombstone)
@@ -327,7 +344,7 @@ mod tests {
 
     fn message(id: u64, payload: &[u8]) -> Record<'_> {
         Record {
-            stream_kind: 1,
+            stream_kind: STREAM_USER,
             stream: 7,
             position: 1 << 32 | id,
             sender: 3,
@@ -455,7 +472,7 @@ mod tests {
         let (_, at) = places[177];
         flip(dir.path(), beside(at, 100), 1);
         let report = verify(dir.path()).unwrap();
-        assert!(report.is_whole() && report.report.torn.is_some(), "{report}");
+        assert!(report.is_whole() && report.torn.is_some(), "{report}");
         assert_eq!(mend(dir.path()).unwrap(), Mended::default());
         assert_eq!(found(dir.path()).len(), 177);
     }
@@ -477,7 +494,7 @@ mod tests {
         log(dir.path(), 120);
         flip(dir.path(), At { segment: 2, offset: 24 }, 1);
         let report = verify(dir.path()).unwrap().to_string();
-        assert!(report.contains("the head of the segment is damaged"), "{report}");
+        assert!(report.contains("its head is damaged"), "{report}");
         let error = mend(dir.path()).unwrap_err().to_string();
         assert!(error.contains("can't be repaired"), "{error}");
     }
@@ -544,7 +561,7 @@ mod tests {
         bury(dir.path(), &[(7, 1 << 32 | 2), (7, 1 << 32 | 5)], &|highest| highest + 1).unwrap();
         assert!(verify(dir.path()).unwrap().is_whole());
         let mut lines = Vec::new();
-        inspect(dir.path(), &mut lines, &Filter { user: Some(7) }).unwrap();
+        inspect(dir.path(), &mut lines, &Filter { user: Some(7), ..Filter::default() }).unwrap();
         let lines = String::from_utf8(lines).unwrap();
         assert_eq!(lines.matches("tombstone user 7 position 1/").count(), 2, "{lines}");
     }

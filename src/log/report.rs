@@ -2,9 +2,11 @@
 //!
 //! Owner: nobody, plain values. Messages are for operators: what, where, and what to do.
 
+use std::fmt;
 use std::io;
 
 use super::file::segment_file_name;
+use super::people::place;
 use super::record::At;
 
 /// Damage to something that was durable. Nothing was changed.
@@ -12,12 +14,23 @@ use super::record::At;
 pub struct Corrupt {
     /// Where the damaged commit starts, or should.
     pub at: At,
-    /// Its number, or that of the commit that is missing.
+    /// Its number, or that of the commit that is missing; 0: not a commit, the segment is damaged.
     pub commit: u64,
     /// What is wrong.
     pub what: &'static str,
     /// Users whose records are in the damaged commit, as far as they can be read.
     pub users: Vec<u64>,
+}
+
+impl fmt::Display for Corrupt {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { at, commit, what, users } = self;
+        if *commit == 0 {
+            return write!(out, "{}: {what}", segment_file_name(at.segment));
+        }
+        write!(out, "{}: commit {commit} was durable and is damaged ({what})", place(*at))?;
+        write!(out, "; users concerned: {}", named(users))
+    }
 }
 
 /// Why a log was not opened.
@@ -33,9 +46,8 @@ pub enum RecoverError {
     },
     /// Something durable is damaged.
     #[error(
-        "{}, byte {}: commit {} was durable and is damaged ({}); users concerned: {}. Nothing \
-         was changed: restore the file from a backup, or keep a copy and ask for help",
-        segment_file_name(.0.at.segment), .0.at.offset, .0.commit, .0.what, named(&.0.users)
+        "{0}. Nothing was changed: run `myriad log verify` on the data folder, it says what can be \
+         done; see docs/operations.md"
     )]
     Corrupt(Corrupt),
     /// A segment of another format version.
@@ -84,6 +96,8 @@ pub struct Report {
     pub records: u64,
     /// Bytes of these commits, padding included.
     pub bytes: u64,
+    /// Bytes of the last checkpoint in it.
+    pub image_bytes: u64,
     /// Highest epoch of anything: heads, commits, positions, epoch records.
     pub highest_epoch: u32,
     /// Highest time of a record or head, milliseconds since 1970.

@@ -17,17 +17,21 @@
 //! granted. The W that stays unused in the last segment also lets a restart on a full disk write
 //! the few pages it needs.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crossbeam_utils::CachePadded;
 
-use crate::limits::ROOM_LEASE_BYTES;
+use crate::limits::{COMMIT_ALIGN_BYTES, ROOM_LEASE_BYTES};
 use crate::sync::{AtomicBool, AtomicU64, Ordering};
 
 use super::bell::Bell;
 use super::cycle::Cycle;
 use super::settings::Settings;
 use super::staging::Lane;
+
+/// Pages kept for each end of an image (it may make a commit alone, with a page for company), and
+/// as many for BEGIN and COMPLETE.
+const END_PAGES: u64 = 2;
 
 /// What the committer and the stages share.
 #[derive(Debug)]
@@ -39,12 +43,16 @@ pub(super) struct Shared {
     /// Of these again, bytes that only [`super::Lane::Image`] may take: the next checkpoint needs
     /// them, and without it nothing is ever freed.
     for_images: AtomicU64,
+    /// Of these again, bytes for the ends of images and of the checkpoint.
+    for_ends: u64,
     /// Room above both reserves from which on leases are generous.
     plenty: u64,
     /// Least room a message needs to be sure of a grant.
     batch_cost_max: u64,
     /// No further segment can be had at the moment.
     blocked: AtomicBool,
+    /// For people; not on the message path.
+    troubles: Mutex<Troubles>,
     /// A write or sync failed: for ever.
     failed: AtomicBool,
     /// A stage holds something back that somebody waits for.
@@ -57,6 +65,35 @@ pub(super) struct Shared {
     pub(super) cycle: Cycle,
 }
 
+/// What the committer can't do at the moment, and why.
+#[derive(Debug, Default)]
+struct Troubles {
+    segment: Option<String>,
+    scrub: Option<String>,
+}
+
+/// What an operator has to know about a running log, for whoever tells it. May be asked from any
+/// thread.
+#[derive(Clone, Debug)]
+pub struct Outlook(pub(super) Arc<Shared>);
+
+impl Outlook {
+    /// Why messages are refused for want of room, if they are.
+    #[must_use]
+    pub fn full(&self) -> Option<String> {
+        if !self.0.is_full() {
+            return None;
+        }
+        self.0.blocked_by()
+    }
+
+    /// Why a freed segment can't be overwritten, if that is so. It is tried again every second.
+    #[must_use]
+    pub fn unscrubbed(&self) -> Option<String> {
+        self.0.troubles().scrub.clone()
+    }
+}
+
 impl Shared {
     pub(super) fn new(settings: &Settings, shards: usize) -> Self {
         let reserve = settings.reserve_bytes();
@@ -64,9 +101,11 @@ impl Shared {
             room: CachePadded::new(AtomicU64::new(0)),
             reserve,
             for_images: AtomicU64::new(0),
+            for_ends: reserve.min(END_PAGES * (shards as u64 + 1) * COMMIT_ALIGN_BYTES as u64),
             plenty: ROOM_LEASE_BYTES * 2 * (shards as u64),
             batch_cost_max: settings.batch_cost_max(),
             blocked: AtomicBool::new(false),
+            troubles: Mutex::default(),
             failed: AtomicBool::new(false),
             urgent: AtomicBool::new(false),
             short: AtomicBool::new(false),
@@ -81,7 +120,9 @@ impl Shared {
         let floor = match lane {
             Lane::Message => self.reserve(),
             Lane::Reserve => self.for_images.load(Ordering::Relaxed),
-            Lane::Image => 0,
+            Lane::Copy => self.for_images.load(Ordering::Relaxed) + self.reserve / 2,
+            Lane::Image => self.for_ends,
+            Lane::End => 0,
         };
         // Relaxed: the number alone is what counts, it publishes nothing.
         let mut room = self.room.load(Ordering::Relaxed);
@@ -147,9 +188,29 @@ impl Shared {
         self.room.load(Ordering::Relaxed)
     }
 
-    /// Notes whether further segments can be had.
-    pub(super) fn block(&self, blocked: bool) {
+    fn troubles(&self) -> MutexGuard<'_, Troubles> {
+        self.troubles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that no further segment can be had, and why; `None`: one was had. Returns whether
+    /// that is news.
+    pub(super) fn block(&self, why: Option<String>) -> bool {
+        let blocked = why.is_some();
+        self.troubles().segment = why;
+        let before = self.is_blocked();
+        // Only the committer writes it.
         self.blocked.store(blocked, Ordering::Relaxed);
+        before != blocked
+    }
+
+    /// Notes that a freed segment can't be overwritten, and why; `None`: one was.
+    pub(super) fn note_unscrubbed(&self, why: Option<String>) {
+        self.troubles().scrub = why;
+    }
+
+    /// Why no further segment can be had, if that is so.
+    pub(super) fn blocked_by(&self) -> Option<String> {
+        self.troubles().segment.clone()
     }
 
     /// Whether no further segment can be had.

@@ -4,8 +4,9 @@
 //! fillers that say that something is gone.
 
 use super::format::COMMIT_HEAD_BYTES;
-use super::gaps::{Gap, place};
-use super::record::{self, At, Kind, RECORD_BYTES_MAX, RECORD_HEADER_BYTES, Record};
+use super::gaps::Gap;
+use super::people::{Position, place};
+use super::record::{self, At, Kind, RECORD_BYTES_MAX, RECORD_HEADER_BYTES, Record, STREAM_USER};
 use super::report::RecoverError;
 use super::segment::length_u32;
 use super::store::Store;
@@ -33,10 +34,10 @@ impl std::fmt::Display for Lost {
         write!(out, "{}: {} bytes", place(self.at), self.bytes)?;
         match (self.kind, self.user) {
             (Some(kind), Some(user)) => {
-                let (epoch, nth) = (self.position >> 32, self.position & 0xffff_ffff);
                 let name = kind.name();
                 write!(out, ", by what is left of them: {name} of user {user}")?;
-                write!(out, ", position {epoch}/{nth}, from user {}", self.sender)
+                let position = Position(self.position);
+                write!(out, ", position {position}, from user {}", self.sender)
             }
             _ => write!(out, ", nothing is known of what they were"),
         }
@@ -112,7 +113,9 @@ impl Content {
         while start < to && self.bytes[start..to].iter().any(|byte| *byte != 0) {
             let at = At { segment: gap.found.head.segment, offset: gap.from + length_u32(start) };
             let (record, padded) = self.guess(start, to);
-            let user = record.filter(|record| record.stream_kind == 1).map(|record| record.stream);
+            let user = record
+                .filter(|record| record.stream_kind == STREAM_USER)
+                .map(|record| record.stream);
             self.lost.push(Lost {
                 at,
                 bytes: length_u32(padded),

@@ -20,11 +20,12 @@
 
 use std::io;
 
+use super::checkpoint::{CHECKPOINT_BEGIN, CHECKPOINT_IMAGE};
 use super::file::segment_file_name;
 use super::format::{CommitHead, FIRST_COMMIT};
-use super::gaps::each_page;
 use super::head::{missing_end, must_read_head, newest_mark};
-use super::record::{At, Flaw, Kind};
+use super::look::each_page;
+use super::record::{At, Flaw, Kind, encoded_bytes};
 use super::report::{Corrupt, RecoverError, Report, failed};
 use super::store::Store;
 use super::whole::{Commit, Found, Visit, read_commit, users_in};
@@ -283,6 +284,13 @@ fn count(report: &mut Report, commit: &Commit) {
         };
         let epoch = u32::try_from(epoch).unwrap_or(u32::MAX);
         report.highest_epoch = report.highest_epoch.max(epoch);
+        if record.kind == Kind::Checkpoint {
+            match record.body_kind {
+                CHECKPOINT_BEGIN => report.image_bytes = 0,
+                CHECKPOINT_IMAGE => report.image_bytes += encoded_bytes(record) as u64,
+                _ => {}
+            }
+        }
         report.last_time_ms = report.last_time_ms.max(record.time_ms);
     });
 }

@@ -32,8 +32,8 @@ pub(super) struct Sealed {
     /// Number of its first commit.
     pub(super) first: u64,
     pub(super) bytes: u64,
-    /// When it was left, by the committer's clock; 0: before this boot.
-    pub(super) left_us: u64,
+    /// Nothing in it is older, milliseconds since 1970, by the times of records.
+    pub(super) begun_ms: u64,
 }
 
 impl Tail {
@@ -60,8 +60,14 @@ pub(super) struct Opening {
     pub(super) time_ms: u64,
     /// Number of the commit a restart begins to read at; 0: the first.
     pub(super) redo: u64,
+    /// Nothing in the current segment is older, milliseconds since 1970, by the times of records.
+    pub(super) begun_ms: u64,
     /// Segments before the current one, in order.
     pub(super) sealed: VecDeque<Sealed>,
+    /// Segments nobody needs: to be overwritten.
+    pub(super) freed: VecDeque<Sealed>,
+    /// Bytes of the images a restart reads.
+    pub(super) image_bytes: u64,
 }
 
 /// Fills in the checksum of each record of a commit that starts at `offset`.

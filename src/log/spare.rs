@@ -4,22 +4,36 @@
 //! lives on the room it has, messages are refused when that ends, and making one is tried again
 //! every second.
 
-use std::io;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::commit::Committer;
 use super::file::segment_file_name;
 use super::format::SegmentHead;
-use super::segment::{generation, write_head};
+use super::room::Outlook;
+use super::segment::{Sealed, Tail, generation, write_head};
 use super::store::{InPlace, Store};
-use super::thread::{Maker, Order};
+use super::thread::{Maker, Order, Undone};
 use crate::limits;
 
 impl<S: Store> Committer<S> {
+    /// Why no further segment can be had, if that is so.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.shared.blocked_by()
+    }
+
+    /// What an operator has to know, for whoever tells it.
+    #[must_use]
+    pub fn outlook(&self) -> Outlook {
+        Outlook(Arc::clone(&self.shared))
+    }
+
     /// Makes the next segment ready if it is time, and overwrites what was freed. `step` calls it;
     /// in the committer thread the slow part runs on a thread beside it. Without room it tries
     /// again a second later.
     pub fn preallocate(&mut self) {
+        // Loaded first: it is rarely set, and a swap would take its line from the shards each time.
         // Acquire: pairs with the Release in `Shared::ask`.
         if self.shared.short.load(Ordering::Acquire) {
             self.shared.short.swap(false, Ordering::Acquire);
@@ -28,7 +42,7 @@ impl<S: Store> Committer<S> {
         if let Some(maker) = &mut self.maker
             && let Some((order, result)) = maker.take_made()
         {
-            return self.on_made(order, result);
+            self.on_made(order, result);
         }
         if self.error.is_some() || self.maker.as_ref().is_some_and(Maker::is_busy) {
             return;
@@ -49,7 +63,10 @@ impl<S: Store> Committer<S> {
         if self.now_us < self.retry_us {
             return None;
         }
-        let freed = self.next_freed();
+        // After one that could not be taken out of the log a fresh one is tried, else the log would
+        // stand still for as long as the disk refuses that.
+        let passes = wants && std::mem::take(&mut self.passes_freed);
+        let freed = if passes { None } else { self.next_freed() };
         if !wants && freed.is_none() {
             return None;
         }
@@ -64,9 +81,9 @@ impl<S: Store> Committer<S> {
                 self.freed.retain(|other| *other != freed);
                 let keeps = self.log.spares.len() < limits::SPARE_SEGMENTS_MAX;
                 if wants || (keeps && freed.bytes == bytes) {
-                    Order::Renew { freed: freed.number, segment, bytes }
+                    Order::Renew { freed, segment, bytes }
                 } else {
-                    Order::Scrub { freed: freed.number, name: segment }
+                    Order::Scrub { freed, name: segment }
                 }
             }
             None => {
@@ -90,25 +107,64 @@ impl<S: Store> Committer<S> {
         self.log.spares.is_empty() || self.shared.room() < self.shared.reserve() + ahead
     }
 
-    fn on_made(&mut self, order: Order, result: io::Result<()>) {
+    /// When to look again at what should be done beside committing.
+    pub(super) fn retry_at(&self) -> Option<u64> {
+        let wants = || self.wants_segment() || self.next_freed().is_some();
+        if self.retry_us > self.now_us && wants() {
+            return Some(self.retry_us);
+        }
+        // Nobody says when a segment is not pinned any more.
+        let is_idle = self.maker.as_ref().is_none_or(|maker| !maker.is_busy());
+        let looks = is_idle && !self.freed.is_empty();
+        looks.then_some(self.now_us + limits::SEGMENT_RETRY_MS * 1000)
+    }
+
+    fn on_made(&mut self, order: Order, result: Result<(), Undone>) {
         match (order, result) {
-            (Order::Make { segment, .. }, result) => self.adopt(segment, result, 1),
-            (Order::Renew { segment, .. }, Ok(())) => self.adopt(segment, Ok(()), 0),
-            (Order::Scrub { .. }, Ok(())) => self.log.segments -= 1,
-            (Order::Renew { freed, .. } | Order::Scrub { freed, .. }, Err(error)) => {
-                if error.kind() == io::ErrorKind::WouldBlock {
-                    self.keep_freed(freed); // pinned meanwhile
-                } else {
-                    // Retired or not, nothing refers to it; the next start ends it.
-                    self.log.segments -= 1;
-                    let name = segment_file_name(freed);
-                    self.block(format!("overwriting {name}, which was freed: {error}"));
-                }
+            (Order::Make { segment, .. }, Ok(())) => {
+                self.log.segments += 1;
+                self.adopt(segment);
+            }
+            (Order::Renew { segment, .. }, Ok(())) => {
+                self.shared.note_unscrubbed(None);
+                self.adopt(segment);
+            }
+            (Order::Scrub { .. }, Ok(())) => {
+                self.shared.note_unscrubbed(None);
+                self.log.segments -= 1;
+            }
+            (Order::Make { segment, .. }, Err(undone)) => {
+                self.block(format!("making {}: {undone}", segment_file_name(segment)));
+            }
+            (Order::Renew { freed, .. } | Order::Scrub { freed, .. }, Err(undone)) => {
+                self.on_undone(freed, &undone);
             }
         }
     }
 
-    fn adopt(&mut self, segment: u32, result: io::Result<()>, more: u64) {
+    /// A freed segment was not overwritten.
+    fn on_undone(&mut self, freed: Sealed, undone: &Undone) {
+        if matches!(undone, Undone::Unscrubbed(_)) {
+            self.log.segments -= 1;
+        } else {
+            self.freed.push_back(freed);
+        }
+        if matches!(undone, Undone::Pinned) {
+            return;
+        }
+        self.passes_freed = matches!(undone, Undone::Kept(_));
+        self.retry_us = self.now_us + limits::SEGMENT_RETRY_MS * 1000;
+        let name = segment_file_name(freed.number);
+        let why = format!("overwriting {name}, which was freed: {undone}");
+        if self.wants_segment() {
+            self.block(why.clone());
+        }
+        self.shared.note_unscrubbed(Some(why));
+    }
+
+    /// A segment was made, and is one of `log.segments`: gives it a head and its room to the
+    /// shards.
+    fn adopt(&mut self, segment: u32) {
         let head = SegmentHead {
             segment,
             epoch: self.log.epoch,
@@ -118,33 +174,70 @@ impl<S: Store> Committer<S> {
             anchor: self.durable.sequence(),
             after: self.log.spares.back().unwrap_or(&self.log.current).number,
         };
-        match result.and_then(|()| write_head(&mut self.store, &head)) {
+        match write_head(&mut self.store, &head) {
             Ok(tail) => {
-                self.log.segments += more;
                 self.log.spares.push_back(tail);
                 self.shared.add(self.usable(&tail));
                 self.shared.reserve_for_images(self.checkpoints.image_bytes);
-                if self.shared.is_blocked() {
-                    self.shared.block(false);
-                    self.create_error = None;
+                if self.shared.block(None) {
                     self.wake_all();
                 }
             }
             Err(error) => {
                 // If it is there without a head, recovery takes it for what it is.
                 let _ = self.store.remove(segment);
-                self.log.segments -= 1 - more;
+                self.log.segments -= 1;
                 self.block(format!("making {}: {error}", segment_file_name(segment)));
             }
         }
     }
 
-    pub(super) fn block(&mut self, error: String) {
+    pub(super) fn block(&mut self, why: String) {
         self.retry_us = self.now_us + limits::SEGMENT_RETRY_MS * 1000;
-        self.create_error = Some(error);
-        if !self.shared.is_blocked() {
-            self.shared.block(true);
+        if self.shared.block(Some(why)) {
             self.wake_all();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::{Faults, SharedMemory, Step, Wake, recover};
+
+    struct NoWake;
+
+    impl Wake for NoWake {
+        fn wake(&self) {}
+    }
+
+    #[test]
+    fn a_freed_segment_that_cannot_be_taken_out_stays_one_and_is_tried_again() {
+        let mut disk = SharedMemory::new();
+        let settings = crate::log::Settings::small();
+        let (recovered, _) = recover(disk.clone(), &settings, &mut |_, _| {}).unwrap();
+        let (_stages, mut committer) = recovered.start(1, vec![Arc::new(NoWake)]).unwrap();
+        let freed = Sealed { number: 50, first: 7, bytes: settings.segment_bytes, begun_ms: 3 };
+        disk.create(freed.number, freed.bytes).unwrap();
+        committer.log.segments += 1;
+        committer.freed.push_back(freed);
+        let outlook = committer.outlook();
+        disk.set_faults(Faults { failing_retire: Some(0), ..Faults::default() });
+        committer.step(0);
+        assert_eq!(committer.freed, [freed], "with all that is known of it");
+        assert!(disk.segments().unwrap().contains(&freed.number));
+        let why = outlook.unscrubbed().unwrap();
+        assert!(why.contains("log-0000000050.seg") && why.contains("tried again"), "{why}");
+        let segments = committer.log.segments;
+        let Step::Idle { until_us: Some(until_us) } = committer.step(1) else { panic!("idle") };
+        assert_eq!(until_us, limits::SEGMENT_RETRY_MS * 1000, "it wakes for that by itself");
+        for seconds in 1..=4 {
+            committer.step(seconds * until_us);
+        }
+        assert!(committer.freed.is_empty());
+        assert!(!disk.segments().unwrap().contains(&freed.number));
+        assert_eq!(disk.segments().unwrap().len() as u64, committer.log.segments);
+        assert!(committer.log.segments >= segments);
+        assert_eq!(outlook.unscrubbed(), None);
     }
 }

@@ -32,8 +32,13 @@ pub enum Lane {
     Message,
     /// Acks, cursors, epochs: may use the last 5 %, or a full disk could never drain.
     Reserve,
+    /// Copies that empty a segment: may use half of what is kept for acks.
+    Copy,
     /// Parts of a checkpoint: have a reserve of their own, or a full disk could never be reclaimed.
     Image,
+    /// Begin and end of a checkpoint: the last few pages are for nothing else, because what was
+    /// staged in between is of no use without.
+    End,
 }
 
 /// Why an append was refused; nothing was staged.
@@ -183,13 +188,14 @@ impl Stage {
         let lazy = match lane {
             Lane::Message => false,
             Lane::Reserve => matches!(record.kind, Kind::Cursor | Kind::ReadMark),
-            Lane::Image => true,
+            Lane::Copy | Lane::Image | Lane::End => true,
         };
+        let ticket = self.stage(lane, record, !lazy)?;
         if record.kind == Kind::Checkpoint {
             let bytes = encoded_bytes(record) as u64;
             self.shared.cycle.image_bytes.fetch_add(bytes, Ordering::Relaxed);
         }
-        self.stage(lane, record, !lazy)
+        Ok(ticket)
     }
 
     /// Like [`Stage::append`], but somebody waits, whatever the kind.

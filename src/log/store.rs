@@ -53,7 +53,7 @@ pub trait Store: Send {
     /// [`Store::create`] does.
     ///
     /// # Errors
-    /// Any; nothing is left behind then.
+    /// Any; the next start ends it.
     fn renew(&mut self, segment: u32, bytes: u64) -> io::Result<()>;
 
     /// Overwrites what was retired for `name` with zeros and removes it.

@@ -16,6 +16,7 @@ use std::time::Duration;
 use super::bell::{Bell, Sleep};
 use super::commit::{Committer, Step};
 use super::pins::Pins;
+use super::segment::Sealed;
 use super::store::{Creator, Store};
 use crate::sync::{self, Instant};
 
@@ -110,7 +111,7 @@ struct Making {
 #[derive(Default)]
 struct Orders {
     wanted: Option<Order>,
-    made: Option<(Order, io::Result<()>)>,
+    made: Option<(Order, Result<(), Undone>)>,
     stop: bool,
 }
 
@@ -120,27 +121,53 @@ pub(super) enum Order {
     /// Make this segment of so many bytes.
     Make { segment: u32, bytes: u64 },
     /// Make it out of one that was freed.
-    Renew { freed: u32, segment: u32, bytes: u64 },
+    Renew { freed: Sealed, segment: u32, bytes: u64 },
     /// Overwrite a freed one and remove it, under an unused number.
-    Scrub { freed: u32, name: u32 },
+    Scrub { freed: Sealed, name: u32 },
+}
+
+/// Why an order was not carried out, and how far it got.
+#[derive(Debug)]
+pub(super) enum Undone {
+    /// What was to be made was not.
+    Unmade(io::Error),
+    /// The freed segment is pinned, and still a segment.
+    Pinned,
+    /// The freed segment could not be taken out of the log: it is still a segment.
+    Kept(io::Error),
+    /// It was taken out and could not be overwritten to the end: the next start does that.
+    Unscrubbed(io::Error),
+}
+
+impl fmt::Display for Undone {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unmade(error) => error.fmt(out),
+            Self::Pinned => out.write_str("it is still read"),
+            Self::Kept(error) => write!(out, "{error}; it stays as it is and is tried again"),
+            Self::Unscrubbed(error) => write!(out, "{error}; the next start does it"),
+        }
+    }
 }
 
 impl Order {
-    /// Does it. A segment that is pinned stays as it is: `WouldBlock`.
-    pub(super) fn carry_out(self, creator: &mut dyn Creator, pins: &Pins) -> io::Result<()> {
-        let mut retire = |freed, name| {
-            let retired = pins.unless_pinned(freed, || creator.retire(freed, name));
-            retired.unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into()))
+    /// Does it. A segment that is pinned stays as it is.
+    pub(super) fn carry_out(self, creator: &mut dyn Creator, pins: &Pins) -> Result<(), Undone> {
+        let mut retire = |freed: Sealed, name| match pins
+            .unless_pinned(freed.number, || creator.retire(freed.number, name))
+        {
+            None => Err(Undone::Pinned),
+            Some(retired) => retired.map_err(Undone::Kept),
         };
         match self {
-            Self::Make { segment, bytes } => creator.create(segment, bytes),
+            Self::Make { segment, bytes } => creator.create(segment, bytes).map_err(Undone::Unmade),
             Self::Renew { freed, segment, bytes } => {
                 retire(freed, segment)?;
-                creator.renew(segment, bytes)
+                creator.renew(segment, bytes).map_err(Undone::Unscrubbed)
             }
             Self::Scrub { freed, name } => {
                 retire(freed, name)?;
-                creator.scrub(name)
+                creator.scrub(name).map_err(Undone::Unscrubbed)
             }
         }
     }
@@ -207,7 +234,7 @@ impl Maker {
     }
 
     /// The result of the last order, once.
-    pub(super) fn take_made(&mut self) -> Option<(Order, io::Result<()>)> {
+    pub(super) fn take_made(&mut self) -> Option<(Order, Result<(), Undone>)> {
         if !self.has_made() {
             return None;
         }

@@ -5,7 +5,7 @@
 
 use super::file::segment_file_name;
 use super::format::{COMMIT_HEAD_BYTES, CommitHead, SegmentHead};
-use super::record::{self, At, Flaw, Kind, RECORD_HEADER_BYTES, Record};
+use super::record::{self, At, Flaw, Kind, RECORD_HEADER_BYTES, Record, STREAM_USER};
 use super::report::{RecoverError, failed};
 use super::segment::{length_u32, length_usize};
 use super::store::Store;
@@ -176,7 +176,7 @@ pub(super) fn users_in(commit: &Commit) -> Vec<u64> {
         let bytes = &commit.bytes[start..];
         let Ok((length, padded)) = record::extent(bytes, RECORD_HEADER_BYTES) else { break };
         if let Ok(record) = record::parse(&bytes[..length])
-            && record.stream_kind == 1
+            && record.stream_kind == STREAM_USER
             && !users.contains(&record.stream)
         {
             users.push(record.stream);

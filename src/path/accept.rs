@@ -12,7 +12,7 @@ use wire::{Parser, Parting};
 pub fn accept(tables: &mut Tables, rules: &Rules, source: IpAddr, now_ms: u64) -> Option<Token> {
     tables.counters.accepted += 1;
     let Ok(token) = tables.conns.insert(Conn::new(now_ms, Parser::server())) else {
-        tables.counters.refused_full += 1;
+        tables.counters.conns_refused += 1;
         return None;
     };
     let handle = tables.sources.enter(source, token);

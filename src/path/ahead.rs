@@ -25,11 +25,10 @@ pub fn fetch<'a>(people: impl Iterator<Item = (&'a Tables, u64)>) {
     black_box(each().fold(0, |all, (here, user)| {
         let device = here.users.device_if_any(user.first_device).map_or(0, |it| it.window);
         let pair = here.pairs.get_if_any(user.first_pair).map_or(0, |it| it.waiting);
-        let inbox = here.inboxes.get(user.inbox).map_or(0, |it| it.due_s);
+        let inbox = here.inboxes.get(user.inbox).map_or(0, |it| it.due_s());
         all ^ device ^ pair ^ inbox
     }));
     black_box(each().fold(0, |all, (here, user)| {
-        let inbox = here.inboxes.get(user.inbox);
-        all ^ inbox.and_then(|it| it.last_position()).unwrap_or(0)
+        all ^ here.inboxes.get(user.inbox).map_or(0, |it| it.touch_end())
     }));
 }

@@ -9,6 +9,7 @@ use crate::clock::Now;
 use crate::limits;
 use crate::log::{Kind, Reader, Record};
 use crate::path::store::{Stored, release_acked};
+use crate::state::inbox::Inbox;
 use crate::state::request::Request;
 use crate::state::users::Device;
 use crate::state::window::Outcome;
@@ -233,7 +234,7 @@ pub fn ack(tables: &mut Tables, device: u32, up_to: u64, now: Now) -> bool {
 }
 
 /// Takes what is acked out of the window, and own messages that follow it directly.
-fn settle_window(here: &mut Device, inbox: &crate::state::inbox::Inbox, up_to: u64) {
+fn settle_window(here: &mut Device, inbox: Inbox<'_>, up_to: u64) {
     for entry in inbox.after(here.cursor) {
         let own = entry.is_own_copy() && entry.device == here.id;
         if entry.position > here.pushed || (entry.position > up_to && !own) {
@@ -284,6 +285,14 @@ pub fn has_moved(tables: &mut Tables, user: u32, device: u32) {
 pub fn is_behind(tables: &Tables, device: u32) -> bool {
     let here = tables.users.device(device);
     here.pushed < tables.users.user(here.user).tail
+}
+
+/// Packs what nothing happens to any more. A connected user keeps as much as it may have to ack.
+pub fn settle_inbox(tables: &mut Tables, user: u32) {
+    let handle = tables.users.user(user).inbox;
+    let Some(mut inbox) = tables.inboxes.get_mut(handle) else { return };
+    let connected = tables.users.is_connected(user);
+    inbox.settle(if connected { limits::UNACKED_MESSAGES_MAX as usize } else { 0 });
 }
 
 /// Devices of a user that are connected and behind: to be pumped.

@@ -53,17 +53,16 @@ pub fn examine<R: Reader>(
     out: &mut Vec<u64>,
 ) {
     let Tables { users, inboxes, expiry, .. } = tables;
-    let Some(inbox) = inboxes.get_mut(users.user(user).inbox) else { return };
+    let Some(mut inbox) = inboxes.get_mut(users.user(user).inbox) else { return };
     let mut next_s = u32::MAX;
     let mut oldest_seen = false;
-    for entry in inbox.after(0) {
+    for entry in inbox.as_ref().after(0) {
         if entry.is_expiring() || (oldest_seen && !entry.is_timed()) {
             continue;
         }
-        let due_s = if entry.is_timed() {
-            inbox.due_of(entry.position).unwrap_or(now_s)
-        } else {
-            oldest_due(reader, rules, entry, now_s)
+        let due_s = match entry.due_s() {
+            Some(due_s) => due_s,
+            None => oldest_due(reader, rules, &entry, now_s),
         };
         if due_s > now_s || entry.at().is_none() {
             oldest_seen |= !entry.is_timed();
@@ -76,7 +75,7 @@ pub fn examine<R: Reader>(
         }
     }
     if next_s != u32::MAX {
-        expiry.note(inbox, user, next_s);
+        expiry.note(&mut inbox, user, next_s);
     }
 }
 
@@ -92,8 +91,8 @@ fn oldest_due<R: Reader>(reader: &mut R, rules: &Rules, entry: &Entry, now_s: u3
 pub fn begin<R: Reader>(tables: &mut Tables, reader: &mut R, user: u32, position: u64) -> Begun {
     let Tables { users, inboxes, requests, counters, .. } = tables;
     let owner = users.user(user);
-    let entry = inboxes.get_mut(owner.inbox).and_then(|inbox| inbox.find(position));
-    let Some(entry) = entry else { return Begun::Bury };
+    let Some(mut inbox) = inboxes.get_mut(owner.inbox) else { return Begun::Bury };
+    let Some(entry) = inbox.as_ref().find(position) else { return Begun::Bury };
     if !entry.is_message() {
         return Begun::Bury;
     }
@@ -111,7 +110,7 @@ pub fn begin<R: Reader>(tables: &mut Tables, reader: &mut R, user: u32, position
     request.relation = None;
     request.stage = Staged::Notice;
     request.payload.clear();
-    entry.set_expiring(true);
+    inbox.set_expiring(position, true);
     Begun::Tell(request)
 }
 
@@ -151,9 +150,9 @@ pub fn store_notice(
     let owner = tables.users.user_mut(user);
     let former_tail = std::mem::replace(&mut owner.tail, position);
     let from = (request.sender, request.device);
-    let inbox = tables.inboxes.of(&mut owner.inbox);
-    inbox.append(Entry::staged(position, from, 0, What::Notice, false));
-    tables.expiry.note(inbox, user, due_s(rules, now.wall_ms, 0));
+    let mut inbox = tables.inboxes.of(&mut owner.inbox);
+    inbox.append(Entry::staged(position, from, 0, What::Notice, None));
+    tables.expiry.note(&mut inbox, user, due_s(rules, now.wall_ms, 0));
     Ok(Some(Stored { user, position, former_tail, ticket, time_ms: now.wall_ms }))
 }
 
@@ -181,7 +180,7 @@ pub fn stage_tombstone(
 /// Takes a record out of its inbox; its payload is to go from the disk soon.
 pub fn remove(tables: &mut Tables, user: u32, position: u64) {
     let owner = tables.users.user_mut(user);
-    let Some(inbox) = tables.inboxes.get_mut(owner.inbox) else { return };
+    let Some(mut inbox) = tables.inboxes.get_mut(owner.inbox) else { return };
     let Some(entry) = inbox.remove(position) else { return };
     forget_entry(&mut tables.live, &mut tables.pairs, user, &entry);
     tables.inboxes.release_empty(&mut owner.inbox);
@@ -204,6 +203,13 @@ pub fn remove(tables: &mut Tables, user: u32, position: u64) {
     }
 }
 
+/// What a message of `author` asks to delete: one of its own.
+#[must_use]
+pub fn delete_target(relation: Option<Relation>, author: u64) -> Option<MessageId> {
+    let Relation { kind, target } = relation?;
+    (kind == wire::RELATION_DELETE && target.sender == author).then_some(target)
+}
+
 /// The waiting message of `author` that a message deletes, if there is one in this inbox.
 pub fn find_target<R: Reader>(
     tables: &mut Tables,
@@ -212,12 +218,9 @@ pub fn find_target<R: Reader>(
     relation: Option<Relation>,
     author: u64,
 ) -> Option<u64> {
-    let Relation { kind, target } = relation?;
-    if kind != wire::RELATION_DELETE || target.sender != author {
-        return None;
-    }
+    let target = delete_target(relation, author)?;
     let inbox = tables.inboxes.get(tables.users.user(user).inbox)?;
-    let same = |entry: &&Entry| (entry.sender, entry.device) == (target.sender, target.device);
+    let same = |entry: &Entry| (entry.sender, entry.device) == (target.sender, target.device);
     let candidates = inbox.after(0).filter(same).take(limits::DELETE_LOOKS_MAX);
     let mut found = candidates.filter(|entry| {
         entry.at().and_then(|at| reader.read(at)).is_some_and(|record| {

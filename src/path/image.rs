@@ -161,16 +161,16 @@ fn write_entries(
     out.push(ENTRIES);
     put_u64(out, user.id);
     put_u32(out, u32::try_from(count).unwrap_or(0));
-    put_u32(out, inbox.due_s);
+    put_u32(out, inbox.due_s());
     let mut last = after;
     for entry in inbox.after(after).take(count) {
-        let (at, size) = entry.parts();
+        let (at, size, due_s) = entry.parts();
         put_u64(out, entry.position);
         put_u64(out, at);
         put_u64(out, entry.sender);
         put_u32(out, entry.device);
         put_u32(out, size);
-        put_u32(out, inbox.due_of(entry.position).unwrap_or(0));
+        put_u32(out, due_s);
         last = entry.position;
     }
     Some(last)
@@ -217,8 +217,6 @@ pub enum Item {
         user: u64,
         /// What is known of it.
         entry: Entry,
-        /// When its own time to live is over, if it has one: seconds since 1970.
-        due_s: u32,
     },
     /// When to look for mail that has waited too long.
     Date {
@@ -303,8 +301,7 @@ pub fn read<E: From<BadImage>>(
             ENTRIES => {
                 let (user, count, date) = (input.u64()?, input.u32()?, input.u32()?);
                 for _ in 0..count {
-                    let (entry, due_s) = input.entry()?;
-                    each(Item::Entry { user, entry, due_s })?;
+                    each(Item::Entry { user, entry: input.entry()? })?;
                 }
                 if date != 0 {
                     each(Item::Date { user, due_s: date })?;
@@ -380,10 +377,9 @@ impl Input<'_> {
         Ok(Answer { client_id, request_crc, stream, copied, settling: false, outcome })
     }
 
-    fn entry(&mut self) -> Result<(Entry, u32), BadImage> {
-        let (position, at, sender) = (self.u64()?, self.u64()?, self.u64()?);
-        let entry = Entry::from_parts(position, at, sender, self.u32()?, self.u32()?);
-        Ok((entry, self.u32()?))
+    fn entry(&mut self) -> Result<Entry, BadImage> {
+        let (position, at, from) = (self.u64()?, self.u64()?, (self.u64()?, self.u32()?));
+        Ok(Entry::from_parts(position, at, from, self.u32()?, self.u32()?))
     }
 }
 

@@ -25,7 +25,7 @@ pub mod store;
 use crate::limits;
 
 /// `stream_kind` of a user's inbox in the log.
-pub const STREAM_USER: u8 = 1;
+pub use crate::log::STREAM_USER;
 
 /// What an operator may set of the rules; defaults are the limits.
 #[derive(Clone, Debug)]

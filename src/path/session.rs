@@ -5,6 +5,7 @@ use crate::clock::Now;
 use crate::limits;
 use crate::log::{Kind, Lane, Record, Refused, Stage, Ticket};
 use crate::mem::Token;
+use crate::path::deliver::settle_inbox;
 use crate::path::store::release_acked;
 use crate::path::{Rules, STREAM_USER};
 use crate::state::conn::{Conn, Phase};
@@ -268,6 +269,7 @@ pub fn gone(tables: &mut Tables, token: Token, now: Now) {
         device.unacked_bytes = 0;
         device.pushed = device.cursor;
         device.seen_s = seconds(now);
+        settle_inbox(tables, user);
     }
     tables.watches.touch(tables.users.user(user).watchers);
 }

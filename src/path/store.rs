@@ -289,13 +289,10 @@ fn append(
     let bytes = u32::try_from(request.payload.len()).unwrap_or(u32::MAX >> 1);
     let what = if own_copy { What::OwnCopy } else { What::Message };
     let from = (request.sender, request.device);
-    let entry = Entry::staged(position, from, bytes, what, request.ttl_s != 0);
-    let inbox = tables.inboxes.of(&mut here.inbox);
-    inbox.append(entry);
-    if entry.is_timed() {
-        inbox.set_due(position, due_s);
-    }
-    tables.expiry.note(inbox, user, due_s);
+    let own_due_s = (request.ttl_s != 0).then_some(due_s);
+    let mut inbox = tables.inboxes.of(&mut here.inbox);
+    inbox.append(Entry::staged(position, from, bytes, what, own_due_s));
+    tables.expiry.note(&mut inbox, user, due_s);
     if !own_copy {
         note_pair(tables, user, request.sender, position, bytes);
     }
@@ -320,7 +317,7 @@ pub fn release_acked(tables: &mut Tables, user: u32) {
     if here.inbox == NONE {
         return;
     }
-    let Some(inbox) = tables.inboxes.get_mut(here.inbox) else { return };
+    let Some(mut inbox) = tables.inboxes.get_mut(here.inbox) else { return };
     while let Some(entry) = inbox.pop_through(acked) {
         forget_entry(&mut tables.live, &mut tables.pairs, user, &entry);
     }

@@ -24,8 +24,6 @@ use std::time::{Duration, Instant};
 
 /// Name of the socket in the data folder.
 const SOCKET: &str = "control.sock";
-/// How often the thread looks whether somebody knocks.
-const LOOK: Duration = Duration::from_millis(100);
 
 /// What can be asked.
 #[derive(Debug, Serialize, Deserialize)]
@@ -50,8 +48,23 @@ enum Reply {
         /// Their sizes together.
         bytes: u64,
     },
-    /// It is not.
+    /// It is not, and nothing was begun: something was asked that can't be.
+    Refused(String),
+    /// It failed.
     Error(String),
+}
+
+/// What came of asking a server for a backup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// Nobody answers there.
+    Nobody,
+    /// It is made: how much.
+    Made(String),
+    /// Nothing was begun: why.
+    Refused(String),
+    /// It failed: why.
+    Failed(String),
 }
 
 /// What a backup takes from the server.
@@ -118,7 +131,7 @@ fn work(listener: &UnixListener, source: &Source, stop: &Arc<AtomicBool>) {
     let mut backup: Option<JoinHandle<()>> = None;
     while !stop.load(Ordering::Acquire) {
         let Ok((stream, _)) = listener.accept() else {
-            thread::sleep(LOOK);
+            thread::sleep(Duration::from_millis(limits::CONTROL_LOOK_MS));
             continue;
         };
         if backup.as_ref().is_some_and(JoinHandle::is_finished) {
@@ -127,7 +140,7 @@ fn work(listener: &UnixListener, source: &Source, stop: &Arc<AtomicBool>) {
         match asked(&stream) {
             Ok(_) if backup.is_some() => {
                 let busy = "a backup is being made already; wait until it is done";
-                reply(&stream, &Reply::Error(busy.to_owned()));
+                reply(&stream, &Reply::Refused(busy.to_owned()));
             }
             Ok(Request::Backup(to)) => {
                 let (source, stop) = (source.clone(), Arc::clone(stop));
@@ -137,7 +150,7 @@ fn work(listener: &UnixListener, source: &Source, stop: &Arc<AtomicBool>) {
                     Err(error) => eprintln!("myriad: no backup: {error}"),
                 }
             }
-            Err(why) => reply(&stream, &Reply::Error(why)),
+            Err(why) => reply(&stream, &Reply::Refused(why)),
         }
     }
     if let Some(backup) = backup {
@@ -151,7 +164,8 @@ fn asked(stream: &UnixStream) -> Result<Request, String> {
     let wait = Duration::from_millis(limits::CONTROL_WAIT_MS);
     let deadline = Instant::now() + wait;
     stream.set_nonblocking(false).map_err(told)?;
-    stream.set_read_timeout(Some(LOOK)).map_err(told)?;
+    let look = Duration::from_millis(limits::CONTROL_LOOK_MS);
+    stream.set_read_timeout(Some(look)).map_err(told)?;
     stream.set_write_timeout(Some(wait)).map_err(told)?;
     let mut line = Vec::new();
     let mut piece = [0_u8; 1024];
@@ -185,7 +199,7 @@ fn reply(mut stream: &UnixStream, reply: &Reply) {
 /// Makes one backup and says how it went, here and there.
 fn make(stream: &UnixStream, source: &Source, to: &Path, stop: &AtomicBool) {
     if !to.is_absolute() {
-        return reply(stream, &Reply::Error("name the folder by its full path".to_owned()));
+        return reply(stream, &Reply::Refused("name the folder by its full path".to_owned()));
     }
     reply(stream, &Reply::Started(to.to_owned()));
     let stopping = || stop.load(Ordering::Acquire);
@@ -210,17 +224,21 @@ fn make(stream: &UnixStream, source: &Source, to: &Path, stop: &AtomicBool) {
         }
         Err(error) => {
             eprintln!("myriad: no backup in {}: {error}", to.display());
-            reply(stream, &Reply::Error(error.to_string()));
+            let why = error.to_string();
+            let refused = error.is_refusal();
+            reply(stream, &if refused { Reply::Refused(why) } else { Reply::Error(why) });
         }
     }
 }
 
-/// Asks the server that uses `data` for a backup in `to`. `None`: nobody answers there.
-///
-/// # Errors
-/// What the server said, or how the conversation ended.
-pub fn ask_for_backup(data: &Path, to: &Path) -> Result<Option<String>, String> {
-    let Ok(mut stream) = UnixStream::connect(data.join(SOCKET)) else { return Ok(None) };
+/// Asks the server that uses `data` for a backup in `to`.
+#[must_use]
+pub fn ask_for_backup(data: &Path, to: &Path) -> Asked {
+    let Ok(stream) = UnixStream::connect(data.join(SOCKET)) else { return Asked::Nobody };
+    ask(stream, to).unwrap_or_else(Asked::Failed)
+}
+
+fn ask(mut stream: UnixStream, to: &Path) -> Result<Asked, String> {
     let mut line = serde_json::to_string(&Request::Backup(to.to_owned()))
         .map_err(|error| format!("the folder's name can't be sent: {error}"))?;
     line.push('\n');
@@ -233,9 +251,9 @@ pub fn ask_for_backup(data: &Path, to: &Path) -> Result<Option<String>, String> 
         match serde_json::from_str(line) {
             Ok(Reply::Started(_)) => {}
             Ok(Reply::Done { commit, files, bytes }) => {
-                let what = format!("commit {commit}, {files} files of {bytes} bytes");
-                return Ok(Some(what));
+                return Ok(Asked::Made(format!("commit {commit}, {files} files of {bytes} bytes")));
             }
+            Ok(Reply::Refused(why)) => return Ok(Asked::Refused(why)),
             Ok(Reply::Error(why)) => return Err(why),
             Err(error) => return Err(format!("the server's answer is not known: {error}")),
         }

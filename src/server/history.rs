@@ -5,7 +5,7 @@
 
 use super::side::{Bell, inlet};
 use super::{ServeError, spawn, tools};
-use crate::clock::HostClock;
+use crate::clock::{ExpiryClock, HostClock};
 use crate::config::Config;
 use crate::history::{History, Rules, Store};
 use crate::limits;
@@ -21,8 +21,6 @@ use std::time::Duration;
 
 /// Where history lives in the data folder.
 const FOLDER: &str = "history";
-/// Pause while a shard takes no answers.
-const ANSWER_PAUSE: Duration = Duration::from_millis(1);
 
 /// Asks for a copy of the files of history.
 struct CopyJob {
@@ -63,16 +61,20 @@ pub(super) struct Thread {
 }
 
 impl Thread {
-    /// Opens history and starts its thread, if this server keeps one.
+    /// Opens history and starts its thread, if this server keeps one. With `expiry_held` nothing
+    /// in it ends.
     pub(super) fn start(
         config: &Config,
         durable: Arc<Durable>,
         pins: &Pins,
+        expiry_held: bool,
     ) -> Result<Option<Self>, ServeError> {
         if !config.history {
             return Ok(None);
         }
-        let history = open(config, durable, pins)
+        let clock = HostClock::start();
+        let expiry = ExpiryClock::new(clock.now(), expiry_held);
+        let history = open(config, durable, pins, expiry)
             .map_err(|error| ServeError::Data(config.data.join(FOLDER), format!("{error}")))?;
         let stop = Arc::new(AtomicBool::new(false));
         let (asks, bell) = inlet(limits::HISTORY_ASKS_MAX);
@@ -80,6 +82,7 @@ impl Thread {
         let copies = Arc::new(Inlet::new(1, Doorbell::silent()));
         let work = Work {
             history,
+            clock,
             copies: Arc::clone(&copies),
             folder: config.data.join(FOLDER),
             asks: Arc::clone(&asks),
@@ -119,25 +122,33 @@ impl Thread {
 
 type Error = Box<dyn std::error::Error>;
 
-fn open(config: &Config, durable: Arc<Durable>, pins: &Pins) -> Result<History<FileStore>, Error> {
+fn open(
+    config: &Config,
+    durable: Arc<Durable>,
+    pins: &Pins,
+    expiry: ExpiryClock,
+) -> Result<History<FileStore>, Error> {
     let rules = Rules { retention: config.history_default, items_max: config.history_messages_max };
     let store = Store::open(&config.data.join(FOLDER), rules)?;
     let mut done = store.done();
     if done > durable.sequence() {
         eprintln!(
-            "myriad: history has read {done} commits and the log has {}: another log, or an older \
-             copy of it. History reads all of it again; what it holds stays",
+            "myriad: history has read {done} commits and the log has {}. Unless somebody put \
+             another log here, or an older copy, the end of this one is missing, with messages \
+             that were answered with `Sent`: stop the server and restore a backup. History reads \
+             all of the log again; what it holds stays",
             durable.sequence()
         );
         done = 0;
     }
     let log = FileStore::open_read_only(&config.data)?;
-    Ok(History::new(store, Follower::open(log, durable, pins, done)?)?)
+    Ok(History::new(store, Follower::open(log, durable, pins, done)?, expiry)?)
 }
 
 /// What the thread works on.
 struct Work {
     history: History<FileStore>,
+    clock: HostClock,
     copies: Arc<Inlet<CopyJob>>,
     folder: PathBuf,
     asks: Arc<Inlet<Ask>>,
@@ -148,11 +159,10 @@ struct Work {
 impl Work {
     fn run(mut self, bell: &Bell) {
         bell.attach();
-        let clock = HostClock::start();
         loop {
             for _ in 0..limits::HISTORY_ASKS_MAX {
                 let Some(ask) = self.asks.pop() else { break };
-                let answer = self.history.answer(&ask, clock.now().wall_ms);
+                let answer = self.history.answer(&ask, self.clock.now());
                 self.hand_back(ask.shard, answer);
             }
             if let Some(CopyJob { to, done }) = self.copies.pop() {
@@ -160,8 +170,7 @@ impl Work {
                 let copied = tools::copy_into(&self.folder, &to).map_err(|error| error.to_string());
                 let _nobody_waits = done.send(copied);
             }
-            let now = clock.now();
-            let more = self.history.step(now.mono_ms, now.wall_ms, &self.stop);
+            let more = self.history.step(self.clock.now(), &self.stop);
             if self.stop.load(Ordering::Acquire) {
                 return;
             }
@@ -181,7 +190,7 @@ impl Work {
                 return; // the shards may have ended
             }
             answer = back;
-            thread::sleep(ANSWER_PAUSE);
+            thread::sleep(Duration::from_millis(limits::HISTORY_ANSWER_PAUSE_MS));
         }
     }
 }

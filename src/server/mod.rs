@@ -3,17 +3,19 @@
 //! Owner: the main thread. Order matters and is visible in [`run`]: nothing listens before what
 //! recovery found is durable again, and the log outlives the shards.
 
+mod clock_guard;
 mod control;
 mod history;
 mod last_seen;
+mod outlook;
 mod shards;
 mod side;
 pub mod tools;
 
-pub use control::ask_for_backup;
+pub use control::{Asked, ask_for_backup};
 
 use crate::auth::Keys;
-use crate::clock::wall_ms;
+use crate::clock::{HostClock, wall_ms};
 use crate::config::Config;
 use crate::io::socket;
 use crate::limits;
@@ -57,9 +59,6 @@ pub enum ServeError {
     ShardEnded(usize, String),
 }
 
-/// How often the main thread looks for signals and dead shards.
-const LOOK: Duration = Duration::from_millis(20);
-
 /// Serves until SIGTERM or SIGINT, then drains.
 ///
 /// Prints one line of JSON on stdout when it listens, with `listen`, `driver`, `shards`, `pid`.
@@ -80,7 +79,9 @@ pub fn run(config: &Config, keys: Keys) -> Result<(), ServeError> {
         listeners[0].local_addr().map_err(|error| ServeError::Listen(config.listen, error))?;
 
     let log_bell = committer.bell();
-    let history = history::Thread::start(config, committer.durable(), &committer.pins())?;
+    let teller = outlook::Teller::new(committer.outlook());
+    let history =
+        history::Thread::start(config, committer.durable(), &committer.pins(), expiry_held)?;
     let source = control::Source {
         data: folder.clone(),
         durable: committer.durable(),
@@ -106,7 +107,7 @@ pub fn run(config: &Config, keys: Keys) -> Result<(), ServeError> {
     let control = control::Thread::start(source)?;
     announce(config, listen, &sizes);
 
-    let ended = watch(&running, &stop, &log_thread);
+    let ended = watch(&running, &stop, &log_thread, teller);
     let counters = running.drain(config.drain_ms);
     side.stop();
     control.stop();
@@ -214,6 +215,13 @@ fn recover(
     if found.records > 0 {
         eprintln!("myriad: recovered {} records from {}", found.records, folder.display());
     }
+    if let Some(why) = &found.full {
+        eprintln!(
+            "myriad: no further segment of the log can be had: {why}. It goes on in its last one; \
+             when that is full messages are refused with disk_full. Free space on its disk, or \
+             raise log_bytes_max if that was reached"
+        );
+    }
     let epoch = log::next_epoch(recovered.highest_epoch, wall_ms());
     let wakes = bells.iter().map(|bell| Arc::clone(bell) as Arc<dyn Wake>).collect();
     let (stages, committer) = recovered.start(epoch, wakes).map_err(|error| fail(&error))?;
@@ -224,23 +232,9 @@ fn recover(
             here.active_s = here.active_s.max(seconds);
         }
     });
-    let expiry_held = holds_expiry(config, &found);
+    let newest_ms = (found.records > 0).then_some(found.last_time_ms);
+    let expiry_held = clock_guard::holds(&folder, newest_ms, config.clock_confirmed, wall_ms());
     Ok(Recovered { tables, stages, committer, epoch, expiry_held })
-}
-
-/// A clock that jumped ahead must not expire everybody's mail.
-fn holds_expiry(config: &Config, found: &log::Report) -> bool {
-    let ahead_ms = wall_ms().saturating_sub(found.last_time_ms);
-    let held =
-        found.records > 0 && ahead_ms > limits::CLOCK_AHEAD_MS_MAX && !config.clock_confirmed;
-    if held {
-        eprintln!(
-            "myriad: the clock is {} hours ahead of the newest record. Nothing expires until a \
-             restart with --clock-confirmed says that the clock is right",
-            ahead_ms / 3_600_000
-        );
-    }
-    held
 }
 
 fn catch_signals() -> std::io::Result<Arc<AtomicBool>> {
@@ -281,7 +275,9 @@ fn watch(
     running: &shards::Running,
     stop: &AtomicBool,
     log_thread: &JoinHandle<Result<log::Written, String>>,
+    mut teller: outlook::Teller,
 ) -> Result<(), ServeError> {
+    let clock = HostClock::start();
     let mut log_ended = false;
     while !stop.load(Ordering::Acquire) {
         if let Some((shard, error)) = running.ended() {
@@ -294,7 +290,8 @@ fn watch(
                  store_failed. Check the disk, then restart"
             );
         }
-        thread::sleep(LOOK);
+        teller.look(clock.now().mono_ms);
+        thread::sleep(Duration::from_millis(limits::MAIN_LOOK_MS));
     }
     Ok(())
 }
@@ -324,7 +321,7 @@ fn wait_until(time: Duration, mut done: impl FnMut() -> bool) -> bool {
         if start.elapsed() > time {
             return false;
         }
-        thread::sleep(Duration::from_millis(2));
+        thread::sleep(Duration::from_millis(limits::DRAIN_LOOK_MS));
     }
     true
 }

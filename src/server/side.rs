@@ -12,11 +12,6 @@ use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-/// How often a side thread looks for work that nobody rang for.
-const LOOK: Duration = Duration::from_millis(100);
-/// Batches of last-seen times that may wait for the disk.
-const SEEN_WAITING_MAX: usize = 256;
-
 /// The running side threads.
 pub(super) struct Threads {
     jobs: Arc<Inlet<CheckJob>>,
@@ -37,7 +32,7 @@ impl Threads {
         let checked: Arc<[OnceLock<Arc<Inlet<Checked>>>]> =
             (0..shards).map(|_| OnceLock::new()).collect();
         let (jobs, job_bell) = inlet(limits::CHECKS_WAITING_MAX);
-        let (seen, seen_bell) = inlet(SEEN_WAITING_MAX);
+        let (seen, seen_bell) = inlet(limits::SEEN_WAITING_MAX);
         let checker = {
             let (keys, jobs, checked) = (Arc::clone(keys), Arc::clone(&jobs), Arc::clone(&checked));
             let stop = Arc::clone(&stop);
@@ -122,6 +117,7 @@ impl Bell {
 /// The body of a side thread.
 fn work<T: Send>(stop: &AtomicBool, bell: &Bell, inlet: &Inlet<T>, mut act: impl FnMut(T)) {
     bell.attach();
+    let look = Duration::from_millis(limits::SIDE_LOOK_MS);
     loop {
         let stopping = stop.load(Ordering::Acquire);
         while let Some(item) = inlet.pop() {
@@ -130,7 +126,7 @@ fn work<T: Send>(stop: &AtomicBool, bell: &Bell, inlet: &Inlet<T>, mut act: impl
         if stopping {
             return;
         }
-        bell.sleep(LOOK, || inlet.is_empty());
+        bell.sleep(look, || inlet.is_empty());
     }
 }
 

@@ -7,10 +7,11 @@ use super::{Core, Waiter};
 use crate::limits;
 use crate::log::{
     CHECKPOINT_END, CHECKPOINT_IMAGE, Health, Kind, Lane, LiveReport, Phase, RECORD_HEADER_BYTES,
-    Reader, Record, encoded_bytes,
+    Reader, Record, Refused, encoded_bytes,
 };
 use crate::path::image::{self, Walk};
 use crate::path::receipt;
+use std::ops::ControlFlow;
 
 /// How far this shard is.
 #[derive(Debug)]
@@ -20,6 +21,10 @@ pub(super) struct Imaging {
     /// The last one it has begun an image for.
     begun: u64,
     walk: Walk,
+    /// Of users from here on nothing was copied yet,
+    copy_next: u32,
+    /// and of those up to here it has to be.
+    copy_end: u32,
     /// END is staged, or there is no image to make.
     ended: bool,
     /// Segments to copy out of.
@@ -34,6 +39,8 @@ impl Imaging {
             settled: 0,
             begun: 0,
             walk: Walk::Done,
+            copy_next: 0,
+            copy_end: 0,
             ended: true,
             victims: Vec::new(),
             piece: Vec::new(),
@@ -59,6 +66,7 @@ impl<S, R: Reader> Core<S, R> {
             Phase::Image(number) if number != self.imaging.begun && !has_letters => {
                 self.imaging.begun = number;
                 self.imaging.walk = Walk::START;
+                (self.imaging.copy_next, self.imaging.copy_end) = (0, 0);
                 self.imaging.ended = false;
                 self.imaging.victims = self.stage.victims();
             }
@@ -68,15 +76,20 @@ impl<S, R: Reader> Core<S, R> {
             self.image();
         }
         // A full disk takes too little to make a checkpoint due, and only one frees what is empty.
-        if self.stage.health() == Health::Full && self.tables.live.take_emptied() {
+        let is_full = self.stage.health() == Health::Full;
+        if self.tables.live.take_scrubs_news() || (is_full && self.tables.live.take_emptied()) {
             self.stage.want_checkpoint();
         }
     }
 
-    /// Stages pieces of the image, as many as one turn may and the log takes.
+    /// Stages pieces of the image, as many as one turn may and the log takes, each followed by what
+    /// is to be copied of its users.
     fn image(&mut self) {
         let mut left = limits::IMAGE_BYTES_PER_TURN_MAX;
-        while self.imaging.walk != Walk::Done {
+        while self.copy_forward(&mut left) {
+            if self.imaging.walk == Walk::Done {
+                return self.end_image();
+            }
             let start = self.imaging.walk;
             let mut piece = std::mem::take(&mut self.imaging.piece);
             piece.clear();
@@ -89,13 +102,25 @@ impl<S, R: Reader> Core<S, R> {
                 return; // no room now: the same piece anew in a later turn
             }
             self.imaging.walk = next;
-            let copied = self.copy_forward(start, next);
-            left = left.saturating_sub(bytes + copied);
+            if !self.imaging.victims.is_empty() {
+                self.imaging.copy_end = self.users_before(next);
+            }
+            left = left.saturating_sub(bytes);
             if left == 0 {
                 return;
             }
         }
-        self.end_image();
+    }
+
+    /// How many users come before a point of the walk. One in the middle of whose records a piece
+    /// ends comes with the piece that ends them.
+    fn users_before(&self, walk: Walk) -> u32 {
+        match walk {
+            Walk::User(index) | Walk::Answers(index, ..) | Walk::Entries(index, _) => index,
+            Walk::Pair(_) | Walk::Done => {
+                u32::try_from(self.tables.users.count()).unwrap_or(u32::MAX)
+            }
+        }
     }
 
     fn stage_piece(&mut self, body_kind: u32, payload: &[u8]) -> bool {
@@ -117,54 +142,55 @@ impl<S, R: Reader> Core<S, R> {
         }
     }
 
-    /// Copies waiting records of the users between two points of the walk out of segments that are
-    /// to be emptied. Returns the bytes copied. What finds no room waits for the next checkpoint.
-    fn copy_forward(&mut self, from: Walk, to: Walk) -> usize {
-        if self.imaging.victims.is_empty() {
-            return 0;
+    /// Copies waiting records of the users whose pieces are staged out of segments that are to be
+    /// emptied. False: the turn has done enough, or the log is busy; the rest comes later.
+    fn copy_forward(&mut self, left: &mut usize) -> bool {
+        while self.imaging.copy_next < self.imaging.copy_end {
+            if *left == 0 || !self.copy_user(self.imaging.copy_next, left) {
+                return false;
+            }
+            self.imaging.copy_next += 1;
         }
-        let count = u32::try_from(self.tables.users.count()).unwrap_or(u32::MAX);
-        let index = |walk| match walk {
-            Walk::User(index) | Walk::Answers(index, ..) | Walk::Entries(index, _) => index,
-            Walk::Pair(_) | Walk::Done => count,
-        };
-        // A user in the middle of whose records a piece ended comes with the piece that ends them.
-        let mut copied = 0;
-        for user in index(from)..index(to) {
-            copied += self.copy_user(user);
-        }
-        copied
+        true
     }
 
-    fn copy_user(&mut self, user: u32) -> usize {
+    /// False: there is more to copy. What finds no room waits for the next checkpoint.
+    fn copy_user(&mut self, user: u32, left: &mut usize) -> bool {
         let Self { tables, stage, reader, waiters, imaging, .. } = self;
         let handle = tables.users.user(user).inbox;
-        let Some(inbox) = tables.inboxes.get_mut(handle) else { return 0 };
-        let mut copied = 0;
-        for entry in inbox.entries_mut() {
-            if copied > limits::IMAGE_BYTES_PER_TURN_MAX {
-                break; // the rest goes with the next checkpoint
-            }
+        let Some(mut inbox) = tables.inboxes.get_mut(handle) else { return true };
+        let mut is_done = true;
+        inbox.set_moving(|entry| {
             let Some(at) = entry.at().filter(|at| imaging.victims.contains(&at.segment)) else {
-                continue;
+                return ControlFlow::Continue(false);
             };
             if entry.is_moving() {
-                continue;
+                return ControlFlow::Continue(false);
+            }
+            if *left == 0 {
+                is_done = false;
+                return ControlFlow::Break(());
             }
             let found = reader.read(at).filter(|record| record.position == entry.position);
             let Some(record) = found else {
                 tables.counters.unreadable += 1; // `log verify` tells more
-                continue;
+                return ControlFlow::Continue(false);
             };
             let record = Record { moved: true, ..record };
-            let Ok(ticket) = stage.append(Lane::Image, &record) else { return copied };
-            copied += encoded_bytes(&record);
+            let ticket = match stage.append(Lane::Copy, &record) {
+                Ok(ticket) => ticket,
+                Err(refused) => {
+                    is_done = refused != Refused::Busy;
+                    return ControlFlow::Break(());
+                }
+            };
+            *left = left.saturating_sub(encoded_bytes(&record));
             tables.live.remove(at, entry.bytes());
-            entry.set_moving();
             let position = entry.position;
             waiters.push_back(Waiter::Moved { ticket, user, position });
-        }
-        copied
+            ControlFlow::Continue(true)
+        });
+        is_done
     }
 
     /// All pieces are staged: the cursors that go with what this shard calls live, then END.
@@ -176,7 +202,7 @@ impl<S, R: Reader> Core<S, R> {
             return;
         }
         let record = self.checkpoint_record(CHECKPOINT_END, &[]);
-        let Ok(ticket) = self.stage.append_urgent(Lane::Image, &record) else { return };
+        let Ok(ticket) = self.stage.append_urgent(Lane::End, &record) else { return };
         self.imaging.ended = true;
         let report = Box::new(self.tables.live.report());
         self.waiters.push_back(Waiter::Image { ticket, report });
@@ -186,10 +212,7 @@ impl<S, R: Reader> Core<S, R> {
     pub(super) fn on_image(&mut self, report: LiveReport) {
         let is_live = |segment: u32| report.live.iter().any(|(number, _)| *number == segment);
         self.reader.retain(&is_live);
-        self.tables.live.scrubbed(&report);
+        self.tables.live.told(&report);
         self.stage.report(report);
-        if self.tables.live.has_scrubs() {
-            self.stage.want_checkpoint();
-        }
     }
 }

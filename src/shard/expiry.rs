@@ -2,6 +2,7 @@
 //! of a notice between shards and the log. The rules are in `path::expire`.
 
 use super::{Core, Waiter};
+use crate::clock::Now;
 use crate::limits;
 use crate::log::Reader;
 use crate::path::expire::{self, Begun};
@@ -9,31 +10,13 @@ use crate::path::{deliver, store};
 use crate::state::request::{Envelope, Request};
 use crate::state::window::Outcome;
 
-/// The clock that mail expires by.
-///
-/// It begins at the wall clock and moves as the host's monotonic clock does, so that a wall clock
-/// set forward expires nothing. Held if the wall clock was far ahead of the log at the start.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct ExpiryClock {
-    wall_ms: u64,
-    host_ms: u64,
-    held: bool,
-}
-
-impl ExpiryClock {
-    pub(super) fn new(now: crate::clock::Now, held: bool) -> Self {
-        Self { wall_ms: now.wall_ms, host_ms: now.mono_ms, held }
-    }
-
-    /// Seconds since 1970; none while nothing may expire.
-    fn now_s(&self, host_ms: u64) -> Option<u32> {
-        let passed_ms = host_ms.saturating_sub(self.host_ms);
-        let seconds = (self.wall_ms + passed_ms) / 1000;
-        (!self.held).then(|| u32::try_from(seconds).unwrap_or(u32::MAX))
-    }
-}
-
 impl<S, R: Reader> Core<S, R> {
+    /// The time by which mail ends, seconds since 1970. Its monotonic side is the host's clock: the
+    /// session clock leaves out what the server was late by.
+    fn expiry_s(&self) -> Option<u32> {
+        self.expiry_clock.now_s(Now { mono_ms: self.host_ms, wall_ms: self.now.wall_ms })
+    }
+
     /// Gives up what has waited too long, a bounded number per call.
     pub(super) fn expire(&mut self) {
         self.bury_waiting();
@@ -42,7 +25,7 @@ impl<S, R: Reader> Core<S, R> {
             return;
         }
         self.expiry_due_ms = self.now.mono_ms + limits::EXPIRY_LOOK_MS;
-        let Some(now_s) = self.expiry_clock.now_s(self.host_ms) else { return };
+        let Some(now_s) = self.expiry_s() else { return };
         let mut positions = std::mem::take(&mut self.expired);
         for _ in 0..limits::EXPIRED_PER_LOOK_MAX {
             let Self { tables, reader, rules, .. } = self;
@@ -54,6 +37,7 @@ impl<S, R: Reader> Core<S, R> {
             for &position in &positions {
                 self.give_up(user, position, now_s);
             }
+            deliver::settle_inbox(&mut self.tables, user);
             if positions.len() >= limits::EXPIRED_PER_LOOK_MAX {
                 break;
             }
@@ -86,7 +70,14 @@ impl<S, R: Reader> Core<S, R> {
             Ok(Some(stored)) => {
                 deliver::push_notice(tables, &stored, &request, *now);
                 let (ticket, user, position) = (stored.ticket, stored.user, stored.position);
-                self.waiters.push_back(Waiter::Request { ticket, from, user, position, request });
+                self.waiters.push_back(Waiter::Request {
+                    ticket,
+                    from,
+                    user,
+                    position,
+                    request,
+                    deleted: false,
+                });
             }
             Ok(None) => self.noticed(from, request),
             Err(_) => {
@@ -112,12 +103,13 @@ impl<S, R: Reader> Core<S, R> {
             return self.tables.requests.give(request);
         };
         if request.retry.is_some() {
-            let now_s = self.expiry_clock.now_s(self.host_ms).unwrap_or(0);
+            let now_s = self.expiry_s().unwrap_or(0);
             return self.keep_waiting(request, now_s + 1);
         }
         self.tables.counters.expired += 1;
         self.tables.requests.give(request);
         self.bury(user, position);
+        deliver::settle_inbox(&mut self.tables, user);
     }
 
     /// Its sender could not be told: it waits on as before, and is tried again.
@@ -126,9 +118,8 @@ impl<S, R: Reader> Core<S, R> {
         self.tables.requests.give(request);
         let (Some(user), Outcome::Sent { position, .. }) = (user, outcome) else { return };
         let handle = self.tables.users.user(user).inbox;
-        let inbox = self.tables.inboxes.get_mut(handle);
-        if let Some(entry) = inbox.and_then(|inbox| inbox.find(position)) {
-            entry.set_expiring(false);
+        if let Some(mut inbox) = self.tables.inboxes.get_mut(handle) {
+            inbox.set_expiring(position, false);
         }
         self.look_again(user, again_s);
         deliver::behind(&self.tables, user, &mut self.behind);
@@ -136,8 +127,8 @@ impl<S, R: Reader> Core<S, R> {
 
     fn look_again(&mut self, user: u32, due_s: u32) {
         let handle = self.tables.users.user(user).inbox;
-        if let Some(inbox) = self.tables.inboxes.get_mut(handle) {
-            self.tables.expiry.note(inbox, user, due_s);
+        if let Some(mut inbox) = self.tables.inboxes.get_mut(handle) {
+            self.tables.expiry.note(&mut inbox, user, due_s);
         }
     }
 
@@ -149,9 +140,6 @@ impl<S, R: Reader> Core<S, R> {
         }
         expire::remove(tables, user, position);
         deliver::behind(tables, user, &mut self.behind);
-        if tables.live.has_scrubs() {
-            stage.want_checkpoint();
-        }
     }
 
     /// Tombstones that found no room.
@@ -169,9 +157,36 @@ impl<S, R: Reader> Core<S, R> {
         let Self { tables, reader, .. } = self;
         let (user, author) = (stored.user, request.sender);
         let target = expire::find_target(tables, reader, user, request.relation, author);
+        let target = target.or_else(|| self.find_staged(user, request));
         if let Some(position) = target.filter(|position| *position != stored.position) {
             self.tables.counters.deleted += 1;
             self.bury(user, position);
+            deliver::settle_inbox(&mut self.tables, user);
         }
+    }
+
+    /// The message that `request` deletes if it is on its way to the log: an offline queue sends
+    /// both at once, and what is not durable cannot be read back.
+    fn find_staged(&mut self, user: u32, request: &Request) -> Option<u64> {
+        let target = expire::delete_target(request.relation, request.sender)?;
+        let inbox = self.tables.inboxes.get(self.tables.users.user(user).inbox)?;
+        let is_staged = |position: u64| {
+            let entry = inbox.after(position - 1).next();
+            entry.is_some_and(|entry| entry.position == position && entry.at().is_none())
+        };
+        // Newest first; a device has at most a window of ids open, so it is never far.
+        self.waiters.iter_mut().rev().take(limits::DELETE_LOOKS_MAX).find_map(|waiter| match waiter
+        {
+            Waiter::Request { user: whose, position, request, deleted, .. }
+                if *whose == user
+                    && (request.sender, request.device) == (target.sender, target.device)
+                    && request.client_id == target.client_id
+                    && is_staged(*position) =>
+            {
+                *deleted = true;
+                Some(*position)
+            }
+            _ => None,
+        })
     }
 }

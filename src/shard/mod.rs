@@ -22,7 +22,7 @@ mod turn;
 pub use history::{Answer, Ask, Found, HistoryEnds, Kept, Question};
 
 use crate::auth::{Claims, Keys, TokenError};
-use crate::clock::Now;
+use crate::clock::{ExpiryClock, Now};
 use crate::io::Driver;
 use crate::limits;
 use crate::log::{LiveReport, Reader, Stage, Ticket};
@@ -137,8 +137,16 @@ pub struct Parts<D: Driver, R: Reader> {
 /// What waits for a commit, in the order of the log.
 #[derive(Debug)]
 enum Waiter {
-    /// A request whose record is staged; the answer goes to shard `from`.
-    Request { ticket: Ticket, from: usize, user: u32, position: u64, request: Box<Request> },
+    /// A request whose record is staged; the answer goes to shard `from`. `deleted`: its payload
+    /// is to go as soon as it is there.
+    Request {
+        ticket: Ticket,
+        from: usize,
+        user: u32,
+        position: u64,
+        request: Box<Request>,
+        deleted: bool,
+    },
     /// A login whose device is new.
     Login { ticket: Ticket, conn: Token, device: u32, login: Login },
     /// The next epoch of this shard's positions.
@@ -252,7 +260,7 @@ struct Core<S, R> {
     errands: VecDeque<Errand>,
     behind: Vec<u32>,
     imaging: checkpoint::Imaging,
-    expiry_clock: expiry::ExpiryClock,
+    expiry_clock: ExpiryClock,
     expiry_due_ms: u64,
     /// Scratch: positions whose time is over.
     expired: Vec<u64>,
@@ -306,7 +314,7 @@ impl<D: Driver, R: Reader> Shard<D, R> {
             errands: VecDeque::new(),
             behind: Vec::new(),
             imaging: checkpoint::Imaging::new(),
-            expiry_clock: expiry::ExpiryClock::new(now, parts.expiry_held),
+            expiry_clock: ExpiryClock::new(now, parts.expiry_held),
             expiry_due_ms: 0,
             expired: Vec::new(),
             burials: Vec::new(),

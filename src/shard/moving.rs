@@ -23,7 +23,7 @@ impl<S, R: Reader> Core<S, R> {
         conn.phase = Phase::Moving;
         conn.paused = true;
         let Ok(token) = self.tables.conns.insert(conn) else {
-            self.tables.counters.refused_full += 1;
+            self.tables.counters.conns_refused += 1;
             return; // the socket closes: even the spare places for saying why are taken
         };
         let handle = self.tables.sources.enter(source, token);

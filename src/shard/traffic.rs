@@ -112,7 +112,14 @@ impl<S, R: Reader> Core<S, R> {
                 let (position, time_ms) = (stored.position, stored.time_ms);
                 request.outcome = Outcome::Sent { position, time_ms };
                 let (ticket, user) = (stored.ticket, stored.user);
-                self.waiters.push_back(Waiter::Request { ticket, from, user, position, request });
+                self.waiters.push_back(Waiter::Request {
+                    ticket,
+                    from,
+                    user,
+                    position,
+                    request,
+                    deleted: false,
+                });
             }
             Err(reason) => {
                 if reason.retriable() {
@@ -169,7 +176,8 @@ impl<S, R: Reader> Core<S, R> {
                     request.stage = Staged::OwnCopy;
                     let (ticket, user, position) = (stored.ticket, stored.user, stored.position);
                     let from = self.me;
-                    let waiter = Waiter::Request { ticket, from, user, position, request };
+                    let waiter =
+                        Waiter::Request { ticket, from, user, position, request, deleted: false };
                     self.waiters.push_back(waiter);
                 }
                 Err(log::Refused::Busy) => return self.copies.push_front(request),
@@ -193,7 +201,14 @@ impl<S, R: Reader> Core<S, R> {
             Ok(ticket) => {
                 request.stage = Staged::Refusal;
                 let (from, user, position) = (self.me, crate::state::NONE, 0);
-                self.waiters.push_back(Waiter::Request { ticket, from, user, position, request });
+                self.waiters.push_back(Waiter::Request {
+                    ticket,
+                    from,
+                    user,
+                    position,
+                    request,
+                    deleted: false,
+                });
             }
             Err(_) => {
                 route::settle(&mut self.tables, &request, false);
@@ -207,8 +222,11 @@ impl<S, R: Reader> Core<S, R> {
         while let Some(placed) = self.stage.committed() {
             while self.waiters.front().is_some_and(|waiter| waiter.batch() <= placed.batch) {
                 match self.waiters.pop_front() {
-                    Some(Waiter::Request { ticket, from, user, position, request }) => {
+                    Some(Waiter::Request { ticket, from, user, position, request, deleted }) => {
                         self.place(&placed, ticket, user, position);
+                        if deleted {
+                            self.tables.live.scrub(placed.at(ticket));
+                        }
                         self.on_durable(from, request);
                     }
                     Some(Waiter::Login { conn, device, login, .. }) => {
@@ -263,11 +281,11 @@ impl<S, R: Reader> Core<S, R> {
             return;
         }
         let handle = self.tables.users.user(user).inbox;
-        let entry = self.tables.inboxes.get_mut(handle).and_then(|inbox| inbox.find(position));
-        if let Some(entry) = entry {
-            let at = placed.at(ticket);
-            entry.place(at);
+        let Some(mut inbox) = self.tables.inboxes.get_mut(handle) else { return };
+        let at = placed.at(ticket);
+        if let Some(entry) = inbox.place(position, at) {
             self.tables.live.add(at, entry.bytes());
+            deliver::settle_inbox(&mut self.tables, user);
             deliver::behind(&self.tables, user, &mut self.behind);
         }
     }

@@ -5,8 +5,8 @@
 //! early then, and looking once too often is cheap. Dates that were overtaken by an earlier one
 //! stay until they come, so the heap is made anew when they are the most of it (I6).
 
-use crate::state::inbox::Inbox;
-use crate::state::{inbox::Inboxes, users::Users};
+use crate::state::inbox::{InboxMut, Inboxes};
+use crate::state::users::Users;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -25,11 +25,9 @@ pub struct Expiry {
 
 impl Expiry {
     /// Something in this inbox has its time over at `due_s`.
-    pub fn note(&mut self, inbox: &mut Inbox, user: u32, due_s: u32) {
+    pub fn note(&mut self, inbox: &mut InboxMut<'_>, user: u32, due_s: u32) {
         let due_s = due_s.max(1);
-        if inbox.due_s == 0 || due_s < inbox.due_s {
-            inbox.due_s = due_s;
-        }
+        inbox.note_due(due_s);
         if self.earliest.len() <= user as usize {
             self.earliest.resize(user as usize + 1, 0);
         }
@@ -51,8 +49,8 @@ impl Expiry {
             }
             *earliest = 0;
             self.dated -= 1;
-            if let Some(inbox) = inboxes.get_mut(users.user(user).inbox) {
-                inbox.due_s = 0;
+            if let Some(mut inbox) = inboxes.get_mut(users.user(user).inbox) {
+                inbox.forget_due();
                 return Some(user);
             }
         }
@@ -96,18 +94,18 @@ mod tests {
         let mut inboxes = Inboxes::default();
         let mut expiry = Expiry::default();
         let user = users.find_or_add(7).unwrap();
-        let entry = Entry::staged(1, (2, 1), 10, What::Message, false);
+        let entry = Entry::staged(1, (2, 1), 10, What::Message, None);
         inboxes.of(&mut users.user_mut(user).inbox).append(entry);
         let handle = users.user(user).inbox;
         for due_s in [50, 40, 60] {
-            expiry.note(inboxes.get_mut(handle).unwrap(), user, due_s);
+            expiry.note(&mut inboxes.get_mut(handle).unwrap(), user, due_s);
         }
         assert_eq!((expiry.next_s(), expiry.count()), (Some(40), 2));
         assert_eq!(expiry.pop(39, &users, &mut inboxes), None);
         assert_eq!(expiry.pop(45, &users, &mut inboxes), Some(user));
         assert_eq!(expiry.pop(100, &users, &mut inboxes), None, "50 was overtaken");
         for due_s in (100..20_000).rev() {
-            expiry.note(inboxes.get_mut(handle).unwrap(), user, due_s);
+            expiry.note(&mut inboxes.get_mut(handle).unwrap(), user, due_s);
             expiry.tidy();
         }
         assert!(expiry.count() <= 2 + SURPLUS_MAX);

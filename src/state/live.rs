@@ -14,7 +14,9 @@ const RECORD_BYTES: u64 = 96;
 pub struct Live {
     /// Rising by number; few, and the last is the one that changes most.
     segments: Vec<Segment>,
+    /// Segments with payloads that have to go, which the committer was not told yet.
     to_scrub: BTreeSet<u32>,
+    scrubs_news: bool,
     /// Nothing is waited for any more in some segment, since last asked.
     emptied: bool,
 }
@@ -64,19 +66,17 @@ impl Live {
 
     /// The payload of a record there is to go from the disk soon.
     pub fn scrub(&mut self, at: At) {
-        self.to_scrub.insert(at.segment);
+        self.scrubs_news |= self.to_scrub.insert(at.segment);
     }
 
-    /// Whether something is to go soon.
-    #[must_use]
-    pub fn has_scrubs(&self) -> bool {
-        !self.to_scrub.is_empty()
+    /// Whether more has to go than when this was last asked.
+    pub fn take_scrubs_news(&mut self) -> bool {
+        std::mem::take(&mut self.scrubs_news)
     }
 
-    /// These segments were freed, or are about to be.
-    pub fn scrubbed(&mut self, report: &LiveReport) {
-        let stays = |segment: &u32| report.live.iter().any(|(live, _)| live == segment);
-        self.to_scrub.retain(stays);
+    /// The committer knows of these, and forgets none of them until it is freed.
+    pub fn told(&mut self, report: &LiveReport) {
+        self.to_scrub.retain(|segment| !report.to_scrub.contains(segment));
     }
 
     /// What is to be told.
@@ -119,7 +119,10 @@ mod tests {
         live.scrub(at(9));
         live.scrub(at(7));
         assert_eq!(live.report().to_scrub, [7, 9]);
-        live.scrubbed(&live.report());
-        assert_eq!(live.report().to_scrub, [9], "7 is gone");
+        assert!(live.take_scrubs_news() && !live.take_scrubs_news());
+        let report = live.report();
+        live.scrub(at(3));
+        live.told(&report);
+        assert_eq!(live.report().to_scrub, [3], "the others were told");
     }
 }

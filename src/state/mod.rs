@@ -3,13 +3,17 @@
 //! Owner: the shard's thread; nothing here is shared. Tables only: the rules that change them are
 //! in `path`. No clock, no socket, no file. Handles are `u32` indices, [`NONE`] for "no such".
 
+mod chunks;
 pub mod conn;
+mod entry;
 pub mod expiry;
 pub mod inbox;
 pub mod live;
 pub mod outbox;
+mod packed;
 pub mod pairs;
 pub mod placement;
+mod places;
 pub mod request;
 pub mod sources;
 pub mod users;

@@ -87,6 +87,12 @@ impl Server {
         self.process = Some(ServerProcess::start(&self.serve, &self.home).unwrap());
     }
 
+    /// Starts it again after its end with other settings.
+    pub(crate) fn start_again_with(&mut self, arguments: &[&str]) {
+        self.serve = options(self.serve.shards, arguments);
+        self.start_again();
+    }
+
     /// Kills it on the spot and starts it again.
     pub(crate) fn kill_and_restart(&mut self) {
         self.process.take().expect("the server runs").kill().unwrap();

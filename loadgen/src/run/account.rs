@@ -88,14 +88,17 @@ impl Run {
     }
 
     fn server(&self, after: Reading) -> Server {
-        let sessions = self.opening_logins.max(1) as f64;
+        let (warm, warm_count) = self.warm.unwrap_or((self.before, 0));
+        let sessions = self.opening_logins.saturating_sub(warm_count).max(1) as f64;
         let grown = |before: Option<u64>, after: Option<u64>| {
             Some((after?.saturating_sub(before?)) as f64 / sessions)
         };
         let resident = |reading: &Reading| reading.server.map(|memory| memory.resident_bytes);
         let ends = if self.course.is_loopback() { 2.0 } else { 1.0 };
         let is_known = self.server_pid.is_some() && self.before.server.is_some();
-        let slab = grown(self.before.slab_bytes, self.there.slab_bytes).filter(|_| is_known);
+        let slab = grown(warm.slab_bytes, self.there.slab_bytes).filter(|_| is_known);
+        // With several servers one process tells nothing of the sessions of all.
+        let is_alone = self.course.servers.len() == 1;
         let cpu = match (self.there.server_cpu, after.server_cpu) {
             (Some(before), Some(after)) => Some(after.since(before)),
             _ => None,
@@ -105,18 +108,19 @@ impl Run {
             pid: self.server_pid,
             rss_bytes_before: resident(&self.before),
             rss_bytes_after: resident(&self.there),
-            user_bytes_per_session: grown(resident(&self.before), resident(&self.there)),
+            user_bytes_per_session: grown(resident(&warm), resident(&self.there))
+                .filter(|_| is_alone),
             kernel_bytes_per_session: slab.map(|bytes| bytes / ends),
             memory_method: is_known.then(|| {
                 let share = if ends > 1.0 { ", of which half is the clients' end" } else { "" };
                 format!(
-                    "growth from before the first login to {} s after the last: VmRSS of the \
-                     process; Slab of this host's kernel{share}",
+                    "growth from the first {warm_count} logins to {} s after the last: VmRSS of \
+                     the process; Slab of this host's kernel{share}",
                     CALM_US / SECOND_US
                 )
             }),
             cpu_us_per_message: cpu
-                .filter(|_| delivered > 0)
+                .filter(|_| delivered > 0 && is_alone)
                 .map(|cpu| cpu.scheduled_s * 1e6 / delivered as f64),
             cpu_user_s: cpu.map(|cpu| cpu.user_s),
             cpu_system_s: cpu.map(|cpu| cpu.system_s),
@@ -124,10 +128,12 @@ impl Run {
     }
 
     fn generator(&self, cpu: Option<Cpu>) -> Generator {
-        let grown = match (self.before.own, self.there.own) {
-            (Some(before), Some(there)) if self.opening_logins >= CLIENTS_MEASURABLE => {
-                let bytes = there.resident_bytes.saturating_sub(before.resident_bytes);
-                Some(bytes as f64 / self.opening_logins as f64)
+        let (warm, warm_count) = self.warm.unwrap_or((self.before, 0));
+        let clients = self.opening_logins.saturating_sub(warm_count);
+        let grown = match (warm.own, self.there.own) {
+            (Some(warm), Some(there)) if clients >= CLIENTS_MEASURABLE => {
+                let bytes = there.resident_bytes.saturating_sub(warm.resident_bytes);
+                Some(bytes as f64 / clients as f64)
             }
             _ => None,
         };

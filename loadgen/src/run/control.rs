@@ -23,6 +23,8 @@ const LOOK: Duration = Duration::from_millis(50);
 pub(super) const SECOND_US: u64 = 1_000_000;
 /// Between the last login and the first phase: memory is read when things are calm.
 pub(super) const CALM_US: u64 = 1_000_000;
+/// Memory per session is counted from when one in so many is there.
+const WARM_SHARE: u64 = 10;
 /// With clients away at the end nobody knows what is still to come; so long nothing came.
 const QUIET_US: u64 = 2_000_000;
 /// Threads of one run.
@@ -102,6 +104,8 @@ pub(super) struct Run {
     pub(super) server_pid: Option<u32>,
     pub(super) started_unix_ms: u64,
     pub(super) before: Reading,
+    /// With the first clients there, and how many: what is used for the first time is paid then.
+    pub(super) warm: Option<(Reading, u64)>,
     /// With everybody there, before the first phase.
     pub(super) there: Reading,
     pub(super) most_ready: u64,
@@ -163,6 +167,7 @@ impl Run {
             server_pid: options.server_pid,
             started_unix_ms: unix_ms(),
             before,
+            warm: None,
             there: before,
             most_ready: 0,
             opening_us: 0,
@@ -188,6 +193,10 @@ impl Run {
                 return interrupted;
             }
             if self.course.begun_us().is_none() {
+                let ready = self.course.sum(|gauge| &gauge.ready);
+                if self.warm.is_none() && ready >= self.wanted() / WARM_SHARE {
+                    self.warm = Some((read(self.server_pid), ready));
+                }
                 if calm_from_us.is_none() && self.opening_is_over(now_us) {
                     calm_from_us = Some(now_us);
                     self.opening_us = now_us;

@@ -91,17 +91,17 @@ impl Dim {
             Item::Date { user, due_s } => {
                 let Some(index) = here.users.find(user) else { return Ok(()) };
                 let handle = here.users.user(index).inbox;
-                if let Some(inbox) = here.inboxes.get_mut(handle) {
-                    here.expiry.note(inbox, index, due_s);
+                if let Some(mut inbox) = here.inboxes.get_mut(handle) {
+                    here.expiry.note(&mut inbox, index, due_s);
                 }
             }
-            Item::Entry { user, mut entry, due_s } => {
+            Item::Entry { user, mut entry } => {
                 let position = entry.position;
                 if entry.at().is_none() && !waits(here, user, position) {
                     let at = self.places.get(&(user, position));
                     entry.place(*at.ok_or(ReplayError::Missing { user, position })?);
                 }
-                load_entry(here, user, entry, due_s);
+                load_entry(here, user, entry);
             }
             Item::Pair { recipient, sender, last, read } => {
                 let Some(index) = here.users.find(recipient) else { return Ok(()) };
@@ -148,21 +148,18 @@ fn load_answer(here: &mut Tables, user: u64, device: u32, answer: Answer) {
 }
 
 /// Whether this record is in the user's inbox already.
-fn waits(here: &mut Tables, user: u64, position: u64) -> bool {
+fn waits(here: &Tables, user: u64, position: u64) -> bool {
     let Some(index) = here.users.find(user) else { return false };
     let handle = here.users.user(index).inbox;
-    here.inboxes.get_mut(handle).is_some_and(|inbox| inbox.find(position).is_some())
+    here.inboxes.get(handle).is_some_and(|inbox| inbox.find(position).is_some())
 }
 
-fn load_entry(here: &mut Tables, user: u64, entry: Entry, due_s: u32) {
+fn load_entry(here: &mut Tables, user: u64, entry: Entry) {
     let Some(index) = here.users.find(user) else { return };
     let owner = here.users.user_mut(index);
-    let inbox = here.inboxes.of(&mut owner.inbox);
+    let mut inbox = here.inboxes.of(&mut owner.inbox);
     if !inbox.insert(entry) {
         return; // it came between its user's image and this piece
-    }
-    if entry.is_timed() {
-        inbox.set_due(entry.position, due_s);
     }
     if let Some(at) = entry.at() {
         here.live.add(at, entry.bytes());

@@ -15,7 +15,7 @@ mod start;
 
 pub use start::{StartError, start};
 
-use crate::log::{At, Kind, Record};
+use crate::log::{At, CHECKPOINT_COMPLETE, Kind, Position, Record};
 use crate::path::image::BadImage;
 use crate::path::{Rules, ahead};
 use crate::state::Tables;
@@ -34,14 +34,16 @@ pub enum ReplayError {
     Image(#[from] BadImage),
     /// The log ends inside the checkpoint it begins with.
     #[error(
-        "the log ends inside its checkpoint, which was complete; nothing was changed: restore a \
-         backup, or keep a copy and ask for help"
+        "the log ends inside its checkpoint, which was complete; nothing was changed: run \
+         `myriad log verify` on the data folder, and see docs/operations.md"
     )]
     CutImage,
     /// A checkpoint names a waiting record and nothing says where it is.
     #[error(
-        "the checkpoint knows position {position:x} of user {user} and the log does not hold it; \
-         nothing was changed: restore a backup, or keep a copy and ask for help"
+        "the checkpoint knows position {} of user {user} and the log does not hold it; \
+         nothing was changed: run `myriad log verify` on the data folder, and see \
+         docs/operations.md",
+        Position(*position)
     )]
     Missing {
         /// In whose stream.
@@ -88,6 +90,11 @@ impl Replay {
     ) -> Result<(), ReplayError> {
         if matches!(self.mood, Mood::Fresh) {
             self.mood = Dim::begin(record).map_or(Mood::Plain, Mood::Image);
+        }
+        if record.kind == Kind::Checkpoint && record.body_kind == CHECKPOINT_COMPLETE {
+            for segment in record.payload.as_chunks().0 {
+                tables[0].live.scrub(At { segment: u32::from_le_bytes(*segment), offset: 0 });
+            }
         }
         let Self { placement, ref rules, .. } = *self;
         let Mood::Image(dim) = &mut self.mood else {

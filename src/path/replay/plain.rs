@@ -88,16 +88,15 @@ fn append(tables: &mut Tables, rules: &Rules, user: u32, at: At, record: &Record
     };
     let bytes = u32::try_from(record.payload.len()).unwrap_or(u32::MAX >> 1);
     let from = (record.sender, record.device);
-    let mut entry = Entry::staged(record.position, from, bytes, what, record.ttl_s != 0);
+    let due_s = expire::due_s(rules, record.time_ms, record.ttl_s);
+    let own_due_s = (record.ttl_s != 0).then_some(due_s);
+    let mut entry = Entry::staged(record.position, from, bytes, what, own_due_s);
     entry.place(at);
     tables.live.add(at, entry.bytes());
-    let inbox = tables.inboxes.of(&mut here.inbox);
+    let mut inbox = tables.inboxes.of(&mut here.inbox);
     inbox.append(entry);
-    let due_s = expire::due_s(rules, record.time_ms, record.ttl_s);
-    if entry.is_timed() {
-        inbox.set_due(record.position, due_s);
-    }
-    tables.expiry.note(inbox, user, due_s);
+    inbox.settle(0);
+    tables.expiry.note(&mut inbox, user, due_s);
     if what == What::Message {
         note_pair(tables, user, record.sender, record.position, bytes);
     }
@@ -106,12 +105,11 @@ fn append(tables: &mut Tables, rules: &Rules, user: u32, at: At, record: &Record
 /// A record that waits was copied forward: it is read from there now.
 fn moved(tables: &mut Tables, user: u32, at: At, position: u64) {
     let handle = tables.users.user(user).inbox;
-    let entry = tables.inboxes.get_mut(handle).and_then(|inbox| inbox.find(position));
-    if let Some(entry) = entry {
+    let Some(mut inbox) = tables.inboxes.get_mut(handle) else { return };
+    if let Some(entry) = inbox.place(position, at) {
         if let Some(former) = entry.at() {
             tables.live.remove(former, entry.bytes());
         }
-        entry.place(at);
         tables.live.add(at, entry.bytes());
     }
 }
@@ -119,8 +117,11 @@ fn moved(tables: &mut Tables, user: u32, at: At, position: u64) {
 /// A record is not for anybody any more.
 fn bury(tables: &mut Tables, user: u32, position: u64) {
     let owner = tables.users.user_mut(user);
-    let Some(inbox) = tables.inboxes.get_mut(owner.inbox) else { return };
+    let Some(mut inbox) = tables.inboxes.get_mut(owner.inbox) else { return };
     if let Some(entry) = inbox.remove(position) {
+        if let Some(at) = entry.at() {
+            tables.live.scrub(at);
+        }
         forget_entry(&mut tables.live, &mut tables.pairs, user, &entry);
     }
     tables.inboxes.release_empty(&mut owner.inbox);

@@ -44,11 +44,15 @@ pub fn start<S: Store>(
 ) -> Result<(Recovered<S>, Report), StartError> {
     let replay = Replay::new(Placement::new(tables.len()), rules);
     let mut start = Start { replay, tables, seen, outcome: Ok(()) };
-    let (recovered, report) = log::recover_into(store, settings, &mut start)?;
+    let (mut recovered, report) = log::recover_into(store, settings, &mut start)?;
     let Start { replay, tables, outcome, .. } = start;
     outcome?;
     replay.finish()?;
+    for tables in &mut *tables {
+        tables.inboxes.settle();
+    }
     recovered.check_live(tables.iter().flat_map(|tables| tables.live.segments()))?;
+    recovered.free_all_but(tables.iter().flat_map(|tables| tables.live.segments()));
     Ok((recovered, report))
 }
 

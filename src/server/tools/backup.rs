@@ -24,13 +24,11 @@ use serde::{Deserialize, Serialize};
 
 use super::folder::{self, FolderError, failed};
 use crate::limits;
-use crate::log::{self, CopyError, Durable, Pins};
+use crate::log::{self, CopyError, Durable, Pins, RESTORING, RecoverError};
 
 /// The version of the manifest this program writes, and the only one it reads.
 const VERSION: u32 = 1;
 const MANIFEST: &str = "manifest";
-/// Where a restore puts files until all are there.
-const RESTORING: &str = "restoring";
 const PIECE_BYTES: usize = 1024 * 1024;
 
 /// What a backup says of itself.
@@ -85,7 +83,16 @@ pub enum BackupError {
     /// History.
     #[error("history was not copied: {0}")]
     History(String),
-    /// The manifest.
+    /// The folder DIR is to be made in.
+    #[error("{0} is not there or no folder; make it first")]
+    NoParent(PathBuf),
+    /// There is no manifest.
+    #[error("{0} is not there; is this a backup?")]
+    NoBackup(PathBuf),
+    /// Another version of the program.
+    #[error("{0} is of another version of the program; restore with the one that wrote it")]
+    Version(PathBuf),
+    /// The manifest is damaged.
     #[error("{0} is no usable manifest ({1}); use another backup")]
     Manifest(PathBuf, String),
     /// A file is not what the manifest says.
@@ -94,6 +101,32 @@ pub enum BackupError {
     /// Somebody uses the folder.
     #[error("{0} is in use; name another folder")]
     InUse(PathBuf),
+}
+
+impl BackupError {
+    /// Whether something was asked that can't be, and nothing was begun; else it failed, or there
+    /// is damage.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Exists(_)
+            | Self::Unfinished(_)
+            | Self::NoParent(_)
+            | Self::NoBackup(_)
+            | Self::Version(_)
+            | Self::InUse(_)
+            | Self::Folder(FolderError::NotEmpty(_) | FolderError::Inside(_))
+            | Self::Log(
+                CopyError::Open(_)
+                | CopyError::Log(RecoverError::Version { .. } | RecoverError::Newer { .. }),
+            ) => true,
+            Self::Log(_)
+            | Self::Folder(FolderError::Io { .. })
+            | Self::History(_)
+            | Self::Manifest(..)
+            | Self::File(..) => false,
+        }
+    }
 }
 
 /// What a running server lends to its backup.
@@ -125,8 +158,15 @@ pub fn backup(
     running: Option<&Running<'_>>,
     time_ms: u64,
 ) -> Result<Manifest, BackupError> {
+    // Without the slash a shell may have put at its end.
+    let to = to.components().as_path();
     if to.symlink_metadata().is_ok() {
         return Err(BackupError::Exists(to.to_owned()));
+    }
+    let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let parent = parent.unwrap_or_else(|| Path::new("."));
+    if !parent.is_dir() {
+        return Err(BackupError::NoParent(parent.to_owned()));
     }
     let mut name = OsString::from(to);
     name.push(".tmp");
@@ -140,8 +180,7 @@ pub fn backup(
     }
     let made = fill(data, &unfinished, running, time_ms).and_then(|manifest| {
         fs::rename(&unfinished, to).map_err(failed("naming", to))?;
-        let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty());
-        folder::sync_folder(parent.unwrap_or_else(|| Path::new(".")))?;
+        folder::sync_folder(parent)?;
         Ok(manifest)
     });
     if made.is_err() {
@@ -228,11 +267,17 @@ fn write_manifest(path: &Path, manifest: &Manifest) -> Result<(), BackupError> {
 /// Reads the manifest of a backup.
 ///
 /// # Errors
-/// [`BackupError::Manifest`]: it is damaged, or of another version.
-pub fn manifest(backup: &Path) -> Result<Manifest, BackupError> {
+/// [`BackupError`]: it is not there, damaged, or of another version.
+fn manifest(backup: &Path) -> Result<Manifest, BackupError> {
     let path = backup.join(MANIFEST);
     let bad = |why: &str| BackupError::Manifest(path.clone(), why.to_owned());
-    let file = File::open(&path).map_err(failed("opening", &path))?;
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(BackupError::NoBackup(path));
+        }
+        Err(error) => return Err(failed("opening", &path)(error).into()),
+    };
     let mut text = String::new();
     let read = file.take(limits::MANIFEST_BYTES_MAX).read_to_string(&mut text);
     read.map_err(failed("reading", &path))?;
@@ -245,7 +290,7 @@ pub fn manifest(backup: &Path) -> Result<Manifest, BackupError> {
     }
     let manifest: Manifest = serde_json::from_str(line).map_err(|error| bad(&error.to_string()))?;
     if manifest.myriad_backup != VERSION || manifest.log_format != log::FORMAT_VERSION {
-        return Err(bad("another version of the program wrote it, restore with that one"));
+        return Err(BackupError::Version(path));
     }
     let is_inside = |file: &Entry| {
         let mut parts = file.path.components();
@@ -261,15 +306,17 @@ pub fn manifest(backup: &Path) -> Result<Manifest, BackupError> {
 /// checked before anything is written, and again as it was copied.
 ///
 /// # Errors
-/// [`BackupError`]; a server would find an empty folder then.
+/// [`BackupError`]; no server starts on what is left then.
 pub fn restore(backup: &Path, data: &Path) -> Result<Manifest, BackupError> {
     let manifest = manifest(backup)?;
     check(backup, &manifest)?;
     folder::make_empty(data)?;
     let lock = folder::create(&data.join("lock"))?;
     lock.try_lock().map_err(|_| BackupError::InUse(data.to_owned()))?;
+    // As long as this is there no server starts on the folder.
     let restoring = data.join(RESTORING);
     folder::make_empty(&restoring)?;
+    folder::sync_folder(data)?;
     for file in &manifest.files {
         let target = restoring.join(&file.path);
         if let Some(parent) = target.parent() {
@@ -279,7 +326,6 @@ pub fn restore(backup: &Path, data: &Path) -> Result<Manifest, BackupError> {
         folder::copy_file(&backup.join(&file.path), &target)?;
     }
     check(&restoring, &manifest)?;
-    // The log comes last: without it there is nothing a server would take for data.
     for name in ["history", "last-seen", "log"] {
         let (from, to) = (restoring.join(name), data.join(name));
         if from.exists() {
@@ -287,8 +333,20 @@ pub fn restore(backup: &Path, data: &Path) -> Result<Manifest, BackupError> {
             fs::rename(&from, &to).map_err(failed("naming", &to))?;
         }
     }
+    // All names are durable before what keeps servers away goes.
+    folder::sync_folder(data)?;
     fs::remove_dir_all(&restoring).map_err(failed("removing", &restoring))?;
     folder::sync_folder(data)?;
+    Ok(manifest)
+}
+
+/// Whether a backup is what its manifest says, every file.
+///
+/// # Errors
+/// [`BackupError`]: what is not.
+pub fn check_backup(backup: &Path) -> Result<Manifest, BackupError> {
+    let manifest = manifest(backup)?;
+    check(backup, &manifest)?;
     Ok(manifest)
 }
 

@@ -16,7 +16,7 @@ const OF_ONE_RUN: [&str; 3] = ["lock", "control.sock", "dev-secret"];
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
     /// There is something in it.
-    #[error("{0} is there and not empty; name a folder that does not exist")]
+    #[error("{0} is there and not empty; name a folder that is empty or does not exist")]
     NotEmpty(PathBuf),
     /// A part of the other.
     #[error("{0} lies in the folder that is copied; name one outside")]

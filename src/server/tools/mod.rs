@@ -7,6 +7,6 @@ mod backup;
 mod folder;
 mod waiting;
 
-pub use backup::{BackupError, Entry, Manifest, Running, backup, manifest, restore};
+pub use backup::{BackupError, Entry, Manifest, Running, backup, check_backup, restore};
 pub use folder::{FolderError, copy_folder, copy_into};
 pub use waiting::{Unreadable, Waiting, WaitingError, waiting};

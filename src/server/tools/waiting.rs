@@ -4,15 +4,19 @@
 //! whether everything that waits can be read, and whose it is.
 
 use crate::limits;
-use crate::log::{self, At, FileStore, InspectError, Kind, Reader, StoreReader};
+use crate::log::{self, At, FileStore, InspectError, Kind, Reader, Store as _, StoreReader};
 use crate::path::Rules;
 use crate::path::replay::{Replay, ReplayError};
 use crate::state::Tables;
 use crate::state::placement::Placement;
 use std::path::Path;
 
-/// Users expected at first; more are found by reading again with more room.
-const USERS_AT_FIRST: usize = 64 * 1024;
+/// Users there is room for at first, at least and at most; if there are more, the log is read again
+/// with more room. At most: what room for a user takes before there is one, 200 bytes of addresses
+/// and 8 of memory, must not be felt.
+const USERS_AT_FIRST: std::ops::RangeInclusive<u64> = 64 * 1024..=4 * 1024 * 1024;
+/// Every user takes at least this much of a log (an item of an image).
+const USER_BYTES_MIN: u64 = 42;
 
 /// Why a log did not become tables.
 #[derive(Debug, thiserror::Error)]
@@ -56,14 +60,14 @@ pub struct Waiting {
 /// # Errors
 /// [`WaitingError`]: a server would refuse it.
 pub fn waiting(data: &Path) -> Result<Waiting, WaitingError> {
-    let mut tables = tables(data)?;
+    let tables = tables(data)?;
     let store = FileStore::open_read_only(data).map_err(InspectError::from)?;
     let mut reader = StoreReader::new(store);
     let mut found = Waiting { users_known: tables.users.count() as u64, ..Waiting::default() };
     for index in 0..u32::try_from(tables.users.count()).unwrap_or(u32::MAX) {
         let user = tables.users.user(index);
         let (id, inbox) = (user.id, user.inbox);
-        let Some(inbox) = tables.inboxes.get_mut(inbox) else { continue };
+        let Some(inbox) = tables.inboxes.get(inbox) else { continue };
         found.users += u64::from(inbox.count() > 0);
         for entry in inbox.after(0) {
             found.records += 1;
@@ -82,9 +86,18 @@ pub fn waiting(data: &Path) -> Result<Waiting, WaitingError> {
     Ok(found)
 }
 
+/// As many users as the log can hold, within bounds.
+fn users_at_first(data: &Path) -> Result<usize, WaitingError> {
+    let store = FileStore::open_read_only(data).map_err(InspectError::from)?;
+    let segments = store.segments().unwrap_or_default();
+    let bytes: u64 = segments.iter().map(|segment| store.bytes(*segment).unwrap_or(0)).sum();
+    let users = (bytes / USER_BYTES_MIN).clamp(*USERS_AT_FIRST.start(), *USERS_AT_FIRST.end());
+    Ok(usize::try_from(users).unwrap_or(usize::MAX))
+}
+
 /// The log as one shard would remember it, with as much room as it takes.
 fn tables(data: &Path) -> Result<Tables, WaitingError> {
-    let mut users_max = USERS_AT_FIRST;
+    let mut users_max = users_at_first(data)?;
     loop {
         let mut tables = vec![Tables::new(1, users_max, limits::PAIRS_SETTING_MAX)];
         let mut replay = Replay::new(Placement::new(1), &Rules::default());

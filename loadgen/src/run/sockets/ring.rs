@@ -17,12 +17,12 @@ use io_uring::types::{Fixed, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use socket2::{SockAddr, Socket};
 
-use super::READ_BYTES;
-
 /// Entries of the submission queue.
 const SUBMISSIONS: u32 = 512;
 /// Entries of the completion queue; what does not fit is kept by the kernel.
 const COMPLETIONS: u32 = 8_192;
+/// Bytes of one read. Frames of a chat are small, and every ring has areas of its own.
+pub(super) const AREA_BYTES: usize = 4 * 1024;
 /// Reads under way at one time.
 const AREAS: usize = 64;
 
@@ -114,7 +114,7 @@ impl Ring {
     ) -> io::Result<bool> {
         let Some(area) = self.free_area() else { return Ok(false) };
         let Some(bytes) = self.areas.get_mut(area as usize) else { return Ok(false) };
-        let length = u32::try_from(bytes_max.min(READ_BYTES)).unwrap_or(u32::MAX);
+        let length = u32::try_from(bytes_max.min(AREA_BYTES)).unwrap_or(u32::MAX);
         let entry = opcode::Recv::new(Fixed(slot), bytes.as_mut_ptr(), length)
             .flags(libc::MSG_DONTWAIT)
             .build();
@@ -228,15 +228,15 @@ impl Ring {
         if self.areas.len() >= AREAS {
             return None;
         }
-        self.areas.push(vec![0; READ_BYTES]);
+        self.areas.push(vec![0; AREA_BYTES]);
         u32::try_from(self.areas.len() - 1).ok()
     }
 
     fn push(&mut self, entry: &squeue::Entry) -> io::Result<()> {
         for _ in 0..2 {
             // SAFETY: every buffer an entry names is owned by this ring and stays as it is until
-            // the completion was taken: the targets for ever (their list never changes), an area between `receive` and
-            // `take_area`, a send between `send` and `take_send`.
+            // the completion was taken: the targets for ever (their list never changes), an area
+            // between `receive` and `take_area`, a send between `send` and `take_send`.
             if unsafe { self.ring.submission().push(entry) }.is_ok() {
                 return Ok(());
             }

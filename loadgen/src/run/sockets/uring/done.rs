@@ -2,8 +2,8 @@
 
 use std::io;
 
-use super::super::ring::{Done, Ring};
-use super::super::{Completion, READ_BYTES, Sockets as _};
+use super::super::ring::{AREA_BYTES, Done, Ring};
+use super::super::{Completion, Sockets as _};
 use super::{BITS, Operation, State, Uring, name, part};
 
 impl Uring {
@@ -76,7 +76,7 @@ impl Uring {
                 1.. => {
                     each(slot, Completion::Data(bytes.get_mut(..count).unwrap_or_default()));
                     let again = self.conn(slot).is_some_and(|conn| {
-                        count == READ_BYTES || conn.held || std::mem::take(&mut conn.readable)
+                        count == AREA_BYTES || conn.held || std::mem::take(&mut conn.readable)
                     });
                     if again {
                         self.readable(slot);

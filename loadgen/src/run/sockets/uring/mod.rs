@@ -20,8 +20,8 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::ring::Ring;
-use super::{Completion, READ_BYTES, Sockets, URING};
+use super::ring::{AREA_BYTES, Ring};
+use super::{Completion, Sockets, URING};
 
 /// Most sockets of one table, in the kernel.
 const TABLE_MAX: u64 = 1 << 20;
@@ -132,7 +132,7 @@ impl Uring {
         }
         conn.receiving = true;
         let generation = conn.generation;
-        self.want_read(slot, generation, READ_BYTES);
+        self.want_read(slot, generation, AREA_BYTES);
     }
 
     fn want_read(&mut self, slot: u32, generation: u32, bytes_max: usize) {
