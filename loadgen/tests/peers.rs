@@ -207,3 +207,37 @@ fn addresses_nobody_understands_are_refused_with_those_that_are() {
         assert!(error.contains(expected), "{target}: {error}");
     }
 }
+
+/// `survive STEP` against a target; its exit code and what it printed.
+fn survive(step: &str, target: &str) -> (bool, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_myriad-loadgen"))
+        .args(["survive", step, "--target", target, "--messages", "500", "--recipients", "5"])
+        .output()
+        .unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+}
+
+#[test]
+fn what_a_server_that_lives_on_has_kept_comes_back() {
+    let Some(server) = mosquitto() else { return };
+    let target = format!("mqtt://127.0.0.1:{}?qos=1", server.port);
+    let (filled, said) = survive("fill", &target);
+    assert!(filled && said.contains("\"acked\": 500"), "{said}");
+    let (counted, said) = survive("count", &target);
+    assert!(counted && said.contains("\"survived\": 500"), "{said}");
+    assert!(said.contains("\"duplicated\": 0"), "{said}");
+    // Nothing is left, so nothing comes again.
+    let (_, said) = survive("count", &target);
+    assert!(said.contains("\"survived\": 0"), "{said}");
+}
+
+#[test]
+fn a_protocol_that_keeps_nothing_says_so() {
+    for target in ["nats://127.0.0.1:1", "redis://127.0.0.1:1", "mqtt://127.0.0.1:1?qos=0"] {
+        let (held, said) = survive("fill", target);
+        assert!(!held && said.contains("by design"), "{said}");
+    }
+    let (held, said) = survive("fill", "mqtt://127.0.0.1:1?qos=1");
+    assert!(!held && said.contains("can't connect to 127.0.0.1:1"), "{said}");
+}
