@@ -18,6 +18,7 @@ const READS_IN_A_ROW: usize = 16;
 /// Buffers kept for the next write.
 const BUFFERS_KEPT: usize = 64;
 /// Waits shorter than this are timed by a timer of the kernel: `epoll` counts milliseconds only.
+#[cfg(target_os = "linux")]
 const FINE_WAIT: Duration = Duration::from_millis(20);
 /// The token of that timer; no slot is so large.
 const TIMER: Token = Token(usize::MAX);
