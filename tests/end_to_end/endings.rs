@@ -11,7 +11,7 @@ use crate::support::{QUIET, Server, WAIT, next_message, ticked};
 
 /// How long a payload that nobody waits for may stay on the disk once it was deleted or has
 /// expired: what docs/operations.md promises.
-const SCRUBBED: Duration = Duration::from_secs(60);
+const SCRUBBED: Duration = Duration::from_secs(5 * 60);
 
 fn outgoing(payload: &[u8]) -> Outgoing {
     Outgoing {
@@ -106,6 +106,53 @@ fn slow_a_deleted_message_reaches_nobody_and_leaves_the_disk() {
     let client_id = bob.send(1, b"understood").unwrap();
     ticked(&mut bob, client_id, TickMark::Sent);
     assert_eq!(next_message(&mut ann).0, b"understood");
+}
+
+/// The segment holds mail of both shards, and the server forgets what it was about to do.
+#[test]
+fn slow_a_deletion_outlives_a_restart_and_mail_that_others_wait_for() {
+    let mut server = Server::start(2, &[]);
+    server.provision(2..12);
+    let mut ann = server.peer("tcp", 1, 1);
+    for user in 3..12 {
+        send(&mut ann, Outgoing { to: Stream::User(user), ..outgoing(b"somebody waits for this") });
+    }
+    let secret = b"a secret that Ann regrets: 0b51c2";
+    let client_id = send(&mut ann, outgoing(secret));
+    let target = MessageId { sender: 1, device: 1, client_id };
+    let relation = Some(Relation { kind: RELATION_DELETE, target });
+    send(&mut ann, Outgoing { relation, ..outgoing(b"") });
+    drop(ann);
+    server.kill_and_restart();
+    wait_until_scrubbed(&server, secret);
+    for user in 3..12 {
+        let mut reader = server.peer("ws", user, 1);
+        assert_eq!(next_message(&mut reader).0, b"somebody waits for this");
+    }
+}
+
+/// An offline queue sends both at once: what is to be deleted is not durable yet.
+#[test]
+fn a_deletion_right_behind_its_message_finds_it() {
+    for (shards, transport) in [(1, "tcp"), (2, "ws")] {
+        let server = Server::start(shards, &[]);
+        server.provision([2]);
+        let mut ann = server.peer(transport, 1, 1);
+        for _ in 0..20 {
+            let session = &mut ann.client.session;
+            let client_id = session.send_message(outgoing(b"said too soon")).unwrap();
+            let target = MessageId { sender: 1, device: 1, client_id };
+            let relation = Some(Relation { kind: RELATION_DELETE, target });
+            let last = session.send_message(Outgoing { relation, ..outgoing(b"") }).unwrap();
+            ticked(&mut ann, last, TickMark::Sent);
+        }
+        let mut bob = server.peer(transport, 2, 1);
+        for _ in 0..20 {
+            assert_eq!(next_message(&mut bob).0, b"", "only the word that it was deleted");
+        }
+        bob.quiet(QUIET).unwrap();
+        assert!(!bob.take_events().iter().any(|it| matches!(it, ClientEvent::Message { .. })));
+    }
 }
 
 #[test]
