@@ -172,6 +172,7 @@ impl<S: Store> Committer<S> {
     /// COMPLETE, with the segments that have to be emptied: a restart must not forget them.
     fn own_complete(&mut self) -> bool {
         self.shared.cycle.add_scrubs(&mut self.checkpoints.to_scrub);
+        self.forget_scrubbed();
         let named = self.checkpoints.to_scrub.iter().take(limits::SCRUBS_NAMED_MAX);
         let payload: Vec<u8> = named.flat_map(|segment| segment.to_le_bytes()).collect();
         self.own_record(CHECKPOINT_COMPLETE, &payload)

@@ -33,16 +33,21 @@ impl<S: Store> Committer<S> {
         self.log.sealed.retain(|sealed| !free.contains(sealed));
         let frees = !free.is_empty();
         self.freed.extend(free);
-        let (sealed, current) = (&self.log.sealed, self.log.current.number);
-        let stays =
-            |number: u32| number == current || sealed.iter().any(|sealed| sealed.number == number);
-        self.checkpoints.to_scrub.retain(|number| stays(*number));
+        self.forget_scrubbed();
         if !self.checkpoints.to_scrub.is_empty() {
             // What is still waited for in them is copied forward in the next one.
             self.shared.cycle.wanted.store(true, Ordering::Release);
         }
         self.choose_victims(&kept, &live);
         frees
+    }
+
+    /// What was freed is on its way to be overwritten.
+    pub(super) fn forget_scrubbed(&mut self) {
+        let (sealed, current) = (&self.log.sealed, self.log.current.number);
+        let stays =
+            |number: u32| number == current || sealed.iter().any(|sealed| sealed.number == number);
+        self.checkpoints.to_scrub.retain(|number| stays(*number));
     }
 
     /// The segment that holds the commit a restart begins to read at.

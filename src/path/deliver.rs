@@ -142,8 +142,9 @@ pub fn pump<R: Reader>(
 /// A device was pushed all there is; what is missing up to the tail was deleted or expired.
 fn caught_up(device: &mut Device, tail: u64) {
     device.pushed = device.pushed.max(tail);
-    if device.unacked == 0 {
+    if device.unacked == 0 && device.cursor < device.pushed {
         device.cursor = device.pushed;
+        device.cursor_implied = true;
     }
 }
 
@@ -199,6 +200,7 @@ fn count_pushed(device: &mut Device, position: u64, bytes: u32, now: Now) {
 fn skip(device: &mut Device, position: u64) {
     if device.unacked == 0 && device.cursor == device.pushed {
         device.cursor = position;
+        device.cursor_implied = true;
     }
     device.pushed = position;
 }

@@ -191,7 +191,8 @@ pub fn stage_cursors(tables: &mut Tables, stage: &mut Stage, lane: Lane, wall_ms
         if stage.append(lane, &record).is_err() {
             return true; // stays dirty: the cursor in memory is the truth until there is room
         }
-        tables.users.device_mut(index).cursor_dirty = false;
+        let device = tables.users.device_mut(index);
+        (device.cursor_dirty, device.cursor_implied) = (false, false);
         false
     });
     tables.dirty_cursors = dirty;

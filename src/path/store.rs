@@ -318,10 +318,28 @@ pub fn release_acked(tables: &mut Tables, user: u32) {
         return;
     }
     let Some(mut inbox) = tables.inboxes.get_mut(here.inbox) else { return };
+    let mut releases = false;
     while let Some(entry) = inbox.pop_through(acked) {
         forget_entry(&mut tables.live, &mut tables.pairs, user, &entry);
+        releases = true;
     }
     tables.inboxes.release_empty(&mut here.inbox);
+    if releases {
+        tell_implied(tables, user);
+    }
+}
+
+/// Cursors that moved without an ack go to the log: what was released on their strength may be off
+/// the disk soon, and a start that did not know of them would look for it.
+fn tell_implied(tables: &mut Tables, user: u32) {
+    let mut index = tables.users.user(user).first_device;
+    while index != NONE {
+        let device = tables.users.device_mut(index);
+        if device.cursor_implied && !std::mem::replace(&mut device.cursor_dirty, true) {
+            tables.dirty_cursors.push(index);
+        }
+        index = device.next;
+    }
 }
 
 /// What was counted for an entry that left its inbox.

@@ -76,8 +76,11 @@ pub struct Device {
     unacked_since_s: u16,
     /// Messages pushed and not acked.
     pub unacked: u16,
-    /// The cursor is ahead of what the log says.
+    /// The cursor is ahead of what the log says, and is to be told to it.
     pub cursor_dirty: bool,
+    /// The cursor moved without an ack (over own messages, or what was deleted), and the log was
+    /// not told: before anything is let go on its strength, it has to be.
+    pub cursor_implied: bool,
     /// Its own record is durable: before that it is not welcomed, so that no message of it can
     /// be in the log of a device the log does not know.
     pub durable: bool,
@@ -125,6 +128,7 @@ impl Device {
             unacked_since_s: 0,
             unacked: 0,
             cursor_dirty: false,
+            cursor_implied: false,
             durable: false,
         }
     }
