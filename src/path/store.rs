@@ -361,7 +361,9 @@ pub fn forget_entry(live: &mut Live, pairs: &mut Pairs, user: u32, entry: &Entry
 
 #[cfg(test)]
 mod tests {
-    use super::Refusals;
+    use super::{Refusals, release_acked};
+    use crate::state::Tables;
+    use crate::state::inbox::{Entry, What};
     use crate::state::request::Requests;
 
     /// Whether a request of the one device is held, given what its shard had heard.
@@ -399,5 +401,23 @@ mod tests {
         let mut other = Requests::default().take();
         (other.device, other.client_id) = (9, 6);
         assert!(!refusals.holds(&other));
+    }
+
+    /// What the others acked goes, and a start must not look for it.
+    #[test]
+    fn a_cursor_that_moved_by_itself_is_told_when_mail_goes_on_its_strength() {
+        let mut tables = Tables::new(4, 4, 4);
+        let user = tables.users.find_or_add(7).unwrap();
+        let (acking, own) =
+            (tables.users.add_device(user, 1, 0), tables.users.add_device(user, 2, 0));
+        let copy = Entry::staged(1, (7, 2), 10, What::OwnCopy, None);
+        tables.inboxes.of(&mut tables.users.user_mut(user).inbox).append(copy);
+        let device = tables.users.device_mut(own);
+        (device.cursor, device.cursor_implied) = (1, true);
+        release_acked(&mut tables, user);
+        assert!(tables.dirty_cursors.is_empty(), "nothing went");
+        tables.users.device_mut(acking).cursor = 1;
+        release_acked(&mut tables, user);
+        assert_eq!(tables.dirty_cursors, [own]);
     }
 }
