@@ -192,6 +192,9 @@ pub const URING_SUBMISSIONS: u32 = 512;
 pub const URING_COMPLETIONS: u32 = 8 * 1024;
 /// Receive areas of a shard: reads the kernel is asked for at once.
 pub const URING_AREAS_MAX: usize = 64;
+/// From this cost of a system call on `auto` takes the `io_uring` driver. One message costs two to
+/// three of them with readiness; gathering them costs about as much as this (docs/performance.md).
+pub const URING_SYSCALL_NS_MIN: u64 = 250;
 /// How long a shard that could not open another ring goes without trying again.
 pub const URING_GROW_PAUSE_MS: u64 = 1_000;
 /// Connections accepted in one turn at the most, so that a connection storm leaves time for those

@@ -2,8 +2,8 @@
 //!
 //! Owner: its driver.
 
-use super::entry::{PAUSED, SENDING};
 use super::Ready;
+use super::entry::{PAUSED, SENDING};
 use crate::mem::Token;
 use std::os::fd::{AsRawFd, RawFd};
 

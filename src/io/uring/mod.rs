@@ -364,7 +364,10 @@ impl Driver for Uring {
         self.lobby_due = true;
     }
 
-    fn flush(&mut self, sink: &mut impl FnMut(Completion<'_, TcpStream>) -> Next) -> io::Result<()> {
+    fn flush(
+        &mut self,
+        sink: &mut impl FnMut(Completion<'_, TcpStream>) -> Next,
+    ) -> io::Result<()> {
         self.rings.submit()?;
         self.reap_sent(sink);
         Ok(())

@@ -355,13 +355,7 @@ impl Rings {
         if op == Op::Ring {
             self.rings[number as usize].watched = false;
         }
-        Some(Done {
-            op,
-            slot,
-            number,
-            result: entry.result(),
-            more: cqueue::more(entry.flags()),
-        })
+        Some(Done { op, slot, number, result: entry.result(), more: cqueue::more(entry.flags()) })
     }
 
     fn free_area(&mut self) -> Option<u32> {

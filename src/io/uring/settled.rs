@@ -5,9 +5,7 @@
 
 use super::super::{Closed, Completion, How, Next};
 use super::rings::{Done, Op};
-use super::slots::{
-    ENDING, FULL, Home, PAUSED, Place, QUEUED, READABLE, READING, SENDING, Where,
-};
+use super::slots::{ENDING, FULL, Home, PAUSED, Place, QUEUED, READABLE, READING, SENDING, Where};
 use super::{LOBBY, Uring};
 use std::io;
 use std::net::TcpStream;

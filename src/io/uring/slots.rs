@@ -47,9 +47,7 @@ impl Home {
         match self {
             Self::NOWHERE => Where::Nowhere,
             Self(bits) if bits & Self::LOBBY != 0 => Where::Lobby(bits & !Self::LOBBY),
-            Self(bits) => {
-                Where::Settled(Place { ring: (bits >> 16) as u16, slot: bits as u16 })
-            }
+            Self(bits) => Where::Settled(Place { ring: (bits >> 16) as u16, slot: bits as u16 }),
         }
     }
 }
