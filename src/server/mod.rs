@@ -235,7 +235,8 @@ fn recover(
             here.active_s = here.active_s.max(seconds);
         }
     });
-    let newest_ms = (found.records > 0).then_some(found.last_time_ms);
+    // Not every record has a time: a server that only started left one without.
+    let newest_ms = (found.last_time_ms > 0).then_some(found.last_time_ms);
     let expiry_held = clock_guard::holds(&folder, newest_ms, config.clock_confirmed, wall_ms());
     Ok(Recovered { tables, stages, committer, epoch, expiry_held })
 }
