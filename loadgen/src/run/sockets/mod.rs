@@ -127,7 +127,7 @@ fn open_uring(_targets: &[SocketAddr], _slots: u32) -> Result<Box<dyn Sockets>, 
 }
 
 /// A socket that can connect: bound to its source, not blocking, without Nagle's delay.
-fn socket(target: SocketAddr, source: Option<IpAddr>) -> io::Result<Socket> {
+pub(crate) fn socket(target: SocketAddr, source: Option<IpAddr>) -> io::Result<Socket> {
     let kind = Type::STREAM.nonblocking().cloexec();
     let socket = Socket::new(Domain::for_address(target), kind, Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
