@@ -102,22 +102,28 @@ fn upgraded(bytes: &[u8]) -> Result<Option<usize>, String> {
     Ok(Some(end + 4))
 }
 
-/// Appends a binary message.
-fn write_message(mask: [u8; 4], payload: &[u8], out: &mut Vec<u8>) {
+/// Appends a binary message; with a mask on a client.
+pub(crate) fn write_message(mask: Option<[u8; 4]>, payload: &[u8], out: &mut Vec<u8>) {
+    let masked = if mask.is_some() { 0x80 } else { 0 };
     out.push(0x82);
     match (u8::try_from(payload.len()), u16::try_from(payload.len())) {
-        (Ok(length @ 0..126), _) => out.push(0x80 | length),
+        (Ok(length @ 0..126), _) => out.push(masked | length),
         (_, Ok(length)) => {
-            out.push(0x80 | 126);
+            out.push(masked | 126);
             out.extend_from_slice(&length.to_be_bytes());
         }
         _ => {
-            out.push(0x80 | 127);
+            out.push(masked | 127);
             out.extend_from_slice(&(payload.len() as u64).to_be_bytes());
         }
     }
-    out.extend_from_slice(&mask);
-    out.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    match mask {
+        None => out.extend_from_slice(payload),
+        Some(mask) => {
+            out.extend_from_slice(&mask);
+            out.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+        }
+    }
 }
 
 impl EchoSpeaker {
@@ -201,7 +207,7 @@ impl Speaker for EchoSpeaker {
         if !self.is_ready || self.output.len() > OUTPUT_BYTES_MAX {
             return Err(Full);
         }
-        let mask = self.mask();
+        let mask = Some(self.mask());
         write_message(mask, payload, &mut self.output);
         Ok(())
     }
