@@ -115,7 +115,7 @@ impl Uring {
         }
         let Some((ring, _)) = self.ring(slot) else { return };
         let buffer = ring.take_send(number);
-        self.keep(buffer);
+        self.buffers.keep(buffer);
         if !is_current {
             return;
         }

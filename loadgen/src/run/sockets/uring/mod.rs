@@ -21,7 +21,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::ring::{AREA_BYTES, Ring};
-use super::{Completion, Sockets, URING};
+use super::{Buffers, Completion, Sockets, URING};
 
 /// Most sockets of one table, in the kernel.
 const TABLE_MAX: u64 = 1 << 20;
@@ -30,8 +30,6 @@ const BITS: u32 = 20;
 const MASK: u64 = (1 << BITS) - 1;
 /// Buffers kept for the next write.
 const BUFFERS_KEPT: usize = 256;
-/// A buffer larger than this is not kept.
-const BUFFER_KEPT_BYTES: usize = 64 * 1024;
 /// The slot of what concerns no socket.
 const NO_SLOT: u32 = 0;
 
@@ -82,7 +80,7 @@ pub(super) struct Uring {
     /// Slots whose place is to be emptied once what was said of them is submitted.
     to_clear: Vec<u32>,
     failed: Vec<(u32, io::Error)>,
-    buffers: Vec<Vec<u8>>,
+    buffers: Buffers,
 }
 
 impl Uring {
@@ -109,7 +107,7 @@ impl Uring {
             to_read,
             to_clear: Vec::new(),
             failed: Vec::new(),
-            buffers: Vec::new(),
+            buffers: Buffers::new(BUFFERS_KEPT),
         })
     }
 
@@ -269,15 +267,8 @@ impl Sockets for Uring {
         }
     }
 
-    fn buffer(&mut self) -> Vec<u8> {
-        self.buffers.pop().unwrap_or_default()
-    }
-
-    fn keep(&mut self, mut buffer: Vec<u8>) {
-        if self.buffers.len() < BUFFERS_KEPT && buffer.capacity() <= BUFFER_KEPT_BYTES {
-            buffer.clear();
-            self.buffers.push(buffer);
-        }
+    fn buffers(&mut self) -> &mut Buffers {
+        &mut self.buffers
     }
 
     fn wait(
