@@ -36,7 +36,7 @@ impl Sizes {
         let mut spare = limits::SPARE_CONNS;
         if driver == Driver::Ready {
             spare = spare.min(files_here / 8);
-            strangers_max = strangers_max.min(files_here / 4);
+            strangers_max = strangers_max.min(files_here / 8);
             sessions_max = sessions_max.min(files_here - strangers_max - spare);
         } else {
             strangers_max = strangers_max.min(files_here / 4 * 3);
