@@ -1,15 +1,10 @@
 //! What the log costs.
 //!
-//! `append N [PER_BATCH]`: N messages of 128 bytes through a stage and a committer whose disk does
-//! nothing, in batches of 16 unless told. For instructions run the program itself under
-//! `valgrind --tool=callgrind` with two values of N and take the difference.
-//!
 //! `disk SECONDS [DIR]`: a steady stream to real files, one message each 100 us, then each 10 us:
-//! how long until it is durable, also while segments are being made.
+//! how long until it is durable, also while segments are being made. What a record costs without
+//! a disk is counted in instructions by `scripts/bench`.
 
 use std::collections::VecDeque;
-use std::hint::black_box;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -19,52 +14,6 @@ use myriad::log::{
     Committer, FileStore, Kind, Lane, Record, Settings, Stage, Store, Wake, next_epoch, recover,
     run_committer,
 };
-
-/// A disk that takes everything and keeps nothing.
-struct Nothing;
-
-impl Store for Nothing {
-    fn segments(&self) -> io::Result<Vec<u32>> {
-        Ok(Vec::new())
-    }
-
-    fn create(&mut self, _: u32, _: u64) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn write_at(&mut self, _: u32, _: u64, bytes: &[u8]) -> io::Result<()> {
-        black_box(bytes);
-        Ok(())
-    }
-
-    fn sync(&mut self, _: u32) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn read_at(&self, _: u32, _: u64, _: &mut [u8]) -> io::Result<usize> {
-        Ok(0)
-    }
-
-    fn retire(&mut self, _: u32, _: u32) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn renew(&mut self, _: u32, _: u64) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn scrub(&mut self, _: u32) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn remove(&mut self, _: u32) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn bytes(&self, _: u32) -> io::Result<u64> {
-        Ok(0)
-    }
-}
 
 struct Unpark(thread::Thread);
 
@@ -80,12 +29,8 @@ fn main() -> Result<(), String> {
     let number = |index: usize, otherwise: u64| {
         arguments.get(index).and_then(|text| text.parse().ok()).unwrap_or(otherwise)
     };
-    if arguments.first().is_some_and(|word| word == "disk") {
-        let dir = arguments.get(2).map_or_else(|| "target/log-bench".into(), PathBuf::from);
-        disk(number(1, 5), &dir)
-    } else {
-        append(number(1, 1_000_000), number(2, 16))
-    }
+    let dir = arguments.get(2).map_or_else(|| "target/log-bench".into(), PathBuf::from);
+    disk(number(1, 5), &dir)
 }
 
 fn start<S: Store>(store: S, settings: &Settings) -> Result<(Stage, Committer<S>), String> {
@@ -101,27 +46,6 @@ fn start<S: Store>(store: S, settings: &Settings) -> Result<(Stage, Committer<S>
 
 fn message(payload: &[u8]) -> Record<'_> {
     Record { stream_kind: 1, stream: 7, payload, ..Record::blank(Kind::Message) }
-}
-
-fn append(count: u64, per_batch: u64) -> Result<(), String> {
-    let settings = Settings { commit_gap_us: 0, ..Settings::default() };
-    let (mut stage, mut committer) = start(Nothing, &settings)?;
-    let payload = [3_u8; 128];
-    let begin = Instant::now();
-    let mut now_us = 0;
-    for nth in 1..=count {
-        let ticket = stage.append(Lane::Message, black_box(&message(&payload)));
-        black_box(ticket.map_err(|error| error.to_string())?);
-        if nth % per_batch == 0 {
-            stage.flush();
-            now_us += 10;
-            black_box(committer.step(now_us));
-            while stage.committed().is_some() {}
-        }
-    }
-    let each = begin.elapsed().as_nanos() / u128::from(count.max(1));
-    println!("{count} appends in batches of {per_batch}: {each} ns each");
-    Ok(())
 }
 
 fn disk(seconds: u64, dir: &Path) -> Result<(), String> {

@@ -1,10 +1,8 @@
-//! What a message costs between shards, and a wake-up.
+//! What a message between shards and a wake-up take with a thread at each end, where the caches
+//! have their say.
 //!
-//! `cargo bench --bench queue` prints nanoseconds. For instructions, which a busy machine does not
-//! change, run the program itself under `perf stat -e instructions:u`, or where there are no
-//! counters under `valgrind --tool=callgrind`, with a word that chooses: `batch1`, `batch16`,
-//! `batch256`, `threads`, `doorbell`, `inlet`. One thread measures the work itself (both ends' work
-//! on one core, nothing waits); two threads measure what the caches make of it.
+//! `cargo bench --bench queue` prints nanoseconds; a word chooses: `threads`, `doorbell`, `inlet`.
+//! The work itself, both ends' on one core, is counted in instructions by `scripts/bench`.
 
 #![allow(clippy::expect_used, reason = "a benchmark may fail by panicking")]
 
@@ -21,11 +19,6 @@ const ROUNDS: usize = 2_000_000;
 fn main() {
     let chosen: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
     let wanted = |name: &str| chosen.is_empty() || chosen.iter().any(|word| word == name);
-    for batch in [1, 16, 256] {
-        if wanted(&format!("batch{batch}")) {
-            one_thread(batch);
-        }
-    }
     for in_flight in [1, 64, 1024] {
         if wanted("threads") {
             two_threads(in_flight);
@@ -45,27 +38,7 @@ fn report(what: &str, rounds: usize, start: Instant) {
     println!("{what:<58} {each:>9.1} ns");
 }
 
-/// Questions and their answers, `batch` per turn, both shards on this thread.
-fn one_thread(batch: usize) {
-    let mut boxes = mesh::<Message>(2, CREDITS, vec![Doorbell::silent(); 2]);
-    let start = Instant::now();
-    for _ in 0..ROUNDS / batch {
-        for at in 0..batch {
-            boxes[0].ask(1, [at as u64; 8]).expect("a credit");
-        }
-        boxes[0].ring_doorbells();
-        while let Some((from, _, message)) = boxes[1].receive() {
-            boxes[1].answer(from, message);
-        }
-        boxes[1].ring_doorbells();
-        while let Some(message) = boxes[0].receive() {
-            black_box(message);
-        }
-    }
-    report(&format!("question and answer, one thread, {batch} per turn"), ROUNDS, start);
-}
-
-/// The same with a thread each, both always awake.
+/// Questions and their answers, a thread at each end, both always awake.
 fn two_threads(in_flight: usize) {
     let rounds = ROUNDS / 4;
     let mut boxes = mesh::<Message>(2, CREDITS, vec![Doorbell::silent(); 2]);

@@ -317,7 +317,7 @@ impl Handler for Play {
             ClientEvent::Tick { client_id, mark, .. } => {
                 let Some(flights) = self.flights.get_mut(index) else { return };
                 let Some(flight) = flights.get(&client_id) else { return };
-                let took = u64::try_from(flight.began.elapsed().as_micros()).unwrap_or(u64::MAX);
+                let took = micros(flight.began.elapsed());
                 if mark == TickMark::Sent {
                     self.sent_us.saturating_record(took);
                 } else {
@@ -339,15 +339,19 @@ impl Handler for Play {
     }
 }
 
+pub(crate) fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
 /// From 1 us to 100 s, to two digits.
-fn histogram() -> Histogram<u64> {
+pub(crate) fn histogram() -> Histogram<u64> {
     match Histogram::new_with_bounds(1, 100_000_000, 2) {
         Ok(histogram) => histogram,
         Err(error) => unreachable!("the bounds are constants that are in order: {error}"),
     }
 }
 
-fn percentiles(histogram: &Histogram<u64>) -> Percentiles {
+pub(crate) fn percentiles(histogram: &Histogram<u64>) -> Percentiles {
     Percentiles {
         p50: histogram.value_at_quantile(0.5),
         p99: histogram.value_at_quantile(0.99),

@@ -7,14 +7,17 @@
 
 mod websocket;
 
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use hdrhistogram::Histogram;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use serde::Serialize;
 
+use crate::bench::{Percentiles, histogram, micros, percentiles};
 use crate::usage::{self, Cpu};
 use crate::{interrupt, process};
 use websocket::Speech;
@@ -170,6 +173,8 @@ pub struct Report {
     pub server_cpu_s: f64,
     /// CPU of the server per round trip, microseconds.
     pub server_cpu_us_per_round_trip: f64,
+    /// From the write of a request to its last byte back, microseconds.
+    pub round_trip_us: Percentiles,
 }
 
 /// Starts an echo server as a child process and measures it.
@@ -186,10 +191,11 @@ pub fn measure(options: &Options) -> io::Result<Report> {
     runner.run(options)?;
     let seconds = started.elapsed().as_secs_f64();
     let cpu = usage::cpu(child.pid()).unwrap_or_default().since(before);
-    Ok(report(options, runner.done, seconds, cpu))
+    Ok(report(options, &runner, seconds, cpu))
 }
 
-fn report(options: &Options, round_trips: u64, seconds: f64, cpu: Cpu) -> Report {
+fn report(options: &Options, runner: &Runner, seconds: f64, cpu: Cpu) -> Report {
+    let round_trips = runner.done;
     Report {
         sessions: options.sessions,
         in_flight: options.in_flight,
@@ -197,37 +203,49 @@ fn report(options: &Options, round_trips: u64, seconds: f64, cpu: Cpu) -> Report
         seconds,
         server_cpu_s: cpu.scheduled_s,
         server_cpu_us_per_round_trip: cpu.scheduled_s * 1e6 / round_trips.max(1) as f64,
+        round_trip_us: percentiles(&runner.round_trip_us),
     }
+}
+
+/// A client of the echo.
+struct Caller {
+    stream: TcpStream,
+    /// Bytes of the answer that is coming.
+    partial: usize,
+    /// When each request under way was written.
+    begun: VecDeque<Instant>,
 }
 
 struct Runner {
     poll: Poll,
-    streams: Vec<(TcpStream, usize)>,
+    callers: Vec<Caller>,
     started: u64,
     done: u64,
+    round_trip_us: Histogram<u64>,
 }
 
 impl Runner {
     fn connect(address: SocketAddr, options: &Options) -> io::Result<Self> {
         let poll = Poll::new()?;
-        let mut streams = Vec::with_capacity(options.sessions);
+        let mut callers = Vec::with_capacity(options.sessions);
         for index in 0..options.sessions {
             let stream = std::net::TcpStream::connect(address)?;
             stream.set_nodelay(true)?;
             stream.set_nonblocking(true)?;
             let mut stream = TcpStream::from_std(stream);
             poll.registry().register(&mut stream, Token(index), Interest::READABLE)?;
-            streams.push((stream, 0));
+            callers.push(Caller { stream, partial: 0, begun: VecDeque::new() });
         }
-        Ok(Self { poll, streams, started: 0, done: 0 })
+        Ok(Self { poll, callers, started: 0, done: 0, round_trip_us: histogram() })
     }
 
     /// Keeps every connection busy; a batch of requests leaves in one write, as a client of the
     /// chat server writes what a read allowed.
     fn run(&mut self, options: &Options) -> io::Result<()> {
         let request = vec![7; options.payload_bytes * options.in_flight];
-        for (stream, _) in &mut self.streams {
-            stream.write_all(&request)?;
+        for caller in &mut self.callers {
+            caller.begun.resize(options.in_flight, Instant::now());
+            caller.stream.write_all(&request)?;
             self.started += options.in_flight as u64;
         }
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
@@ -241,12 +259,10 @@ impl Runner {
                 return Err(ErrorKind::TimedOut.into());
             }
             for event in &events {
-                let Some((stream, partial)) = self.streams.get_mut(event.token().0) else {
-                    continue;
-                };
-                let mut bytes = *partial;
+                let Some(caller) = self.callers.get_mut(event.token().0) else { continue };
+                let mut bytes = caller.partial;
                 loop {
-                    match stream.read(&mut area) {
+                    match caller.stream.read(&mut area) {
                         Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
                         Ok(count) => bytes += count,
                         Err(error) if error.kind() == ErrorKind::WouldBlock => break,
@@ -254,12 +270,18 @@ impl Runner {
                     }
                 }
                 let finished = bytes / options.payload_bytes;
-                *partial = bytes % options.payload_bytes;
+                caller.partial = bytes % options.payload_bytes;
                 self.done += finished as u64;
+                let now = Instant::now();
+                for begun in caller.begun.drain(..finished.min(caller.begun.len())) {
+                    self.round_trip_us.saturating_record(micros(now - begun));
+                }
                 let left = options.round_trips.saturating_sub(self.started);
                 let next = finished.min(usize::try_from(left).unwrap_or(usize::MAX));
                 if next > 0 {
-                    stream.write_all(request.get(..next * options.payload_bytes).unwrap_or(&[]))?;
+                    caller.begun.extend(std::iter::repeat_n(now, next));
+                    let bytes = request.get(..next * options.payload_bytes).unwrap_or(&[]);
+                    caller.stream.write_all(bytes)?;
                     self.started += next as u64;
                 }
             }
