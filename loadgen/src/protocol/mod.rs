@@ -72,7 +72,7 @@ pub fn open(
     let scheme = target.split("://").next().unwrap_or_default();
     if !["ws", "tcp"].contains(&scheme) {
         return Err(format!(
-            "{target}: no protocol has this scheme; there are ws:// and tcp:// (Myriad), nats://, \
+            "`{target}`: no protocol has this scheme; there are ws:// and tcp:// (Myriad), nats://, \
              mqtt://, redis:// and echo+ws://"
         ));
     }

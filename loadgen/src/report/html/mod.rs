@@ -79,7 +79,10 @@ fn verdict(report: &Report, html: &mut Html) {
             .raw("the numbers are the server's.</p></section>");
     } else {
         html.raw("<section class=\"verdict bad\"><h2>Invalid</h2>")
-            .raw("<p>These numbers say nothing about the server, because</p><ul>");
+            .raw(
+                "<p>Latencies and rates of this run say nothing about the server; what the oracle ",
+            )
+            .raw("found holds. Not valid, because</p><ul>");
         for why in &report.invalid_because {
             html.element("li", &[], why);
         }
