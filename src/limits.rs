@@ -182,6 +182,21 @@ pub const EXPIRIES_PER_TURN_MAX: usize = 4_096;
 
 // ---- the drivers ---------------------------------------------------------------------------
 
+/// Slots of one ring of the `io_uring` driver, and never more than the process may have files: a
+/// shard opens another ring when they are taken. The kernel finds what is to be cancelled in one of
+/// 256 buckets per ring, so this bounds a close (128 steps).
+pub const URING_SLOTS_MAX: u32 = 32 * 1024;
+/// Entries of a ring's submission queue (64 bytes each); a fuller one is handed over early.
+pub const URING_SUBMISSIONS: u32 = 512;
+/// Entries of a ring's completion queue (16 bytes each). As many as give the 256 buckets above.
+pub const URING_COMPLETIONS: u32 = 8 * 1024;
+/// Receive areas of a shard: reads the kernel is asked for at once.
+pub const URING_AREAS_MAX: usize = 64;
+/// From this cost of a system call on `auto` takes the `io_uring` driver. One message costs two to
+/// three of them with readiness; gathering them costs about as much as this (docs/performance.md).
+pub const URING_SYSCALL_NS_MIN: u64 = 250;
+/// How long a shard that could not open another ring goes without trying again.
+pub const URING_GROW_PAUSE_MS: u64 = 1_000;
 /// Connections accepted in one turn at the most, so that a connection storm leaves time for those
 /// who are already in.
 pub const ACCEPTS_PER_TURN_MAX: usize = 512;

@@ -161,7 +161,6 @@ fn a_server_that_should_not_start_does_not_and_says_why() {
         (vec!["--dev", "--data", data, "--listen", "0.0.0.0:0"], "--dev is for this machine"),
         (vec!["--dev", "--data", data, "--auth-secret-file", &secret], "Leave one"),
         ([&keyed[..], &["--listen", "[::]:0"]].concat(), "--allow-plaintext"),
-        ([&keyed[..], &["--driver", "uring"]].concat(), "comes in a later version"),
         ([&keyed[..], &["--config", &unknown]].concat(), "Did you mean heartbeat_ms?"),
         ([&keyed[..], &["--config", "no-such.toml"]].concat(), "can't be read"),
         ([&keyed[..], &["--auth-keys", "EdDSA:no-such.pem"]].concat(), "can't be read"),

@@ -15,12 +15,14 @@
 use myriad::io::ready::Ready;
 use myriad::io::sim::{ClientEnd, Faults, Heard, Sim, SimNet};
 use myriad::io::socket::bind_group;
+#[cfg(target_os = "linux")]
+use myriad::io::uring::Uring;
 use myriad::io::{Closed, Completion, Driver, How, Next};
 use myriad::mem::{Slab, Token};
 use socket2::SockRef;
 use std::collections::{HashMap, VecDeque};
 use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 // ---- the worlds ------------------------------------------------------------------------------
@@ -42,27 +44,39 @@ trait Client {
     fn reset(self);
 }
 
-struct ReadyWorld {
-    drivers: Vec<Ready>,
+/// Drivers over loopback sockets.
+struct SocketWorld<D> {
+    drivers: Vec<D>,
     addresses: Vec<SocketAddr>,
 }
 
-fn ready_world(receive_bytes: usize) -> ReadyWorld {
-    let mut world = ReadyWorld { drivers: Vec::new(), addresses: Vec::new() };
-    for _ in 0..2 {
-        let listener = bind_group("127.0.0.1:0".parse().unwrap(), 1, 4096).unwrap().remove(0);
-        world.addresses.push(listener.local_addr().unwrap());
-        world.drivers.push(Ready::new(listener, 4096, receive_bytes).unwrap());
+impl<D> SocketWorld<D> {
+    fn new(driver: impl Fn(TcpListener) -> D) -> Self {
+        let mut world = Self { drivers: Vec::new(), addresses: Vec::new() };
+        for _ in 0..2 {
+            let listener = bind_group("127.0.0.1:0".parse().unwrap(), 1, 4096).unwrap().remove(0);
+            world.addresses.push(listener.local_addr().unwrap());
+            world.drivers.push(driver(listener));
+        }
+        world
     }
-    world
 }
 
-impl World for ReadyWorld {
-    type Driver = Ready;
+fn ready_world(receive_bytes: usize) -> SocketWorld<Ready> {
+    SocketWorld::new(|listener| Ready::new(listener, 4096, receive_bytes).unwrap())
+}
+
+#[cfg(target_os = "linux")]
+fn uring_world(receive_bytes: usize, slots_per_ring: u32) -> SocketWorld<Uring> {
+    SocketWorld::new(|listener| Uring::new(listener, 4096, receive_bytes, slots_per_ring).unwrap())
+}
+
+impl<D: Driver<Socket = TcpStream>> World for SocketWorld<D> {
+    type Driver = D;
     type Client = TcpStream;
     const PATIENCE: usize = 4_000;
 
-    fn driver(&mut self, shard: usize) -> &mut Ready {
+    fn driver(&mut self, shard: usize) -> &mut D {
         &mut self.drivers[shard]
     }
 
@@ -162,6 +176,8 @@ struct Story {
 
 struct Shard<S> {
     number: usize,
+    /// Connections may move: they are not settled.
+    moving: bool,
     tokens: Slab<()>,
     accepted: VecDeque<(S, IpAddr)>,
     stories: HashMap<Token, Story>,
@@ -171,7 +187,7 @@ type ShardOf<W> = Shard<<<W as World>::Driver as Driver>::Socket>;
 
 fn shard<W: World>(number: usize) -> ShardOf<W> {
     let tokens = Slab::with_capacity(4096);
-    Shard { number, tokens, accepted: VecDeque::new(), stories: HashMap::new() }
+    Shard { number, moving: false, tokens, accepted: VecDeque::new(), stories: HashMap::new() }
 }
 
 impl<S> Shard<S> {
@@ -243,6 +259,9 @@ impl<S> Shard<S> {
         let token = self.tokens.insert(()).unwrap();
         self.stories.insert(token, Story::default());
         world.driver(self.number).attach(token, socket).unwrap();
+        if !self.moving {
+            world.driver(self.number).settle(token);
+        }
         token
     }
 
@@ -451,6 +470,7 @@ fn sending_goes_on_during_a_pause<W: World>(world: &mut W) {
 
 fn moving_to_another_shard_keeps_bytes<W: World>(world: &mut W) {
     let mut from = shard::<W>(0);
+    from.moving = true;
     let mut to = shard::<W>(1);
     for unread in [0, 1, 3000] {
         let (token, mut client) = from.meet(world);
@@ -843,6 +863,18 @@ macro_rules! conformance {
                 super::$check(&mut world);
             })*
         }
+        #[cfg(target_os = "linux")]
+        mod uring {
+            $(#[test] fn $check() {
+                let receive_bytes = [4096 $(, $receive_bytes)?];
+                let receive_bytes = *receive_bytes.last().unwrap();
+                // One ring that holds all, then very many.
+                for slots_per_ring in [4096, 16] {
+                    eprintln!("{slots_per_ring} slots per ring");
+                    super::$check(&mut super::uring_world(receive_bytes, slots_per_ring));
+                }
+            })*
+        }
         mod sim {
             use myriad::io::sim::Faults;
             $(#[test] fn $check() {
@@ -914,7 +946,7 @@ fn a_doorbell_ends_a_sleep_without_end() {
 #[test]
 fn accepted_sockets_are_ready_for_chat() {
     let mut world = ready_world(64);
-    let mut shard = shard::<ReadyWorld>(0);
+    let mut shard = shard::<SocketWorld<Ready>>(0);
     let _client = world.connect(0);
     until(&mut world, |world| {
         shard.turn(world);
@@ -950,7 +982,7 @@ fn running_out_of_descriptors_rests_and_recovers() {
 fn child_without_descriptors() {
     use std::os::fd::AsRawFd;
     let mut world = ready_world(64);
-    let mut shard = shard::<ReadyWorld>(0);
+    let mut shard = shard::<SocketWorld<Ready>>(0);
     let (token, mut client) = shard.meet(&mut world);
     let (_, hard) = myriad::sys::nofile().unwrap();
     let waiting: Vec<_> = (0..20).map(|_| world.connect(0)).collect();

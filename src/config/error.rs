@@ -133,9 +133,7 @@ pub enum ConfigError {
         /// The address asked for.
         listen: SocketAddr,
     },
-    /// The io_uring driver does not exist yet.
-    #[error(
-        "The driver uring comes in a later version. Use --driver ready, or auto, which picks it."
-    )]
-    UringComesLater,
+    /// The io_uring driver is for Linux.
+    #[error("The driver uring needs Linux. Use --driver ready, or auto, which picks it.")]
+    UringIsLinux,
 }

@@ -38,7 +38,7 @@ pub struct Config {
     pub data: PathBuf,
     /// Shards, 1 to [`limits::SHARDS_MAX`].
     pub shards: usize,
-    /// The driver to use, resolved: never [`Driver::Auto`].
+    /// The driver asked for.
     pub driver: Driver,
     /// The HS256 secret without a name. With `dev`: the file to write a fresh one to.
     pub auth_secret_file: Option<PathBuf>,
@@ -139,10 +139,9 @@ impl Config {
         if config.data.as_os_str().is_empty() {
             return Err(ConfigError::NoData);
         }
-        config.driver = match config.driver {
-            Driver::Auto | Driver::Ready => Driver::Ready,
-            Driver::Uring => return Err(ConfigError::UringComesLater),
-        };
+        if config.driver == Driver::Uring && !cfg!(target_os = "linux") {
+            return Err(ConfigError::UringIsLinux);
+        }
         config.check_origins()?;
         bounds::check(&config)?;
         config.check_log()?;
@@ -323,7 +322,7 @@ mod tests {
     fn the_defaults_are_valid_and_come_from_limits() {
         let config = Config::from_settings(&least()).unwrap();
         assert_eq!(config.listen, LISTEN);
-        assert_eq!(config.driver, Driver::Ready);
+        assert_eq!(config.driver, Driver::Auto);
         assert_eq!(config.heartbeat_ms, limits::HEARTBEAT_MS);
         assert_eq!(config.inbox_bytes_max, limits::INBOX_BYTES_MAX);
         assert_eq!(config.log_bytes_max, None);
@@ -367,9 +366,12 @@ mod tests {
     }
 
     #[test]
-    fn the_uring_driver_is_refused_with_what_to_use() {
-        let settings = Settings { driver: Some(Driver::Uring), ..least() };
-        assert!(refusal(&settings).contains("--driver ready"));
+    #[cfg(target_os = "linux")]
+    fn every_driver_can_be_asked_for() {
+        for driver in [Driver::Auto, Driver::Ready, Driver::Uring] {
+            let settings = Settings { driver: Some(driver), ..least() };
+            assert_eq!(Config::from_settings(&settings).unwrap().driver, driver);
+        }
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub struct Settings {
     /// Threads that serve, each with its own users; default: one per allowed core
     #[arg(long, value_name = "COUNT")]
     pub shards: Option<usize>,
-    /// How sockets are driven: auto, ready (epoll, kqueue), or uring (comes later)
+    /// How sockets are driven: auto, ready (epoll, kqueue), or uring (Linux)
     #[arg(long, value_name = "NAME", value_enum, hide_possible_values = true)]
     pub driver: Option<Driver>,
     /// File with the HS256 secret that signs tokens (at least 32 bytes)
@@ -131,11 +131,11 @@ pub struct Settings {
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Driver {
-    /// The best this build has. Never in a checked `Config`.
+    /// What fits this host: chosen at the start, with a line that says why.
     Auto,
     /// Readiness: epoll on Linux, kqueue on FreeBSD.
     Ready,
-    /// Completions: `io_uring`. Refused until that driver exists.
+    /// Completions: `io_uring` (Linux). Sessions need no descriptors.
     Uring,
 }
 

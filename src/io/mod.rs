@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | [`ready::Ready`] | readiness (epoll, kqueue) through `mio`, made to look like completions |
 //! | [`sim::Sim`] | a seeded network in memory, for tests and the simulator |
-//! | (io_uring) | fits the contract as it is: see the notes marked *uring* |
+//! | `uring::Uring` | `io_uring` (Linux): settled connections need no descriptor |
 //!
 //! Owner: a driver belongs to one shard's thread. Only its [`Doorbell`] and the sockets that it
 //! gives out (`Driver::Socket`) cross threads. Nothing above this room knows which driver runs;
@@ -41,10 +41,8 @@
 //! 10. **Time.** `poll` sleeps at most `timeout` (`None`: until something happens); a rung
 //!     doorbell ends it. It may return early with nothing.
 //!
-//! *uring*: a submission belongs to its slot, not to the token, so a slot whose last completion
-//! is still to come stays taken after `close`, and promise 2 holds by the generation check. `send`
-//! may always answer `None`. `detach` may cost a cancellation, which is why it is only legal while
-//! nothing is being sent and is done once in a connection's life, when it moves home.
+//! 11. **Settling.** A connection may move (`detach`) until `settle` says that it stays. All other
+//!     promises hold before and after.
 //!
 //! [`ACCEPTS_PER_TURN_MAX`]: crate::limits::ACCEPTS_PER_TURN_MAX
 //! [`ACCEPT_PAUSE_MS`]: crate::limits::ACCEPT_PAUSE_MS
@@ -52,6 +50,8 @@
 pub mod ready;
 pub mod sim;
 pub mod socket;
+#[cfg(target_os = "linux")]
+pub mod uring;
 
 use crate::mem::Token;
 use crate::ring::Doorbell;
@@ -159,11 +159,14 @@ pub trait Driver {
     fn attach(&mut self, token: Token, socket: Self::Socket) -> io::Result<()>;
 
     /// Lets go of a connection so that it can move to another shard; bytes not yet handed out
-    /// travel with it. `None` if it is not attached.
+    /// travel with it. `None` if it is not attached, or has settled.
     ///
     /// # Panics
     /// If a send is under way.
     fn detach(&mut self, token: Token) -> Option<Self::Socket>;
+
+    /// The connection stays with this driver to its end: it may be kept more cheaply now.
+    fn settle(&mut self, _token: Token) {}
 
     /// Sends `buffer`. `Some`: all of it left at once, or the connection is gone (then `Closed`
     /// follows, or has come already). `None`: `Sent` gives the buffer back later.
@@ -199,6 +202,18 @@ pub trait Driver {
         events_max: usize,
         sink: &mut impl FnMut(Completion<'_, Self::Socket>) -> Next,
     ) -> io::Result<()>;
+
+    /// Lets everything leave that `send` took and gives finished buffers back (`Sent`, nothing
+    /// else comes). For drivers that gather sends; call it after the last `send` of a turn.
+    ///
+    /// # Errors
+    /// As [`Driver::poll`].
+    fn flush(
+        &mut self,
+        _sink: &mut impl FnMut(Completion<'_, Self::Socket>) -> Next,
+    ) -> io::Result<()> {
+        Ok(())
+    }
 
     /// What ends a `poll` from another thread.
     fn doorbell(&self) -> Doorbell;

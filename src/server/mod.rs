@@ -5,6 +5,7 @@
 
 mod clock_guard;
 mod control;
+mod driver;
 mod history;
 mod last_seen;
 mod outlook;
@@ -16,7 +17,7 @@ pub use control::{Asked, ask_for_backup};
 
 use crate::auth::Keys;
 use crate::clock::{HostClock, wall_ms};
-use crate::config::Config;
+use crate::config::{Config, Driver};
 use crate::io::socket;
 use crate::limits;
 use crate::log::{self, FileStore, Settings, Wake};
@@ -68,6 +69,7 @@ pub enum ServeError {
 pub fn run(config: &Config, keys: Keys) -> Result<(), ServeError> {
     let stop = catch_signals().map_err(ServeError::Signals)?;
     let sizes = Sizes::of(config);
+    let choice = driver::choose(config, &sizes);
     let bells: Vec<Arc<LateBell>> = (0..config.shards).map(|_| Arc::default()).collect();
     let Recovered { tables, stages, committer, epoch, expiry_held } =
         recover(config, &sizes, &bells)?;
@@ -103,9 +105,10 @@ pub fn run(config: &Config, keys: Keys) -> Result<(), ServeError> {
         side: &side,
         history: history.as_ref(),
         bells: &bells,
+        driver: choice.driver,
     })?;
     let control = control::Thread::start(source)?;
-    announce(config, listen, &sizes);
+    announce(config, listen, &sizes, &choice);
 
     let ended = watch(&running, &stop, &log_thread, teller);
     let counters = running.drain(config.drain_ms);
@@ -232,7 +235,8 @@ fn recover(
             here.active_s = here.active_s.max(seconds);
         }
     });
-    let newest_ms = (found.records > 0).then_some(found.last_time_ms);
+    // Not every record has a time: a server that only started left one without.
+    let newest_ms = (found.last_time_ms > 0).then_some(found.last_time_ms);
     let expiry_held = clock_guard::holds(&folder, newest_ms, config.clock_confirmed, wall_ms());
     Ok(Recovered { tables, stages, committer, epoch, expiry_held })
 }
@@ -245,10 +249,10 @@ fn catch_signals() -> std::io::Result<Arc<AtomicBool>> {
     Ok(stop)
 }
 
-fn announce(config: &Config, listen: std::net::SocketAddr, sizes: &Sizes) {
+fn announce(config: &Config, listen: std::net::SocketAddr, sizes: &Sizes, choice: &driver::Choice) {
     let line = serde_json::json!({
         "listen": listen.to_string(),
-        "driver": config.driver.name(),
+        "driver": choice.driver.name(),
         "shards": config.shards,
         "pid": std::process::id(),
     });
@@ -261,7 +265,10 @@ fn announce(config: &Config, listen: std::net::SocketAddr, sizes: &Sizes) {
         config.shards,
         config.data.display()
     );
-    if files < config.sessions_max.saturating_add(limits::FILES_BESIDE_SESSIONS) {
+    eprintln!("myriad: driver {}: {}", choice.driver.name(), choice.why);
+    if choice.driver == Driver::Ready
+        && files < config.sessions_max.saturating_add(limits::FILES_BESIDE_SESSIONS)
+    {
         eprintln!(
             "myriad: files are the limit: expect about {} sessions. Raise it with LimitNOFILE= \
              or ulimit -n, or lower sessions_max",

@@ -3,9 +3,11 @@
 use super::{LateBell, ServeError, Sizes, history, side, spawn, wait_until};
 use crate::auth::Keys;
 use crate::clock::HostClock;
-use crate::config::Config;
-use crate::io::Driver;
+use crate::config::{Config, Driver};
+use crate::io;
 use crate::io::ready::Ready;
+#[cfg(target_os = "linux")]
+use crate::io::uring::Uring;
 use crate::limits;
 use crate::log::{MapReader, Stage};
 use crate::metrics::Counters;
@@ -34,6 +36,7 @@ pub(super) struct Start<'a> {
     pub(super) side: &'a side::Threads,
     pub(super) history: Option<&'a history::Thread>,
     pub(super) bells: &'a [Arc<LateBell>],
+    pub(super) driver: Driver,
 }
 
 /// The running shards.
@@ -45,18 +48,37 @@ pub(super) struct Running {
     ended: Arc<Mutex<Option<(usize, String)>>>,
 }
 
-/// Starts a thread per shard.
-pub(super) fn start(start: Start<'_>) -> Result<Running, ServeError> {
-    let Start { config, sizes, keys, listeners, tables, stages, .. } = start;
-    let Start { epoch, expiry_held, side, history, bells, .. } = start;
-    let mut drivers = Vec::with_capacity(listeners.len());
-    for (listener, bell) in listeners.into_iter().zip(bells) {
-        let driver = Ready::new(listener, sizes.conns_max, limits::RECEIVE_BYTES)
-            .map_err(|error| ServeError::Listen(config.listen, error))?;
-        bell.hang(driver.doorbell());
-        drivers.push(driver);
+/// Starts a thread per shard, with the driver chosen.
+pub(super) fn start(mut start: Start<'_>) -> Result<Running, ServeError> {
+    let listeners = std::mem::take(&mut start.listeners);
+    let fail = |error| ServeError::Listen(start.config.listen, error);
+    let conns_max = start.sizes.conns_max;
+    match start.driver {
+        #[cfg(target_os = "linux")]
+        Driver::Uring => {
+            let files = u32::try_from(start.sizes.files.0).unwrap_or(u32::MAX);
+            let make = |listener| Uring::new(listener, conns_max, limits::RECEIVE_BYTES, files);
+            let drivers: Result<Vec<_>, _> = listeners.into_iter().map(make).collect();
+            start_with(drivers.map_err(fail)?, start)
+        }
+        _ => {
+            let make = |listener| Ready::new(listener, conns_max, limits::RECEIVE_BYTES);
+            let drivers: Result<Vec<_>, _> = listeners.into_iter().map(make).collect();
+            start_with(drivers.map_err(fail)?, start)
+        }
     }
-    let doorbells: Vec<_> = drivers.iter().map(Driver::doorbell).collect();
+}
+
+fn start_with<D>(drivers: Vec<D>, start: Start<'_>) -> Result<Running, ServeError>
+where
+    D: io::Driver + Send + 'static,
+{
+    let Start { config, sizes, keys, tables, stages, .. } = start;
+    let Start { epoch, expiry_held, side, history, bells, .. } = start;
+    for (driver, bell) in drivers.iter().zip(bells) {
+        bell.hang(driver.doorbell());
+    }
+    let doorbells: Vec<_> = drivers.iter().map(io::Driver::doorbell).collect();
     side.hang(&doorbells);
     if let Some(history) = history {
         history.hang(&doorbells);
@@ -114,8 +136,8 @@ pub(super) fn start(start: Start<'_>) -> Result<Running, ServeError> {
 }
 
 /// The thread of one shard.
-fn body(
-    parts: Parts<Ready, MapReader>,
+fn body<D: io::Driver>(
+    parts: Parts<D, MapReader>,
     core: Option<usize>,
     clock: HostClock,
     counters: &Mutex<Counters>,

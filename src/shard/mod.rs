@@ -255,6 +255,8 @@ struct Core<S, R> {
     waits_since_ms: Option<u64>,
     /// Said goodbye, not yet half-closed.
     leaving: Vec<Token>,
+    /// At home, and not yet told to the driver.
+    settled: Vec<Token>,
     /// To be read again.
     resumes: Vec<Token>,
     errands: VecDeque<Errand>,
@@ -310,6 +312,7 @@ impl<D: Driver, R: Reader> Shard<D, R> {
             parked: VecDeque::new(),
             waits_since_ms: None,
             leaving: Vec::new(),
+            settled: Vec::new(),
             resumes: Vec::new(),
             errands: VecDeque::new(),
             behind: Vec::new(),

@@ -76,6 +76,7 @@ impl<S, R: Reader> Core<S, R> {
             return;
         }
         let Self { tables, rules, now, .. } = self;
+        self.settled.push(token);
         session::attach(tables, token, device, login, *now);
         deliver::ack(tables, device, login.resume_after, *now);
         session::welcome(tables, rules, token, device, *now);

@@ -42,12 +42,13 @@ impl<D: Driver, R: Reader> Shard<D, R> {
         core.checkpoint(phase, has_letters);
         self.attach_arrivals();
         self.move_home();
+        self.settle();
         self.retry_parked();
         self.core.store_own();
         self.timers();
         self.core.run_errands();
         self.core.tell_receipts();
-        self.flush();
+        self.flush()?;
         Ok(self.follow_drain())
     }
 
@@ -88,6 +89,13 @@ impl<D: Driver, R: Reader> Shard<D, R> {
         }
     }
 
+    /// Sessions that are at home stay.
+    fn settle(&mut self) {
+        for token in self.core.settled.drain(..) {
+            self.driver.settle(token);
+        }
+    }
+
     /// Deadlines of connections that may have come.
     fn timers(&mut self) {
         let now_ms = self.core.now.mono_ms;
@@ -103,7 +111,7 @@ impl<D: Driver, R: Reader> Shard<D, R> {
     }
 
     /// One batch to the log, one send per connection, one ring per doorbell.
-    fn flush(&mut self) {
+    fn flush(&mut self) -> io::Result<()> {
         let core = &mut self.core;
         if core.now.mono_ms >= core.cursors_due_ms || core.drain_phase > 0 {
             core.cursors_due_ms = core.now.mono_ms + limits::COMMIT_LAZY_MS;
@@ -117,15 +125,31 @@ impl<D: Driver, R: Reader> Shard<D, R> {
         }
         core.stage.flush();
         self.close_doomed();
-        self.send_dirty();
+        self.send_dirty()?;
         self.finish_leaving();
         for token in self.core.resumes.drain(..) {
             self.driver.resume(token);
         }
         self.core.mailbox.ring_doorbells();
+        Ok(())
     }
 
-    fn send_dirty(&mut self) {
+    /// Until nothing is dirty: what left in the first round may make room for more.
+    fn send_dirty(&mut self) -> io::Result<()> {
+        while self.core.tables.outboxes.has_dirty() {
+            self.send_dirty_once();
+            let core = &mut self.core;
+            self.driver.flush(&mut |completion| {
+                if let Completion::Sent(token, buffer) = completion {
+                    core.on_sent(token, buffer);
+                }
+                Next::Read
+            })?;
+        }
+        Ok(())
+    }
+
+    fn send_dirty_once(&mut self) {
         let mut dirty = self.core.tables.outboxes.take_dirty();
         for token in dirty.drain(..) {
             let tables = &mut self.core.tables;

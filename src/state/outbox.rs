@@ -90,6 +90,12 @@ impl Outboxes {
         std::mem::take(&mut self.dirty)
     }
 
+    /// Something was gathered since [`Outboxes::take_dirty`].
+    #[must_use]
+    pub fn has_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
     /// Takes the emptied vector of [`Outboxes::take_dirty`] back.
     pub fn give_dirty(&mut self, mut list: Vec<Token>) {
         list.clear();

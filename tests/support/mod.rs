@@ -191,6 +191,9 @@ impl Server {
 pub(crate) fn options(shards: usize, arguments: &[&str]) -> ServeOptions {
     let mut serve = ServeOptions::new(env!("CARGO_BIN_EXE_myriad"));
     serve.shards = shards;
+    if let Ok(driver) = std::env::var("MYRIAD_TEST_DRIVER") {
+        serve.driver = driver; // scripts/test runs these tests once with each
+    }
     serve.arguments = SMALL.iter().chain(arguments).map(|&argument| argument.to_owned()).collect();
     serve
 }

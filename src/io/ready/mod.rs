@@ -23,6 +23,8 @@
 
 mod accept;
 mod entry;
+#[cfg(target_os = "linux")]
+mod lobby;
 
 use super::{Closed, Completion, Counts, Driver, How, Next};
 use crate::limits::{ACCEPTS_PER_TURN_MAX, CLOSE_READS_MAX};
@@ -58,6 +60,8 @@ pub struct Ready {
     poll: Poll,
     events: Events,
     events_capacity: usize,
+    /// The kernel may have had more to report than was asked for.
+    more: bool,
     acceptor: Acceptor,
     doorbell: Doorbell,
     /// By index; grows to the highest index in use, within what is reserved.
@@ -95,6 +99,7 @@ impl Ready {
             poll,
             events: Events::with_capacity(1),
             events_capacity: 1,
+            more: false,
             acceptor,
             doorbell,
             entries: Vec::with_capacity(connections_max),
@@ -114,6 +119,12 @@ impl Ready {
             self.counts.stale += 1;
         }
         entry
+    }
+
+    /// How long the driver may sleep for all it knows.
+    pub(super) fn timeout(&mut self, wanted: Option<Duration>) -> Option<Duration> {
+        let timeout = self.acceptor.timeout(wanted);
+        if self.ready.is_empty() { timeout } else { Some(Duration::ZERO) }
     }
 
     /// Sets flags and puts the connection into the ready list if it is not in it.
@@ -151,7 +162,9 @@ impl Ready {
             Err(error) => return Err(error),
         }
         let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
+        let mut reports = 0;
         for event in &events {
+            reports += 1;
             match event.token() {
                 WAKE => {}
                 LISTENER => self.acceptor.notice(),
@@ -160,6 +173,7 @@ impl Ready {
                 }
             }
         }
+        self.more = reports >= self.events_capacity;
         self.events = events;
         Ok(())
     }
@@ -369,8 +383,7 @@ impl Driver for Ready {
         events_max: usize,
         sink: &mut impl FnMut(Completion<'_, TcpStream>) -> Next,
     ) -> io::Result<()> {
-        let timeout = self.acceptor.timeout(timeout);
-        let timeout = if self.ready.is_empty() { timeout } else { Some(Duration::ZERO) };
+        let timeout = self.timeout(timeout);
         self.harvest(timeout, events_max)?;
         // Whoever queues again while being served waits for the next poll.
         for _ in 0..self.ready.len().min(events_max) {

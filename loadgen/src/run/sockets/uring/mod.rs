@@ -74,6 +74,8 @@ pub(super) struct Uring {
     /// Sockets of each ring.
     table: u32,
     rings: Vec<Ring>,
+    /// The first ring tells when this one has something.
+    watched: Vec<bool>,
     conns: Vec<Conn>,
     /// Of each ring, the slots that wait for an area to read into: slot, generation, bytes.
     to_read: Vec<VecDeque<(u32, u32, usize)>>,
@@ -91,24 +93,31 @@ impl Uring {
         for _ in 0..slots.div_ceil(table) {
             rings.push(Ring::new(targets, table)?);
         }
-        let fds: Vec<_> = rings.iter().skip(1).map(Ring::fd).collect();
-        if let Some(first) = rings.first_mut() {
-            for fd in fds {
-                first.watch_ring(fd, name(Operation::Ring, 0, NO_SLOT, 0))?;
-            }
-            first.enter(None)?;
-        }
+        let watched = vec![false; rings.len()];
         let to_read = vec![VecDeque::new(); rings.len()];
         Ok(Self {
             targets: targets.to_vec(),
             table,
             rings,
+            watched,
             conns: vec![Conn::default(); slots as usize],
             to_read,
             to_clear: Vec::new(),
             failed: Vec::new(),
             buffers: Buffers::new(BUFFERS_KEPT),
         })
+    }
+
+    /// Has the first ring told of all others.
+    fn watch_rings(&mut self) -> io::Result<()> {
+        let Some((first, others)) = self.rings.split_first_mut() else { return Ok(()) };
+        for (number, ring) in (1..).zip(others) {
+            let watched = self.watched.get_mut(number as usize);
+            if watched.is_some_and(|watched| !std::mem::replace(watched, true)) {
+                first.watch_ring(ring.fd(), name(Operation::Ring, 0, NO_SLOT, number))?;
+            }
+        }
+        Ok(())
     }
 
     fn conn(&mut self, slot: u32) -> Option<&mut Conn> {
@@ -288,6 +297,7 @@ impl Sockets for Uring {
                 ring.enter(None)?;
             }
         }
+        self.watch_rings()?;
         let wait = if more { Duration::ZERO } else { timeout };
         if let Some(first) = self.rings.first_mut() {
             first.enter(Some(wait))?;
