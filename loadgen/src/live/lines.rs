@@ -9,6 +9,10 @@ use crate::report::{Latency, Messages, Quantiles, Report};
 /// A line every so many seconds; the first second always has one.
 const SECONDS_PER_LINE: u64 = 5;
 
+/// How an invalid run is called.
+pub(crate) const INVALID: &str = "INVALID: latencies and rates of this run say nothing about the \
+    server; what the oracle found holds";
+
 /// Plain lines on a stream.
 pub struct Lines {
     out: Box<dyn Write>,
@@ -123,7 +127,7 @@ pub fn summary(report: &Report) -> Vec<String> {
     let messages = &report.messages;
     let mut lines = vec![format!("oracle     {}", verdict(messages))];
     if !report.valid {
-        lines.push("INVALID: these numbers say nothing about the server".to_owned());
+        lines.push(INVALID.to_owned());
         lines.extend(report.invalid_because.iter().map(|why| format!("  because {why}")));
     }
     lines.push(format!(

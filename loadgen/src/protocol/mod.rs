@@ -72,8 +72,8 @@ pub fn open(
     let scheme = target.split("://").next().unwrap_or_default();
     if !["ws", "tcp"].contains(&scheme) {
         return Err(format!(
-            "{target}: no protocol has this scheme; there are ws:// and tcp:// (Myriad), nats://, \
-             mqtt://, redis:// and echo+ws://"
+            "`{target}`: no protocol has this scheme; there are ws:// and tcp:// (Myriad), \
+             nats://, mqtt://, redis:// and echo+ws://"
         ));
     }
     let address = Address::parse(target).map_err(|error| error.to_string())?;

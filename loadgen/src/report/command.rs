@@ -1,10 +1,9 @@
 //! The commands that look at reports: `report` and `compare`.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::compare::{self, CompareError, Side};
-use super::{Report, ReportError, html};
+use super::{Report, ReportError, file, html};
 use crate::live::lines::{summary, visible_line};
 
 /// `report`: draws a report again.
@@ -39,7 +38,7 @@ pub fn report(arguments: &ReportArguments) -> Result<(), ReportError> {
         crate::say!("{}", visible_line(&line));
     }
     match &arguments.html {
-        Some(file) => write(file, html::page(&report)),
+        Some(file) => write(file, &html::page(&report)),
         None => Ok(()),
     }
 }
@@ -54,11 +53,15 @@ pub fn compare(arguments: &CompareArguments) -> Result<(), CompareError> {
         crate::say!("{line}");
     }
     match &arguments.html {
-        Some(file) => Ok(write(file, compare::page(&a, &b))?),
+        Some(file) => Ok(write(file, &compare::page(&a, &b))?),
         None => Ok(()),
     }
 }
 
-fn write(file: &Path, page: String) -> Result<(), ReportError> {
-    fs::write(file, page).map_err(|source| ReportError::Io { path: file.to_owned(), source })
+/// Writes a page.
+///
+/// # Errors
+/// The file can't be written.
+pub(crate) fn write(path: &Path, page: &str) -> Result<(), ReportError> {
+    file::write(path, page).map_err(|source| ReportError::Io { path: path.to_owned(), source })
 }

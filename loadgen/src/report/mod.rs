@@ -10,6 +10,7 @@
 
 pub mod command;
 pub mod compare;
+pub(crate) mod file;
 pub mod html;
 pub mod latency;
 pub mod machine;
@@ -306,6 +307,6 @@ impl Report {
     pub fn write(&self, path: &Path) -> Result<(), ReportError> {
         let io = |source| ReportError::Io { path: path.to_owned(), source };
         let text = serde_json::to_string_pretty(self).map_err(|error| io(error.into()))?;
-        fs::write(path, text + "\n").map_err(io)
+        file::write(path, &(text + "\n")).map_err(io)
     }
 }

@@ -1,13 +1,13 @@
 //! The command line of `run`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
 use super::limit::{self, Goal};
 use super::{Engine, Options, RunError};
 use crate::live;
-use crate::report::{Report, ReportError, html};
+use crate::report::{self, Report, ReportError, html};
 
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
@@ -35,7 +35,7 @@ pub struct RunArguments {
     #[arg(long)]
     html: Option<PathBuf>,
     /// Sessions, instead of the scenario's
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true)]
     sessions: Option<u32>,
     /// Messages per second where the scenario has the most; its other rates are scaled alike
     #[arg(long, allow_negative_numbers = true)]
@@ -54,7 +54,7 @@ pub struct RunArguments {
     #[arg(long, value_enum, default_value = "auto")]
     engine: EngineName,
     /// Threads; one per processor unless given
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true)]
     threads: Option<u32>,
     /// Source addresses, such as 10.0.0.1-10.0.0.9,10.0.1.1; for a target on 127.0.0.0/8 as many
     /// of it as the sessions need, unless given
@@ -81,14 +81,6 @@ pub enum CommandError {
     /// The report can't be written.
     #[error(transparent)]
     Report(#[from] ReportError),
-    /// The page can't be written.
-    #[error("{path}: {source}")]
-    Page {
-        /// Where.
-        path: String,
-        /// Why not.
-        source: std::io::Error,
-    },
 }
 
 impl CommandError {
@@ -128,6 +120,7 @@ pub fn command(arguments: RunArguments) -> Result<bool, CommandError> {
         let why = format!("--rate {rate}: a number above 0 is wanted");
         return Err(RunError::Arguments(why).into());
     }
+    check_files(json.as_deref(), html.as_deref())?;
     let report = match arguments.find_limit {
         Some(goal) => match limit::find(&options, goal)? {
             Some(report) => report,
@@ -141,10 +134,24 @@ pub fn command(arguments: RunArguments) -> Result<bool, CommandError> {
         report.write(&path)?;
     }
     if let Some(path) = html {
-        std::fs::write(&path, html::page(&report))
-            .map_err(|source| CommandError::Page { path: path.display().to_string(), source })?;
+        report::command::write(&path, &html::page(&report))?;
     }
     Ok(passed(&report))
+}
+
+/// Before the run: it would be in vain.
+fn check_files(json: Option<&Path>, html: Option<&Path>) -> Result<(), RunError> {
+    if json.is_some() && json == html {
+        return Err(RunError::Arguments("--json and --html name the same file".to_owned()));
+    }
+    for (option, path) in [("--json", json), ("--html", html)] {
+        let Some(path) = path else { continue };
+        report::file::check(path).map_err(|error| {
+            let path = path.display();
+            RunError::Arguments(format!("{option} {path} can't be written: {error}"))
+        })?;
+    }
+    Ok(())
 }
 
 fn goal(text: &str) -> Result<Goal, String> {

@@ -83,6 +83,12 @@ fn prepare(options: &Options) -> Result<Scenario, RunError> {
     }
     let name = &options.scenario;
     scenario.check().map_err(|why| RunError::Arguments(format!("{name}: {why}")))?;
+    if let Some(pid) = options.server_pid
+        && cfg!(target_os = "linux")
+        && usage::memory(pid).is_none()
+    {
+        return Err(RunError::Arguments(format!("--server-pid {pid}: there is no such process")));
+    }
     Ok(scenario)
 }
 

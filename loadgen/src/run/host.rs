@@ -100,6 +100,9 @@ pub(crate) fn sources(
             }
             sources.extend((first..=last).map(|bits| IpAddr::V4(Ipv4Addr::from(bits))));
         }
+        if let Some(other) = sources.iter().find(|source| source.is_ipv4() != target.is_ipv4()) {
+            return Err(format!("{other} in --sources can't reach {target}: IPv4 and IPv6"));
+        }
         return Ok(sources);
     }
     let each = f64::from(ports()) * PORT_SHARE;
@@ -171,7 +174,10 @@ mod tests {
     fn a_list_of_sources_is_read_and_bounded() {
         let target = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let read = |list: &str| sources(Some(list), target, 1);
-        assert_eq!(read("10.0.0.1-10.0.0.3,::1").unwrap().len(), 4);
+        assert_eq!(read("10.0.0.1-10.0.0.3,10.0.1.1").unwrap().len(), 4);
+        assert!(
+            read("10.0.0.1,::1").unwrap_err().contains("::1 in --sources can't reach 127.0.0.1")
+        );
         for wrong in ["", "a", "10.0.0.9-10.0.0.1", "0.0.0.0-255.255.255.255", "::1-::2"] {
             assert!(read(wrong).unwrap_err().contains("--sources"), "{wrong}");
         }

@@ -38,6 +38,7 @@ pub(crate) fn check(
     stream.set_write_timeout(Some(timeout)).map_err(io)?;
     let mut speaker = protocol.speaker(0).map_err(RunError::Arguments)?;
     speaker.connected(0);
+    let doubt = format!("is what listens there a server of {}?", protocol.name());
     let started = Instant::now();
     let mut area = vec![0; 16 * 1024];
     let mut out = Vec::new();
@@ -49,10 +50,10 @@ pub(crate) fn check(
             return Err(RunError::Interrupted);
         }
         if started.elapsed() > timeout {
-            return Err(failed(format!("no answer to the login within {timeout:?}")));
+            return Err(failed(format!("no answer to the login within {timeout:?}: {doubt}")));
         }
         let count = match stream.read(&mut area) {
-            Ok(0) => return Err(failed("the server closed the connection".to_owned())),
+            Ok(0) => return Err(failed(format!("the server closed the connection: {doubt}"))),
             Ok(count) => count,
             Err(error) if is_not_now(error.kind()) => continue,
             Err(error) => return Err(io(error)),

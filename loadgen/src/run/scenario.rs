@@ -215,7 +215,7 @@ impl Scenario {
             let line = error.span().map_or(1, |span| {
                 text.get(..span.start).unwrap_or_default().matches('\n').count() + 1
             });
-            RunError::Arguments(format!("{file}:{line}: {}", error.message()))
+            RunError::Arguments(format!("{file}:{line}: {}", plain(error.message())))
         })?;
         scenario.check().map_err(|why| RunError::Arguments(format!("{file}: {why}")))?;
         Ok(scenario)
@@ -300,10 +300,22 @@ impl Scenario {
     }
 }
 
+/// Words of the parser without the names of types.
+fn plain(words: &str) -> String {
+    let whole = |most: &str| format!("expected a whole number from 0 to {most}");
+    words
+        .replace("expected u32", &whole("4294967295"))
+        .replace("expected u64", &whole("9223372036854775807"))
+        .replace("expected usize", &whole("9223372036854775807"))
+        .replace("expected f64", "expected a number")
+}
+
 fn within(key: &str, value: f64, least: f64, most: f64) -> Result<(), String> {
     if value >= least && value <= most {
         return Ok(());
     }
+    // Not with three hundred digits.
+    let value = if value.abs() < 1e15 { value.to_string() } else { format!("{value:e}") };
     Err(format!("{key} = {value}: {least} to {most} is allowed"))
 }
 
@@ -334,8 +346,14 @@ mod tests {
         let text = "name = \"x\"\nabout = \"y\"\n[[phases]]\nname = \"a\"\nseconds = -1\n";
         let error = Scenario::parse(text, "f.toml").unwrap_err().to_string();
         assert!(error.contains("phase `a`: seconds = -1"), "{error}");
-        let text = text.replace("-1", "nan");
-        assert!(Scenario::parse(&text, "f.toml").is_err());
+        let words = |number| {
+            Scenario::parse(&text.replace("-1", number), "f.toml").unwrap_err().to_string()
+        };
+        assert!(words("nan").contains("seconds = NaN"));
+        assert!(words("1e300").contains("seconds = 1e300: 0.001 to 604800"), "{}", words("1e300"));
+        let text = text.replace("[[phases]]", "[clients]\nsessions = -5\n[[phases]]");
+        let error = Scenario::parse(&text, "f.toml").unwrap_err().to_string();
+        assert!(error.starts_with("f.toml:4: ") && error.contains("from 0 to 42949"), "{error}");
     }
 
     #[test]

@@ -59,6 +59,9 @@ fn header(report: &Report, html: &mut Html) {
     html.raw("<header>");
     html.element("p", &[("class", &"kind")], format!("{} load test", report.target.protocol));
     html.element("h1", &[], &report.scenario.name);
+    if let Some(about) = report.scenario.parameters.get("about") {
+        html.element("p", &[], about);
+    }
     html.raw("<p class=\"facts\">");
     let server = report.versions.server.as_deref().unwrap_or("version not told");
     for fact in [
@@ -79,7 +82,10 @@ fn verdict(report: &Report, html: &mut Html) {
             .raw("the numbers are the server's.</p></section>");
     } else {
         html.raw("<section class=\"verdict bad\"><h2>Invalid</h2>")
-            .raw("<p>These numbers say nothing about the server, because</p><ul>");
+            .raw(
+                "<p>Latencies and rates of this run say nothing about the server; what the oracle ",
+            )
+            .raw("found holds. Not valid, because</p><ul>");
         for why in &report.invalid_because {
             html.element("li", &[], why);
         }
@@ -188,7 +194,9 @@ fn key_figures(report: &Report, html: &mut Html) {
     html.raw(
         "</tbody></table></div><p class=\"hint\">Counted from the moment an action was meant ",
     )
-    .raw("to begin, not from when it could: a server that stands still is seen to. <b>sent</b>")
+    .raw("to begin, not from when it could: a server that stands still is seen to. ")
+    .raw("<b>connect</b> is from there, or from the loss of the connection before, to the login: ")
+    .raw("after all were cut, its slowest is when everybody was back. <b>sent</b>")
     .raw(" is the first tick, <b>delivered</b> the arrival, <b>read</b> the third tick back at")
     .raw(" the sender.</p></section>");
 }
