@@ -39,6 +39,9 @@ impl<S, R: Reader> Core<S, R> {
 
     /// Messages from one user of this shard to another.
     pub(super) fn store_own(&mut self) {
+        if self.own.is_empty() {
+            return;
+        }
         ahead::fetch(self.own.iter().map(|request| (&self.tables, request.to)));
         while let Some(request) = self.own.pop_front() {
             self.store(self.me, request);

@@ -1,10 +1,11 @@
 //! A shard: one pinned thread, one loop, and everything it owns.
 //!
-//! `turn.rs` is the loop; `admission.rs` guards the door; `intake.rs` turns completions into frames and frames into steps of the
-//! path; `tokens.rs` checks who they are; `moving.rs` takes sessions home; `traffic.rs` carries
-//! requests between steps, shards and the log; `expiry.rs` gives up what has waited too long;
-//! `checkpoint.rs` does its part of a checkpoint; `history.rs` asks history; `closing.rs` ends
-//! connections. All control flow of the message path is in this room; the rules are in `path`.
+//! `turn.rs` is the loop; `admission.rs` guards the door; `intake.rs` turns completions into frames
+//! and frames into steps of the path; `tokens.rs` checks who they are; `moving.rs` takes sessions
+//! home; `traffic.rs` carries requests between steps, shards and the log; `expiry.rs` gives up what
+//! has waited too long; `checkpoint.rs` does its part of a checkpoint; `history.rs` asks history;
+//! `closing.rs` ends connections. All control flow of the message path is in this room; the rules
+//! are in `path`.
 //!
 //! Invariant: nothing here blocks except `Driver::poll`, and only while there is nothing to do.
 

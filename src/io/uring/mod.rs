@@ -27,6 +27,8 @@
 //!
 //! One wait covers all: the first ring polls the lobby, the doorbell's eventfd and the other rings.
 
+mod lobby;
+mod op;
 mod probe;
 mod rings;
 mod settled;
@@ -36,7 +38,7 @@ pub use probe::{probe, syscall_ns};
 
 use super::ready::Ready;
 use super::{Closed, Completion, Counts, Driver, How, Next};
-use crate::limits::{URING_GROW_PAUSE_MS, URING_SLOTS_MAX};
+use crate::limits::URING_SLOTS_MAX;
 use crate::mem::Token;
 use crate::ring::Doorbell;
 use hashbrown::HashMap;
@@ -50,7 +52,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Names of the driver's own files in [`rings::Op::File`].
+/// Names of the driver's own files in [`op::Op::File`].
 const BELL: u32 = 0;
 const LOBBY: u32 = 1;
 
@@ -73,7 +75,7 @@ pub struct Uring {
     /// Sends that wait for room: token index and number of the buffer.
     delayed: HashMap<u32, u32>,
     /// Reads that completed when nobody asked; told by the next `poll`.
-    aside: Vec<(usize, rings::Done)>,
+    aside: Vec<(usize, op::Done)>,
     /// Ends that are still to be told.
     lost: Vec<(Token, Closed)>,
     doorbell: Doorbell,
@@ -142,71 +144,6 @@ impl Uring {
         Where::Nowhere
     }
 
-    /// Forgets a guest's name; the lobby has let go of it.
-    fn forget_guest(&mut self, index: u32) {
-        let token = std::mem::replace(&mut self.guests[index as usize], NOBODY);
-        self.homes[token.index as usize] = Home::NOWHERE;
-        self.guests_free.push(index);
-    }
-
-    /// A slot, of a new ring if need be.
-    fn free_slot(&mut self) -> Option<slots::Place> {
-        if let Some(place) = self.slots.take() {
-            return Some(place);
-        }
-        if self.grow_again.is_some_and(|again| Instant::now() < again) {
-            return None;
-        }
-        if self.rings.grow().is_err() {
-            let pause = Duration::from_millis(URING_GROW_PAUSE_MS);
-            self.grow_again = Some(Instant::now() + pause);
-            return None;
-        }
-        self.slots.grow();
-        self.slots.take()
-    }
-
-    /// Serves the lobby and gives its completions the names the owner knows.
-    fn poll_lobby(
-        &mut self,
-        events_max: usize,
-        sink: &mut impl FnMut(Completion<'_, TcpStream>) -> Next,
-    ) -> io::Result<()> {
-        let Self { lobby, guests, guests_free, homes, .. } = self;
-        let mut gone = |index: u32, homes: &mut Vec<Home>, guests: &mut Vec<Token>| {
-            let token = std::mem::replace(&mut guests[index as usize], NOBODY);
-            homes[token.index as usize] = Home::NOWHERE;
-            guests_free.push(index);
-            token
-        };
-        lobby.poll(Some(Duration::ZERO), events_max, &mut |completion| match completion {
-            Completion::Accepted { socket, source } => {
-                sink(Completion::Accepted { socket, source })
-            }
-            Completion::Data(guest, bytes) => {
-                let next = sink(Completion::Data(guests[guest.index as usize], bytes));
-                if next == Next::Close {
-                    gone(guest.index, homes, guests);
-                }
-                next
-            }
-            Completion::Sent(guest, buffer) => {
-                sink(Completion::Sent(guests[guest.index as usize], buffer))
-            }
-            Completion::Closed(guest, why) => {
-                let token = gone(guest.index, homes, guests);
-                sink(Completion::Closed(token, why))
-            }
-        })?;
-        self.lobby_due = self.lobby.is_due();
-        for token in std::mem::take(&mut self.settling) {
-            if matches!(self.find(token), Where::Lobby(_)) {
-                self.settle(token);
-            }
-        }
-        Ok(())
-    }
-
     /// How long the driver may sleep for all it knows.
     fn timeout(&mut self, wanted: Option<Duration>) -> Option<Duration> {
         let timeout = self.lobby.timeout(wanted);
@@ -265,34 +202,7 @@ impl Driver for Uring {
     }
 
     fn settle(&mut self, token: Token) {
-        let Where::Lobby(index) = self.find(token) else { return };
-        let guest = Token { index, ..token };
-        if self.lobby.is_sending(guest) {
-            self.settling.push(token);
-            return;
-        }
-        let Some(place) = self.free_slot() else { return };
-        let paused = self.lobby.is_paused(guest);
-        let Some(socket) = self.lobby.detach(guest) else { return self.slots.give(place) };
-        self.forget_guest(index);
-        if self.rings.place(usize::from(place.ring), u32::from(place.slot), &socket).is_err() {
-            self.slots.give(place);
-            if self.attach(token, socket).is_err() {
-                self.lost.push((token, Closed::Failed(io::ErrorKind::OutOfMemory)));
-            } else if paused {
-                self.pause(token);
-            }
-            return;
-        }
-        *self.slots.at(place) = slots::Slot {
-            index: token.index,
-            generation: token.generation,
-            flags: if paused { PAUSED } else { 0 },
-            pending: 1,
-            fault: None,
-        };
-        self.homes[token.index as usize] = Home::settled(place);
-        self.rings.watch(usize::from(place.ring), u32::from(place.slot));
+        self.settle_guest(token);
     }
 
     fn send(&mut self, token: Token, buffer: Vec<u8>) -> Option<Vec<u8>> {

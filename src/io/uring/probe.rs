@@ -4,7 +4,8 @@
 //! calls, distributions take patches back. So every operation the driver relies on is done once,
 //! on rings made as the driver makes them, before a session depends on it.
 
-use super::rings::{Done, Op, Rings};
+use super::op::{Done, Op};
+use super::rings::Rings;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};

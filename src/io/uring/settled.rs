@@ -4,7 +4,7 @@
 //! the readiness driver; only the system calls are gathered.
 
 use super::super::{Closed, Completion, How, Next};
-use super::rings::{Done, Op};
+use super::op::{Done, Op};
 use super::slots::{ENDING, FULL, Home, PAUSED, Place, QUEUED, READABLE, READING, SENDING, Where};
 use super::{LOBBY, Uring};
 use std::io;
