@@ -6,12 +6,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use loadgen::process::Home;
+use loadgen::process::{Home, ServerProcess};
 use loadgen::{ClientEvent, Peer, PeerError, TickMark};
 use wire::Parting;
 
 use crate::support::raw::{Got, Raw, hello};
-use crate::support::{Pair, QUIET, Server, TRANSPORTS, WAIT, next_message, now_s};
+use crate::support::{Pair, QUIET, Server, TRANSPORTS, WAIT, next_message, now_s, options};
 
 /// Made for these tests and used nowhere else.
 const ED_PRIVATE: &str = "-----BEGIN PRIVATE KEY-----\n\
@@ -226,4 +226,36 @@ fn a_crowd_of_signatures_is_checked_off_the_shard() {
 fn replaced(raw: &mut Raw) -> bool {
     let is_it = |got: &Got| matches!(got, Got::Goodbye { reason: Parting::Replaced, .. });
     raw.wait(QUIET, is_it).is_some()
+}
+
+/// Where io_uring does not work the server says why and runs with the other driver.
+#[test]
+#[cfg(target_os = "linux")]
+fn the_driver_asked_for_runs_or_the_reason_is_told() {
+    for (asked, reasons) in [
+        ("ready", ["driver ready: as configured"; 2]),
+        ("uring", ["driver uring: as configured", "driver ready: io_uring does not work: "]),
+        ("auto", ["driver ready: ", "driver uring: "]),
+    ] {
+        let home = Home::new().unwrap();
+        let mut serve = options(1, &[]);
+        asked.clone_into(&mut serve.driver);
+        let server = ServerProcess::start(&serve, &home).unwrap();
+        let first: serde_json::Value = serde_json::from_str(server.first_line()).unwrap();
+        let said = home.log_tail();
+        let told = reasons.iter().find(|reason| said.contains(**reason));
+        let told = told.unwrap_or_else(|| panic!("{asked}: {said}"));
+        let runs = format!("driver {}: ", first["driver"].as_str().unwrap());
+        assert!(told.starts_with(&runs), "{told} {first}");
+        server.terminate().unwrap();
+        assert!(server.wait(WAIT, &home).unwrap().success());
+    }
+}
+
+/// An idle server leaves a record without a time; that is no reason to doubt the clock.
+#[test]
+fn a_server_that_only_started_believes_its_clock() {
+    let mut server = Server::start(1, &[]);
+    server.drain_and_restart();
+    assert!(!server.home.log_tail().contains("--clock-confirmed"), "{}", server.home.log_tail());
 }
