@@ -10,7 +10,7 @@ mod slab;
 mod wheel;
 
 pub use buffers::Buffers;
-pub use slab::Slab;
+pub use slab::{Slab, entry_bytes};
 pub use wheel::{HORIZON_MS, SLOT_MS, Wheel};
 
 /// Names one tenant of a slab for its whole life, and never another one.
