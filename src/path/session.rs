@@ -55,7 +55,7 @@ pub fn admit(
 /// doomed as replaced.
 pub fn attach(tables: &mut Tables, token: Token, device: u32, login: &Login, now: Now) {
     let here = tables.users.device_mut(device);
-    let former = here.conn.replace(token);
+    let former = here.connect(token);
     here.durable = true;
     here.pushed = here.cursor;
     here.unacked = 0;
@@ -134,7 +134,7 @@ fn drop_stalest(
     // The list begins with the newest: of several seen in one second the oldest goes.
     let stalest = durable.max_by_key(|&index| {
         let device = tables.users.device(index);
-        Reverse((device.conn.is_some(), device.seen_s))
+        Reverse((device.conn().is_some(), device.seen_s))
     });
     let stalest = stalest.ok_or(Parting::Overloaded)?;
     let (id, top) = (tables.users.device(stalest).id, tables.users.device(stalest).top);
@@ -154,7 +154,7 @@ pub fn remove_device(tables: &mut Tables, device: u32) {
     let mut window = gone.window;
     tables.windows.retain(&mut window, |_| false);
     tables.dirty_cursors.retain(|&other| other != device);
-    if let Some(token) = gone.conn {
+    if let Some(token) = gone.conn() {
         if let Some(conn) = tables.conns.get_mut(token) {
             conn.device = NONE;
         }
@@ -177,7 +177,7 @@ pub fn for_each_conn(
     let mut at = tables.users.user(user).first_device;
     while at != NONE {
         let device = tables.users.device(at);
-        let (next, conn) = (device.next, device.conn);
+        let (next, conn) = (device.next, device.conn());
         if let Some(token) = conn
             && at != except
         {
@@ -259,8 +259,8 @@ pub fn gone(tables: &mut Tables, token: Token, now: Now) {
     }
     let device = tables.users.device_mut(index);
     let user = device.user;
-    if device.conn == Some(token) {
-        device.conn = None;
+    if device.conn() == Some(token) {
+        device.disconnect();
         device.unacked = 0;
         device.unacked_bytes = 0;
         device.pushed = device.cursor;

@@ -5,6 +5,7 @@
 
 mod chunks;
 pub mod conn;
+pub mod device;
 mod entry;
 pub mod expiry;
 pub mod inbox;
