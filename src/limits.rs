@@ -17,6 +17,11 @@ pub const HELLO_BYTES_MAX: usize = 8 * 1024;
 pub const HELLO_TIMEOUT_MS: u64 = 10_000;
 /// Connections a shard holds that have not said a valid `Hello`; the oldest makes room.
 pub const UNKNOWN_CONNS_MAX: usize = 16 * 1024;
+/// Of these a shard lets in so many at a time as long as they get on; others wait in the kernel.
+/// Enough for 8,000 logins a second and shard from clients half a second away.
+pub const ADMITTED_AT_ONCE_MAX: usize = 4 * 1024;
+/// How often is asked whether those who were let in get on.
+pub const ADMISSION_LOOK_MS: u64 = 1_000;
 /// The same per source (an IPv4 address, an IPv6 /64).
 pub const UNKNOWN_CONNS_PER_SOURCE_MAX: usize = 4 * 1024;
 /// Bytes a client may send ahead of its `Welcome`; they travel with a session that moves home.
@@ -34,6 +39,8 @@ pub const ASKED_PEERS_MAX: usize = 256;
 pub const LISTEN_BACKLOG: u32 = 16 * 1024;
 /// Descriptors a server needs besides those of its sessions.
 pub const FILES_BESIDE_SESSIONS: usize = 256;
+/// Descriptors that no connection gets: the log must be able to open its next segment.
+pub const FILES_RESERVED: u64 = 64;
 /// How often the main thread looks for signals, dead shards and what the log has to say.
 pub const MAIN_LOOK_MS: u64 = 20;
 /// How often it looks during a drain, which it is to end at once.

@@ -87,6 +87,9 @@ enum Command {
     EchoServer {
         #[arg(long, default_value = "127.0.0.1:0")]
         listen: SocketAddr,
+        /// Speaks WebSocket and sends back messages instead of bytes, for targets echo+ws://
+        #[arg(long)]
+        websocket: bool,
     },
     /// Measures the echo server
     EchoBench {
@@ -296,8 +299,8 @@ fn dispatch(command: Command) -> Result<bool, Failure> {
             print_report(&survive::run(&step)?, None)?;
             Ok(true)
         }
-        Command::EchoServer { listen } => {
-            echo::serve(listen)?;
+        Command::EchoServer { listen, websocket } => {
+            echo::serve(listen, websocket)?;
             Ok(true)
         }
         Command::EchoBench { sessions, in_flight, round_trips, payload_bytes, json } => {

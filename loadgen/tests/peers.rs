@@ -190,6 +190,15 @@ fn echo(mut stream: TcpStream) -> Option<()> {
 }
 
 #[test]
+fn the_echo_of_our_own_sends_every_message_back() {
+    let server = start(env!("CARGO_BIN_EXE_myriad-loadgen"), |command, port, _| {
+        command.args(["echo-server", "--websocket", "--listen", &format!("127.0.0.1:{port}")]);
+    });
+    let server = server.unwrap();
+    expect_all(&play(&format!("echo+ws://127.0.0.1:{}/", server.port)));
+}
+
+#[test]
 fn addresses_nobody_understands_are_refused_with_those_that_are() {
     for (target, expected) in [
         ("amqp://h:1", "nats://"),

@@ -48,6 +48,8 @@ pub struct Rules {
     pub unknown_users_allowed: bool,
     /// Origins of browsers that may connect.
     pub origins: Vec<String>,
+    /// Connections without login that a shard lets in at a time while they get on.
+    pub admitted_at_once_max: usize,
     /// Connections without login per shard.
     pub unknown_conns_max: usize,
     /// Connections without login per source and shard.
@@ -66,6 +68,7 @@ impl Default for Rules {
             retention_s: limits::RETENTION_S,
             unknown_users_allowed: false,
             origins: Vec::new(),
+            admitted_at_once_max: limits::ADMITTED_AT_ONCE_MAX,
             unknown_conns_max: limits::UNKNOWN_CONNS_MAX,
             unknown_conns_per_source_max: limits::UNKNOWN_CONNS_PER_SOURCE_MAX,
         }

@@ -4,7 +4,6 @@
 //! long as a system call is cheap, and every session of it needs a descriptor; io_uring needs none
 //! and pays off where system calls are dear.
 
-use super::Sizes;
 use crate::config::{Config, Driver};
 use crate::limits;
 
@@ -28,12 +27,12 @@ struct Host {
 }
 
 /// Looks at the host and decides.
-pub(super) fn choose(config: &Config, sizes: &Sizes) -> Choice {
+pub(super) fn choose(config: &Config, files: u64) -> Choice {
     if config.driver == Driver::Ready {
         return Choice { driver: Driver::Ready, why: "as configured".to_owned() };
     }
     let (uring, syscall_ns) = look();
-    let host = Host { sessions_max: config.sessions_max, files: sizes.files.0, syscall_ns, uring };
+    let host = Host { sessions_max: config.sessions_max, files, syscall_ns, uring };
     decide(config.driver, &host)
 }
 

@@ -11,13 +11,16 @@ mod last_seen;
 mod outlook;
 mod shards;
 mod side;
+mod sizes;
 pub mod tools;
 
 pub use control::{Asked, ask_for_backup};
 
+use sizes::Sizes;
+
 use crate::auth::Keys;
 use crate::clock::{HostClock, wall_ms};
-use crate::config::{Config, Driver};
+use crate::config::Config;
 use crate::io::socket;
 use crate::limits;
 use crate::log::{self, FileStore, Settings, Wake};
@@ -68,8 +71,9 @@ pub enum ServeError {
 /// See [`ServeError`].
 pub fn run(config: &Config, keys: Keys) -> Result<(), ServeError> {
     let stop = catch_signals().map_err(ServeError::Signals)?;
-    let sizes = Sizes::of(config);
-    let choice = driver::choose(config, &sizes);
+    let files = sys::raise_nofile().map_or(u64::MAX, |(soft, _)| soft);
+    let choice = driver::choose(config, files);
+    let sizes = Sizes::of(config, files, choice.driver);
     let bells: Vec<Arc<LateBell>> = (0..config.shards).map(|_| Arc::default()).collect();
     let Recovered { tables, stages, committer, epoch, expiry_held } =
         recover(config, &sizes, &bells)?;
@@ -130,33 +134,6 @@ pub fn run(config: &Config, keys: Keys) -> Result<(), ServeError> {
     ended
 }
 
-/// How large tables are, per shard.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Sizes {
-    pub(crate) sessions_max: usize,
-    pub(crate) conns_max: usize,
-    pub(crate) users_max: usize,
-    pub(crate) pairs_max: usize,
-    pub(crate) files: (u64, u64),
-}
-
-impl Sizes {
-    /// Homes are dealt by hash: a shard may get an eighth more than its share.
-    fn of(config: &Config) -> Self {
-        let share = |all: usize| all.div_ceil(config.shards) * 9 / 8 + 64;
-        let files = sys::raise_nofile().unwrap_or((0, 0));
-        let sessions_max = share(config.sessions_max);
-        let strangers_max = limits::UNKNOWN_CONNS_MAX.min(sessions_max);
-        Self {
-            sessions_max,
-            conns_max: sessions_max + strangers_max + limits::SPARE_CONNS,
-            users_max: share(config.users_max),
-            pairs_max: share(config.pairs_max),
-            files,
-        }
-    }
-}
-
 /// A shard's doorbell that exists before its driver does.
 #[derive(Debug, Default)]
 pub(crate) struct LateBell(OnceLock<Doorbell>);
@@ -209,7 +186,7 @@ fn recover(
     let mut tables: Vec<Tables> = (0..config.shards)
         .map(|_| Tables::new(sizes.conns_max, sizes.users_max, sizes.pairs_max))
         .collect();
-    let rules = shards::rules_of(config);
+    let rules = shards::rules_of(config, sizes);
     let (recovered, found) =
         start(store, &settings, &rules, &mut tables, &mut |_| {}).map_err(|error| match error {
             StartError::Recover(error) => fail(&error),
@@ -258,21 +235,19 @@ fn announce(config: &Config, listen: std::net::SocketAddr, sizes: &Sizes, choice
     });
     let mut out = std::io::stdout().lock();
     let _closed_stdout_is_fine = writeln!(out, "{line}").and_then(|()| out.flush());
-    let files = usize::try_from(sizes.files.0).unwrap_or(usize::MAX);
     eprintln!(
-        "myriad: up to {} sessions on {} shards; the process may open {files} files; data in {}",
+        "myriad: up to {} sessions on {} shards; the process may open {} files; data in {}",
         config.sessions_max,
         config.shards,
+        sizes.files,
         config.data.display()
     );
     eprintln!("myriad: driver {}: {}", choice.driver.name(), choice.why);
-    if choice.driver == Driver::Ready
-        && files < config.sessions_max.saturating_add(limits::FILES_BESIDE_SESSIONS)
-    {
+    if let Some(sessions) = sizes.short_of_files(config) {
         eprintln!(
-            "myriad: files are the limit: expect about {} sessions. Raise it with LimitNOFILE= \
-             or ulimit -n, or lower sessions_max",
-            files.saturating_sub(limits::FILES_BESIDE_SESSIONS)
+            "myriad: files are the limit: sessions beyond {sessions} are told that the server is \
+             full. Raise it with LimitNOFILE= or ulimit -n, take --driver uring, or lower \
+             sessions_max"
         );
     }
 }

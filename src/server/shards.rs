@@ -56,7 +56,7 @@ pub(super) fn start(mut start: Start<'_>) -> Result<Running, ServeError> {
     match start.driver {
         #[cfg(target_os = "linux")]
         Driver::Uring => {
-            let files = u32::try_from(start.sizes.files.0).unwrap_or(u32::MAX);
+            let files = u32::try_from(start.sizes.files).unwrap_or(u32::MAX);
             let make = |listener| Uring::new(listener, conns_max, limits::RECEIVE_BYTES, files);
             let drivers: Result<Vec<_>, _> = listeners.into_iter().map(make).collect();
             start_with(drivers.map_err(fail)?, start)
@@ -86,7 +86,7 @@ where
     let credits = (limits::CREDITS_PER_SHARD / config.shards)
         .clamp(limits::CREDITS_PER_PAIR_MIN, limits::CREDITS_PER_PAIR_MAX);
     let mailboxes = ring::mesh(config.shards, credits, doorbells);
-    let rules = Arc::new(rules_of(config));
+    let rules = Arc::new(rules_of(config, sizes));
     let cores = sys::cores().unwrap_or_default();
     let clock = HostClock::start();
     let epochs = Arc::new(AtomicU32::new(epoch));
@@ -195,7 +195,7 @@ impl Running {
     }
 }
 
-pub(super) fn rules_of(config: &Config) -> Rules {
+pub(super) fn rules_of(config: &Config, sizes: &Sizes) -> Rules {
     Rules {
         heartbeat_ms: config.heartbeat_ms,
         payload_bytes_max: config.payload_bytes_max,
@@ -206,7 +206,8 @@ pub(super) fn rules_of(config: &Config) -> Rules {
         inbox_bytes_per_sender_max: config.inbox_bytes_per_sender_max,
         unknown_users_allowed: config.unknown_users_allowed,
         origins: config.origins.clone(),
+        admitted_at_once_max: sizes.admitted_at_once_max,
+        unknown_conns_max: sizes.strangers_max,
         unknown_conns_per_source_max: config.unknown_conns_per_source_max,
-        ..Rules::default()
     }
 }

@@ -1,6 +1,6 @@
 //! A shard: one pinned thread, one loop, and everything it owns.
 //!
-//! `turn.rs` is the loop; `intake.rs` turns completions into frames and frames into steps of the
+//! `turn.rs` is the loop; `admission.rs` guards the door; `intake.rs` turns completions into frames and frames into steps of the
 //! path; `tokens.rs` checks who they are; `moving.rs` takes sessions home; `traffic.rs` carries
 //! requests between steps, shards and the log; `expiry.rs` gives up what has waited too long;
 //! `checkpoint.rs` does its part of a checkpoint; `history.rs` asks history; `closing.rs` ends
@@ -8,6 +8,7 @@
 //!
 //! Invariant: nothing here blocks except `Driver::poll`, and only while there is nothing to do.
 
+mod admission;
 mod checkpoint;
 mod closing;
 mod expiry;
@@ -206,6 +207,8 @@ pub struct Shard<D: Driver, R: Reader> {
     doorbell: Doorbell,
     expired: Vec<u32>,
     handles: Vec<u32>,
+    /// The driver takes connections.
+    accepting: bool,
 }
 
 /// Everything of a shard but its driver: what completions may touch.
@@ -243,6 +246,7 @@ struct Core<S, R> {
     /// The longest the shard meant to sleep in this turn.
     slept_max_ms: u64,
     sessions_max: usize,
+    admission: admission::Admission,
     signatures_left: usize,
     drain_phase: u8,
     /// Accepted and not yet attached.
@@ -279,6 +283,8 @@ impl<D: Driver, R: Reader> Shard<D, R> {
     pub fn new(parts: Parts<D, R>, now: Now) -> Self {
         let shards = parts.mailbox.shards();
         let conns_max = parts.tables.conns.capacity();
+        let Rules { admitted_at_once_max, unknown_conns_max, .. } = *parts.rules;
+        let admission = admission::Admission::new(admitted_at_once_max, unknown_conns_max);
         let core = Core {
             me: parts.me,
             placement: parts.placement,
@@ -304,6 +310,7 @@ impl<D: Driver, R: Reader> Shard<D, R> {
             host_ms: now.mono_ms,
             slept_max_ms: 0,
             sessions_max: parts.sessions_max,
+            admission,
             signatures_left: limits::SIGNATURES_PER_TURN_MAX,
             drain_phase: 0,
             arrivals: Vec::new(),
@@ -327,7 +334,14 @@ impl<D: Driver, R: Reader> Shard<D, R> {
             seen_due_ms: limits::LAST_SEEN_FLUSH_MS,
         };
         let doorbell = parts.doorbell;
-        Self { driver: parts.driver, core, doorbell, expired: Vec::new(), handles: Vec::new() }
+        Self {
+            driver: parts.driver,
+            core,
+            doorbell,
+            expired: Vec::new(),
+            handles: Vec::new(),
+            accepting: true,
+        }
     }
 
     /// What it remembers: for tests, reports and the simulator's checkers.

@@ -6,7 +6,7 @@
 //!  commits       what became durable: finish, answers, devices that read on from the log
 //!  checkpoint    a few pieces of an image of all this, while one is under way
 //!  logins        moves home, tokens checked elsewhere, connections that waited for a credit
-//!  timers        deadlines, presence, mail that has waited too long
+//!  timers        deadlines, presence, mail that has waited too long; whether to let more in
 //!  receipts      dirty marks become receipts
 //!  flush         one batch to the log, one send per connection, one ring per doorbell
 //! ```
@@ -46,6 +46,7 @@ impl<D: Driver, R: Reader> Shard<D, R> {
         self.retry_parked();
         self.core.store_own();
         self.timers();
+        self.admit();
         self.core.run_errands();
         self.core.tell_receipts();
         self.flush()?;
@@ -86,6 +87,19 @@ impl<D: Driver, R: Reader> Shard<D, R> {
             if self.driver.attach(token, socket).is_err() {
                 self.core.tables.doomed.push((token, wire::Parting::Overloaded));
             }
+        }
+    }
+
+    /// Opens or closes the door.
+    fn admit(&mut self) {
+        let core = &mut self.core;
+        let served = core.tables.counters.logins + core.tables.counters.moved;
+        let inside = core.tables.sources.greeting();
+        let open = core.admission.is_open(inside, served, core.now.mono_ms);
+        let open = open && core.drain_phase == 0;
+        if open != self.accepting {
+            self.accepting = open;
+            self.driver.accept(open);
         }
     }
 
@@ -172,6 +186,7 @@ impl<D: Driver, R: Reader> Shard<D, R> {
         let phase = self.core.drain.phase.load(Ordering::Acquire);
         if phase > self.core.drain_phase {
             self.core.drain_phase = phase;
+            self.accepting = false;
             self.driver.accept(false);
             if phase >= 2 {
                 self.doom_all(wire::Parting::Shutdown);
@@ -202,6 +217,9 @@ impl<S, R: Reader> Core<S, R> {
         let mut by = |due_ms: u64| {
             sleep_ms = sleep_ms.min(due_ms.saturating_sub(self.now.mono_ms));
         };
+        if let Some(due_ms) = self.admission.look_ms() {
+            by(due_ms.max(self.now.mono_ms + 1));
+        }
         if let Some(due_ms) = self.wheel.next_due_ms(self.now.mono_ms) {
             by(due_ms.max(self.now.mono_ms + 1));
         }

@@ -1,6 +1,7 @@
 //! A proxy that knows frames and treats one delivery in so many badly: what the oracle must find.
 //!
-//! Deliberately not here: judging; it only notes what it did to which message.
+//! Deliveries are counted over all connections, and kinds of faults take turns. Deliberately not
+//! here: judging; it only notes what it did to which message.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -18,10 +19,24 @@ pub(crate) type Name = (u64, u64, u64);
 /// What it does, and what it did.
 #[derive(Debug)]
 pub(crate) struct Faults {
-    kind: Wrong,
+    /// Taken in turn.
+    kinds: Vec<Wrong>,
     one_in: u64,
     deliveries: u64,
-    pub(crate) done: Vec<Name>,
+    pub(crate) done: Vec<(Wrong, Name)>,
+}
+
+impl Faults {
+    /// What is to be done to the next delivery.
+    fn next(&mut self, payload: &[u8]) -> Option<Wrong> {
+        self.deliveries += 1;
+        if !self.deliveries.is_multiple_of(self.one_in) {
+            return None;
+        }
+        let kind = self.kinds[self.done.len() % self.kinds.len()];
+        self.done.push((kind, name(payload)));
+        Some(kind)
+    }
 }
 
 /// A running proxy; it ends with the test.
@@ -33,10 +48,15 @@ pub(crate) struct Proxy {
 
 impl Proxy {
     /// In front of `upstream`.
-    pub(crate) fn start(upstream: &str, transport: Transport, kind: Wrong, one_in: u64) -> Self {
+    pub(crate) fn start(
+        upstream: &str,
+        transport: Transport,
+        kinds: &[Wrong],
+        one_in: u64,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let listen = listener.local_addr().unwrap().to_string();
-        let faults = Faults { kind, one_in, deliveries: 0, done: Vec::new() };
+        let faults = Faults { kinds: kinds.to_vec(), one_in, deliveries: 0, done: Vec::new() };
         let faults = Arc::new(Mutex::new(faults));
         let (upstream, theirs) = (upstream.to_owned(), Arc::clone(&faults));
         thread::spawn(move || {
@@ -63,12 +83,12 @@ fn copy(mut from: TcpStream, mut to: TcpStream) {
 /// From the server to the client, frame by frame.
 fn relay(mut from: TcpStream, mut to: TcpStream, transport: Transport, faults: &Mutex<Faults>) {
     let mut parser = Parser::client(transport);
-    let (mut input, mut assembly, mut area) = (Vec::new(), Vec::new(), vec![0; 16 * 1024]);
+    let (mut input, mut assembly, mut area) = (Vec::new(), Vec::new(), vec![0; 64 * 1024]);
     let mut upgraded = transport == Transport::Tcp;
     let mut held = None;
+    let mut output = Vec::new();
     while let Ok(count @ 1..) = from.read(&mut area) {
         input.extend_from_slice(&area[..count]);
-        let mut output = Vec::new();
         let mut used = 0;
         if !upgraded {
             let Some(end) = input.windows(4).position(|bytes| bytes == b"\r\n\r\n") else {
@@ -80,16 +100,21 @@ fn relay(mut from: TcpStream, mut to: TcpStream, transport: Transport, faults: &
         }
         let policy = Policy { frame_bytes_max: FRAME_BYTES_MAX, origins: &[] };
         while used < input.len() {
-            let raw = input[used..].to_vec();
+            // A server masks nothing, so the bytes of a frame are the same after it was parsed.
             let (count, event) =
                 parser.next(&mut input[used..], &mut assembly, &policy).expect("a frame");
-            match event {
+            let payload = match event {
                 Event::More { .. } => break,
-                Event::Frame(bytes) => {
-                    let frame = ServerFrame::decode(bytes).expect("a frame that can be read");
-                    treat(&frame, &raw[..count], faults, &mut held, &mut output);
-                }
-                _ => output.extend_from_slice(&raw[..count]),
+                Event::Frame(bytes) => match ServerFrame::decode(bytes).expect("a whole frame") {
+                    ServerFrame::Deliver(deliver) => Some(deliver.payload.to_vec()),
+                    _ => None,
+                },
+                _ => None,
+            };
+            let raw = &input[used..used + count];
+            match payload {
+                Some(payload) => treat(&payload, raw, faults, &mut held, &mut output),
+                None => output.extend_from_slice(raw),
             }
             used += count;
         }
@@ -97,47 +122,38 @@ fn relay(mut from: TcpStream, mut to: TcpStream, transport: Transport, faults: &
         if to.write_all(&output).is_err() {
             break;
         }
+        output.clear();
     }
     let _ = to.shutdown(Shutdown::Both);
 }
 
-/// Passes a frame on, or does to it what is to be done to one delivery in so many.
+/// Passes a delivery on, or does to it what is to be done to one in so many.
 fn treat(
-    frame: &ServerFrame<'_>,
+    payload: &[u8],
     raw: &[u8],
     faults: &Mutex<Faults>,
     held: &mut Option<Vec<u8>>,
     output: &mut Vec<u8>,
 ) {
-    let ServerFrame::Deliver(deliver) = frame else {
-        output.extend_from_slice(raw);
-        return;
-    };
     if let Some(earlier) = held.take() {
         output.extend_from_slice(raw);
         output.extend_from_slice(&earlier);
         return;
     }
-    let mut faults = faults.lock().unwrap();
-    faults.deliveries += 1;
-    if !faults.deliveries.is_multiple_of(faults.one_in) {
-        output.extend_from_slice(raw);
-        return;
-    }
-    faults.done.push(name(deliver.payload));
-    match faults.kind {
-        Wrong::Lost => {}
-        Wrong::Duplicated => {
+    let fault = faults.lock().unwrap().next(payload);
+    match fault {
+        None => output.extend_from_slice(raw),
+        Some(Wrong::Lost) => {}
+        Some(Wrong::Duplicated) => {
             output.extend_from_slice(raw);
             output.extend_from_slice(raw);
         }
-        Wrong::Reordered => *held = Some(raw.to_vec()),
-        Wrong::Corrupted => {
-            let body = deliver.payload.len() - 1;
-            let at = raw.windows(body + 1).position(|bytes| bytes == deliver.payload).unwrap();
-            let mut changed = raw.to_vec();
-            changed[at + body] ^= 1;
-            output.extend_from_slice(&changed);
+        Some(Wrong::Reordered) => *held = Some(raw.to_vec()),
+        Some(Wrong::Corrupted) => {
+            let at = raw.windows(payload.len()).position(|bytes| bytes == payload).unwrap();
+            let start = output.len();
+            output.extend_from_slice(raw);
+            output[start + at + payload.len() - 1] ^= 1;
         }
     }
 }

@@ -143,7 +143,7 @@ impl Plan {
             drain: rough(random, 4),
         };
         Self {
-            setup: setup(random, shards_max, credits),
+            setup: with_a_narrow_door(setup(random, shards_max, credits), seed),
             shards_max,
             users: users(random, 8, 3),
             net: net(random),
@@ -178,7 +178,7 @@ impl Plan {
             ..Chances::default()
         };
         let credits = [1, 2, 64][random.index(3)];
-        let mut setup = setup(random, shards_max, credits);
+        let mut setup = with_a_narrow_door(setup(random, shards_max, credits), seed);
         setup.log =
             Settings { batches_per_shard: setup.log.batches_per_shard, ..Settings::small() };
         setup.rules.payload_bytes_max = 3_000;
@@ -288,6 +288,15 @@ fn users(random: &mut Random, most: u64, devices_max: u64) -> Vec<(u64, u32)> {
     users.sort_unstable();
     users.dedup_by_key(|user| user.0);
     users
+}
+
+/// In two worlds of three only one or two strangers are let in at a time.
+fn with_a_narrow_door(mut setup: Setup, seed: u64) -> Setup {
+    setup.rules.admitted_at_once_max = match seed % 3 {
+        0 => setup.rules.admitted_at_once_max,
+        rest => usize::try_from(rest).unwrap_or(1),
+    };
+    setup
 }
 
 fn setup(random: &mut Random, shards: usize, credits: usize) -> Setup {

@@ -103,15 +103,29 @@ pub fn oracle(messages: &Messages) -> String {
     words.join(", ")
 }
 
+/// The same for the end of a run, where also what was not judged counts.
+fn verdict(messages: &Messages) -> String {
+    let judged =
+        if messages.sent == 0 { "no message was sent".to_owned() } else { oracle(messages) };
+    let rest = [
+        (messages.unanswered, "unanswered"),
+        (messages.waiting, "not judged"),
+        (messages.unsent, "not handed over"),
+    ];
+    let rest = rest.into_iter().filter(|(count, _)| *count > 0);
+    let rest: String = rest.map(|(count, name)| format!("; {} {name}", thousands(count))).collect();
+    judged + &rest
+}
+
 /// How a run went, in a few lines; what must not be overlooked comes first.
 #[must_use]
 pub fn summary(report: &Report) -> Vec<String> {
-    let mut lines = Vec::new();
+    let messages = &report.messages;
+    let mut lines = vec![format!("oracle     {}", verdict(messages))];
     if !report.valid {
         lines.push("INVALID: these numbers say nothing about the server".to_owned());
         lines.extend(report.invalid_because.iter().map(|why| format!("  because {why}")));
     }
-    let messages = &report.messages;
     lines.push(format!(
         "messages   {} sent, {} acked, {} delivered, {} read",
         thousands(messages.sent),
@@ -119,7 +133,6 @@ pub fn summary(report: &Report) -> Vec<String> {
         thousands(messages.delivered),
         thousands(messages.read),
     ));
-    lines.push(format!("oracle     {}", oracle(messages)));
     let sessions = &report.sessions;
     lines.push(format!(
         "sessions   {} of {}, {:.0} logins per second, {} failed",
@@ -128,6 +141,8 @@ pub fn summary(report: &Report) -> Vec<String> {
         sessions.per_second,
         thousands(sessions.failed),
     ));
+    let failures = report.failures.iter();
+    lines.extend(failures.map(|f| format!("  {} x {}", thousands(f.count), f.reason)));
     for (name, latency) in report.latency_us.named() {
         lines.extend(latency_line(name, latency));
     }
@@ -201,5 +216,18 @@ mod tests {
         let messages = Messages { lost: 1, corrupted: 2_000, ..Messages::default() };
         assert_eq!(oracle(&messages), "1 lost, 2,000 corrupted");
         assert_eq!(oracle(&Messages::default()), "nothing wrong");
+        assert_eq!(verdict(&Messages::default()), "no message was sent");
+        let messages = Messages { sent: 9, unsent: 2, waiting: 1_000, ..Messages::default() };
+        assert_eq!(verdict(&messages), "nothing wrong; 1,000 not judged; 2 not handed over");
+    }
+
+    #[test]
+    fn a_summary_begins_with_the_oracle_and_says_why_sessions_failed() {
+        let mut report = crate::report::sample::report(5, 1);
+        let reason = "connection refused: nothing listens there (any more)".to_owned();
+        report.failures = vec![crate::report::Failure { reason, count: 3 }];
+        let lines = summary(&report);
+        assert_eq!(lines[0], "oracle     1 lost");
+        assert!(lines.iter().any(|line| line.starts_with("  3 x connection refused")), "{lines:?}");
     }
 }

@@ -8,7 +8,8 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use wire::{Parser, Policy, Transport};
 
-use super::parts::{FRAME_BYTES_MAX, Input, OUTPUT_BYTES_MAX, Peer, words};
+use super::parts::{FRAME_BYTES_MAX, Peer, words};
+use super::small::{Dialect, Link, Small};
 use super::{Event, Full, Promises, Protocol, ReadMark, Speaker};
 use crate::random::Random;
 
@@ -45,7 +46,7 @@ impl Protocol for Echo {
     }
 
     fn target(&self) -> (&str, u16) {
-        (&self.peer.host, self.peer.port)
+        self.peer.target()
     }
 
     fn promises(&self) -> Promises {
@@ -63,28 +64,22 @@ impl Protocol for Echo {
             self.authority,
             BASE64_STANDARD.encode(key.concat())
         );
-        Ok(Box::new(EchoSpeaker {
+        Ok(Small::speaker(EchoClient {
             request: request.into_boxed_str(),
             random,
             parser: Parser::client(Transport::WebSocket),
-            is_ready: false,
-            input: Input::default(),
             assembly: Vec::new(),
-            output: Vec::new(),
         }))
     }
 }
 
 #[derive(Debug)]
-struct EchoSpeaker {
+struct EchoClient {
     request: Box<str>,
     random: Random,
     parser: Parser,
-    is_ready: bool,
-    input: Input,
     /// Fragments of a message whose end has not come.
     assembly: Vec<u8>,
-    output: Vec<u8>,
 }
 
 /// The end of an answer to the upgrade; `None` if it has not come.
@@ -102,41 +97,59 @@ fn upgraded(bytes: &[u8]) -> Result<Option<usize>, String> {
     Ok(Some(end + 4))
 }
 
-/// Appends a binary message.
-fn write_message(mask: [u8; 4], payload: &[u8], out: &mut Vec<u8>) {
+/// Appends a binary message; with a mask on a client.
+pub(crate) fn write_message(mask: Option<[u8; 4]>, payload: &[u8], out: &mut Vec<u8>) {
+    let masked = if mask.is_some() { 0x80 } else { 0 };
     out.push(0x82);
     match (u8::try_from(payload.len()), u16::try_from(payload.len())) {
-        (Ok(length @ 0..126), _) => out.push(0x80 | length),
+        (Ok(length @ 0..126), _) => out.push(masked | length),
         (_, Ok(length)) => {
-            out.push(0x80 | 126);
+            out.push(masked | 126);
             out.extend_from_slice(&length.to_be_bytes());
         }
         _ => {
-            out.push(0x80 | 127);
+            out.push(masked | 127);
             out.extend_from_slice(&(payload.len() as u64).to_be_bytes());
         }
     }
-    out.extend_from_slice(&mask);
-    out.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    match mask {
+        None => out.extend_from_slice(payload),
+        Some(mask) => {
+            out.extend_from_slice(&mask);
+            out.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+        }
+    }
 }
 
-impl EchoSpeaker {
+impl EchoClient {
     fn mask(&mut self) -> [u8; 4] {
         let [a, b, c, d, ..] = self.random.bits().to_le_bytes();
         [a, b, c, d]
+    }
+}
+
+impl Dialect for EchoClient {
+    fn open(&mut self, _now_ms: u64, link: &mut Link) {
+        link.output.extend_from_slice(self.request.as_bytes());
+    }
+
+    fn forget(&mut self) {
+        self.parser = Parser::client(Transport::WebSocket);
+        self.assembly = Vec::new();
     }
 
     fn parse(
         &mut self,
         bytes: &mut [u8],
+        _now_ms: u64,
+        link: &mut Link,
         events: &mut dyn FnMut(Event<'_>),
     ) -> Result<usize, String> {
         let mut used = 0;
-        if !self.is_ready {
+        if !link.is_ready {
             let Some(length) = upgraded(bytes)? else { return Ok(0) };
             used = length;
-            self.is_ready = true;
-            events(Event::Ready);
+            link.let_in(events);
         }
         let policy = Policy { frame_bytes_max: FRAME_BYTES_MAX / 2, origins: &[] };
         let mut assembly = std::mem::take(&mut self.assembly);
@@ -156,7 +169,7 @@ impl EchoSpeaker {
                 wire::Event::Ping(payload) => {
                     let pong = wire::Control::Pong(payload);
                     let [a, b, c, d, ..] = self.random.bits().to_le_bytes();
-                    wire::write_control(pong, Some([a, b, c, d]), &mut self.output);
+                    wire::write_control(pong, Some([a, b, c, d]), &mut link.output);
                 }
                 wire::Event::Close { code } => {
                     return Err(format!("the server closed the WebSocket with {code}"));
@@ -169,67 +182,20 @@ impl EchoSpeaker {
         }
         Ok(used)
     }
-}
 
-impl Speaker for EchoSpeaker {
-    fn connected(&mut self, _now_ms: u64) {
-        self.disconnected();
-        self.output.extend_from_slice(self.request.as_bytes());
-    }
-
-    fn disconnected(&mut self) {
-        self.is_ready = false;
-        self.parser = Parser::client(Transport::WebSocket);
-        self.input.clear();
-        self.assembly = Vec::new();
-        self.output = Vec::new();
-    }
-
-    fn receive(
-        &mut self,
-        bytes: &mut [u8],
-        _now_ms: u64,
-        events: &mut dyn FnMut(Event<'_>),
-    ) -> Result<(), String> {
-        let mut input = std::mem::take(&mut self.input);
-        let result = input.feed(bytes, |bytes| self.parse(bytes, events));
-        self.input = input;
-        result
-    }
-
-    fn send(&mut self, _to: u32, _tag: u64, payload: &[u8]) -> Result<(), Full> {
-        if !self.is_ready || self.output.len() > OUTPUT_BYTES_MAX {
-            return Err(Full);
-        }
-        let mask = self.mask();
-        write_message(mask, payload, &mut self.output);
+    fn send(&mut self, _to: u32, _tag: u64, payload: &[u8], link: &mut Link) -> Result<(), Full> {
+        link.room()?;
+        let mask = Some(self.mask());
+        write_message(mask, payload, &mut link.output);
         Ok(())
     }
 
-    fn read(&mut self, _mark: ReadMark) {}
-
-    fn tick(&mut self, _now_ms: u64) -> Result<(), String> {
-        Ok(()) // an echo server may or may not ping
-    }
-
-    fn take_output(&mut self, out: &mut Vec<u8>) {
-        out.append(&mut std::mem::take(&mut self.output));
-    }
-
-    fn close(&mut self, out: &mut Vec<u8>) {
-        if self.is_ready {
+    fn close(&mut self, link: &Link, out: &mut Vec<u8>) {
+        if link.is_ready {
             let close = wire::Control::Close { code: 1000, reason: "" };
             let mask = self.mask();
             wire::write_control(close, Some(mask), out);
         }
-    }
-
-    fn is_ready(&self) -> bool {
-        self.is_ready
-    }
-
-    fn unanswered(&self) -> usize {
-        0
     }
 }
 

@@ -23,6 +23,7 @@ pub mod myriad;
 pub mod nats;
 mod parts;
 pub mod redis;
+mod small;
 
 use std::fmt::Debug;
 use std::path::Path;

@@ -6,7 +6,8 @@
 
 use std::collections::VecDeque;
 
-use super::parts::{FRAME_BYTES_MAX, Input, OUTPUT_BYTES_MAX, Peer, UNANSWERED_MAX};
+use super::parts::{FRAME_BYTES_MAX, Peer, UNANSWERED_MAX};
+use super::small::{Dialect, Link, Small};
 use super::{Event, Full, Promises, Protocol, ReadMark, Speaker};
 
 const PORT: u16 = 1883;
@@ -56,7 +57,7 @@ impl Protocol for Mqtt {
     }
 
     fn target(&self) -> (&str, u16) {
-        (&self.peer.host, self.peer.port)
+        self.peer.target()
     }
 
     fn promises(&self) -> Promises {
@@ -65,7 +66,7 @@ impl Protocol for Mqtt {
     }
 
     fn speaker(&self, number: u32) -> Result<Box<dyn Speaker>, String> {
-        Ok(Box::new(MqttSpeaker { number, qos: self.qos, ..MqttSpeaker::default() }))
+        Ok(Small::speaker(MqttClient { number, qos: self.qos, ..MqttClient::default() }))
     }
 }
 
@@ -79,12 +80,9 @@ struct Flight {
 }
 
 #[derive(Debug, Default)]
-struct MqttSpeaker {
+struct MqttClient {
     number: u32,
     qos: u8,
-    is_ready: bool,
-    input: Input,
-    output: Vec<u8>,
     flights: VecDeque<Flight>,
     last_id: u16,
     /// When the last sign of life left and came.
@@ -148,33 +146,22 @@ fn id_of(bytes: &[u8]) -> Option<u16> {
     Some(u16::from_be_bytes(bytes.get(..2)?.try_into().ok()?))
 }
 
-impl MqttSpeaker {
-    fn parse(&mut self, bytes: &[u8], events: &mut dyn FnMut(Event<'_>)) -> Result<usize, String> {
-        let mut used = 0;
-        while let Some((kind, body, length)) = parse(bytes.get(used..).unwrap_or_default())? {
-            self.understand(kind, body, events)?;
-            used += length;
-        }
-        Ok(used)
-    }
-
+impl MqttClient {
     fn understand(
         &mut self,
         kind: u8,
         body: &[u8],
+        link: &mut Link,
         events: &mut dyn FnMut(Event<'_>),
     ) -> Result<(), String> {
         let wrong = || format!("the broker sent a malformed packet of kind {kind:#04x}");
         match kind {
-            CONNACK => self.greeted(*body.get(1).ok_or_else(wrong)?, events),
+            CONNACK => self.greeted(*body.get(1).ok_or_else(wrong)?, link, events),
             SUBACK => {
                 if body.get(2).ok_or_else(wrong)? & 0x80 != 0 {
                     return Err("the broker refused the subscription".to_owned());
                 }
-                if !self.is_ready {
-                    self.is_ready = true;
-                    events(Event::Ready);
-                }
+                link.let_in(events);
                 Ok(())
             }
             PUBACK => {
@@ -192,7 +179,7 @@ impl MqttSpeaker {
                 let mut payload = body.get(2 + topic..).ok_or_else(wrong)?;
                 if kind & QOS_BITS != 0 {
                     let id = payload.get(..2).ok_or_else(wrong)?;
-                    packet(PUBACK, &[id], &mut self.output);
+                    packet(PUBACK, &[id], &mut link.output);
                     payload = payload.get(2..).ok_or_else(wrong)?;
                 }
                 events(Event::Delivered { payload, mark: ReadMark::default() });
@@ -201,11 +188,16 @@ impl MqttSpeaker {
         }
     }
 
-    fn greeted(&mut self, code: u8, events: &mut dyn FnMut(Event<'_>)) -> Result<(), String> {
+    fn greeted(
+        &self,
+        code: u8,
+        link: &mut Link,
+        events: &mut dyn FnMut(Event<'_>),
+    ) -> Result<(), String> {
         let reason = match code {
             0 => {
                 let topic = text(&format!("myriad/{}", self.number));
-                packet(0x82, &[&1u16.to_be_bytes(), &topic, &[self.qos]], &mut self.output);
+                packet(0x82, &[&1u16.to_be_bytes(), &topic, &[self.qos]], &mut link.output);
                 return Ok(());
             }
             1 => "the broker does not speak MQTT 3.1.1",
@@ -231,53 +223,47 @@ impl MqttSpeaker {
     }
 }
 
-impl Speaker for MqttSpeaker {
-    fn connected(&mut self, now_ms: u64) {
-        self.disconnected();
+impl Dialect for MqttClient {
+    fn open(&mut self, now_ms: u64, link: &mut Link) {
         (self.spoke_ms, self.heard_ms) = (now_ms, now_ms);
         // With QoS 0 a clean session: the broker keeps nothing.
         let flags = if self.qos > 0 { 0x00 } else { 0x02 };
         let head = [&text("MQTT")[..], &[4, flags], &KEEP_ALIVE_S.to_be_bytes()].concat();
         let name = text(&format!("myriad-loadgen-{}", self.number));
-        packet(0x10, &[&head, &name], &mut self.output);
+        packet(0x10, &[&head, &name], &mut link.output);
         // A client may send before it is greeted; these are in their order, before anything new.
         for flight in &mut self.flights {
             if let Some(first) = flight.packet.first_mut() {
                 *first |= DUP;
             }
-            self.output.extend_from_slice(&flight.packet);
+            link.output.extend_from_slice(&flight.packet);
         }
     }
 
-    fn disconnected(&mut self) {
-        self.is_ready = false;
-        self.input.clear();
-        self.output = Vec::new();
-    }
-
-    fn receive(
+    fn parse(
         &mut self,
         bytes: &mut [u8],
         now_ms: u64,
+        link: &mut Link,
         events: &mut dyn FnMut(Event<'_>),
-    ) -> Result<(), String> {
+    ) -> Result<usize, String> {
         self.heard_ms = now_ms;
-        let mut input = std::mem::take(&mut self.input);
-        let result = input.feed(bytes, |bytes| self.parse(bytes, events));
-        self.input = input;
+        let mut used = 0;
+        while let Some((kind, body, length)) = parse(bytes.get(used..).unwrap_or_default())? {
+            self.understand(kind, body, link, events)?;
+            used += length;
+        }
         if self.flights.is_empty() {
             self.flights = VecDeque::new();
         }
-        result
+        Ok(used)
     }
 
-    fn send(&mut self, to: u32, tag: u64, payload: &[u8]) -> Result<(), Full> {
+    fn send(&mut self, to: u32, tag: u64, payload: &[u8], link: &mut Link) -> Result<(), Full> {
         let topic = text(&format!("myriad/{to}"));
         if self.qos == 0 {
-            if !self.is_ready || self.output.len() > OUTPUT_BYTES_MAX {
-                return Err(Full);
-            }
-            packet(PUBLISH, &[&topic, payload], &mut self.output);
+            link.room()?;
+            packet(PUBLISH, &[&topic, payload], &mut link.output);
             return Ok(());
         }
         if self.flights.len() >= UNANSWERED_MAX {
@@ -286,36 +272,26 @@ impl Speaker for MqttSpeaker {
         let id = self.next_id();
         let mut bytes = Vec::new();
         packet(PUBLISH | self.qos << 1, &[&topic, &id.to_be_bytes(), payload], &mut bytes);
-        if self.is_ready {
-            self.output.extend_from_slice(&bytes);
+        if link.is_ready {
+            link.output.extend_from_slice(&bytes);
         }
         self.flights.push_back(Flight { id, tag, packet: bytes });
         Ok(())
     }
 
-    fn read(&mut self, _mark: ReadMark) {}
-
-    fn tick(&mut self, now_ms: u64) -> Result<(), String> {
+    fn tick(&mut self, now_ms: u64, link: &mut Link) -> Result<(), String> {
         if now_ms.saturating_sub(self.heard_ms) > 3 * PING_MS {
             return Err("the broker gave no sign of life".to_owned());
         }
-        if self.is_ready && now_ms.saturating_sub(self.spoke_ms) >= PING_MS {
+        if link.is_ready && now_ms.saturating_sub(self.spoke_ms) >= PING_MS {
             self.spoke_ms = now_ms;
-            packet(0xc0, &[], &mut self.output);
+            packet(0xc0, &[], &mut link.output);
         }
         Ok(())
     }
 
-    fn take_output(&mut self, out: &mut Vec<u8>) {
-        out.append(&mut std::mem::take(&mut self.output));
-    }
-
-    fn close(&mut self, out: &mut Vec<u8>) {
+    fn close(&mut self, _link: &Link, out: &mut Vec<u8>) {
         packet(0xe0, &[], out);
-    }
-
-    fn is_ready(&self) -> bool {
-        self.is_ready
     }
 
     fn unanswered(&self) -> usize {

@@ -3,7 +3,8 @@
 //! Text lines that end with CR LF; a client is logged in when the server answers the ping that
 //! follows its subscription. Deliberately not here: JetStream, authentication, TLS.
 
-use super::parts::{FRAME_BYTES_MAX, Input, OUTPUT_BYTES_MAX, Peer, line, number, words};
+use super::parts::{FRAME_BYTES_MAX, Peer, line, number, words};
+use super::small::{Dialect, Link, Small};
 use super::{Event, Full, Promises, Protocol, ReadMark, Speaker};
 
 /// The longest line: `INFO` names every server of a cluster.
@@ -33,7 +34,7 @@ impl Protocol for Nats {
     }
 
     fn target(&self) -> (&str, u16) {
-        (&self.peer.host, self.peer.port)
+        self.peer.target()
     }
 
     fn promises(&self) -> Promises {
@@ -41,21 +42,35 @@ impl Protocol for Nats {
     }
 
     fn speaker(&self, number: u32) -> Result<Box<dyn Speaker>, String> {
-        Ok(Box::new(NatsSpeaker { number, ..NatsSpeaker::default() }))
+        Ok(Small::speaker(NatsClient { number }))
     }
 }
 
-#[derive(Debug, Default)]
-struct NatsSpeaker {
+#[derive(Debug)]
+struct NatsClient {
     number: u32,
-    is_ready: bool,
-    input: Input,
-    output: Vec<u8>,
 }
 
-impl NatsSpeaker {
-    /// Takes whole lines and messages from the front.
-    fn parse(&mut self, bytes: &[u8], events: &mut dyn FnMut(Event<'_>)) -> Result<usize, String> {
+impl Dialect for NatsClient {
+    fn open(&mut self, _now_ms: u64, link: &mut Link) {
+        let hello = format!(
+            "CONNECT {{\"verbose\":false,\"pedantic\":false,\"tls_required\":false,\
+             \"lang\":\"rust\",\"version\":\"{}\",\"protocol\":1,\"name\":\"myriad-loadgen\"}}\r\n\
+             SUB myriad.{} 1\r\nPING\r\n",
+            env!("CARGO_PKG_VERSION"),
+            self.number
+        );
+        link.output.extend_from_slice(hello.as_bytes());
+    }
+
+    /// Takes whole lines and messages.
+    fn parse(
+        &mut self,
+        bytes: &mut [u8],
+        _now_ms: u64,
+        link: &mut Link,
+        events: &mut dyn FnMut(Event<'_>),
+    ) -> Result<usize, String> {
         let mut used = 0;
         while let Some(rest) = bytes.get(used..)
             && let Some((head, length)) = line(rest, LINE_BYTES_MAX)?
@@ -71,12 +86,9 @@ impl NatsSpeaker {
                     events(Event::Delivered { payload, mark: ReadMark::default() });
                     used += count + 2;
                 }
-                b"PING" => self.output.extend_from_slice(b"PONG\r\n"),
-                b"PONG" if !self.is_ready => {
-                    self.is_ready = true;
-                    events(Event::Ready);
-                }
-                b"PONG" | b"+OK" | b"INFO" => {}
+                b"PING" => link.output.extend_from_slice(b"PONG\r\n"),
+                b"PONG" => link.let_in(events),
+                b"+OK" | b"INFO" => {}
                 b"-ERR" => {
                     let reason = words(head);
                     let lower = reason.to_lowercase();
@@ -90,68 +102,14 @@ impl NatsSpeaker {
         }
         Ok(used)
     }
-}
 
-impl Speaker for NatsSpeaker {
-    fn connected(&mut self, _now_ms: u64) {
-        self.disconnected();
-        let hello = format!(
-            "CONNECT {{\"verbose\":false,\"pedantic\":false,\"tls_required\":false,\
-             \"lang\":\"rust\",\"version\":\"{}\",\"protocol\":1,\"name\":\"myriad-loadgen\"}}\r\n\
-             SUB myriad.{} 1\r\nPING\r\n",
-            env!("CARGO_PKG_VERSION"),
-            self.number
-        );
-        self.output.extend_from_slice(hello.as_bytes());
-    }
-
-    fn disconnected(&mut self) {
-        self.is_ready = false;
-        self.input.clear();
-        self.output = Vec::new();
-    }
-
-    fn receive(
-        &mut self,
-        bytes: &mut [u8],
-        _now_ms: u64,
-        events: &mut dyn FnMut(Event<'_>),
-    ) -> Result<(), String> {
-        let mut input = std::mem::take(&mut self.input);
-        let result = input.feed(bytes, |bytes| self.parse(bytes, events));
-        self.input = input;
-        result
-    }
-
-    fn send(&mut self, to: u32, _tag: u64, payload: &[u8]) -> Result<(), Full> {
-        if !self.is_ready || self.output.len() > OUTPUT_BYTES_MAX {
-            return Err(Full);
-        }
+    fn send(&mut self, to: u32, _tag: u64, payload: &[u8], link: &mut Link) -> Result<(), Full> {
+        link.room()?;
         let head = format!("PUB myriad.{to} {}\r\n", payload.len());
-        self.output.extend_from_slice(head.as_bytes());
-        self.output.extend_from_slice(payload);
-        self.output.extend_from_slice(b"\r\n");
+        link.output.extend_from_slice(head.as_bytes());
+        link.output.extend_from_slice(payload);
+        link.output.extend_from_slice(b"\r\n");
         Ok(())
-    }
-
-    fn read(&mut self, _mark: ReadMark) {}
-
-    fn tick(&mut self, _now_ms: u64) -> Result<(), String> {
-        Ok(()) // the server asks for signs of life
-    }
-
-    fn take_output(&mut self, out: &mut Vec<u8>) {
-        out.append(&mut std::mem::take(&mut self.output));
-    }
-
-    fn close(&mut self, _out: &mut Vec<u8>) {}
-
-    fn is_ready(&self) -> bool {
-        self.is_ready
-    }
-
-    fn unanswered(&self) -> usize {
-        0
     }
 }
 

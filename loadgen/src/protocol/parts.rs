@@ -66,6 +66,11 @@ impl Peer {
         Ok(Self { host: host.to_owned(), port, path: path.to_owned(), query: pairs })
     }
 
+    /// Host and port to connect to.
+    pub(super) fn target(&self) -> (&str, u16) {
+        (&self.host, self.port)
+    }
+
     /// A value after the question mark.
     pub(super) fn value(&self, key: &str) -> Option<&str> {
         self.query.iter().find(|(found, _)| found == key).map(|(_, value)| value.as_str())

@@ -6,9 +6,8 @@
 
 use std::collections::VecDeque;
 
-use super::parts::{
-    FRAME_BYTES_MAX, Input, OUTPUT_BYTES_MAX, Peer, UNANSWERED_MAX, line, number, words,
-};
+use super::parts::{FRAME_BYTES_MAX, Peer, UNANSWERED_MAX, line, number, words};
+use super::small::{Dialect, Link, Small};
 use super::{Event, Full, Promises, Protocol, ReadMark, Speaker};
 
 /// The longest line that is not a payload.
@@ -42,7 +41,7 @@ impl Protocol for Redis {
     }
 
     fn target(&self) -> (&str, u16) {
-        (&self.peer.host, self.peer.port)
+        self.peer.target()
     }
 
     fn promises(&self) -> Promises {
@@ -50,16 +49,13 @@ impl Protocol for Redis {
     }
 
     fn speaker(&self, number: u32) -> Result<Box<dyn Speaker>, String> {
-        Ok(Box::new(RedisSpeaker { number, ..RedisSpeaker::default() }))
+        Ok(Small::speaker(RedisClient { number, flights: VecDeque::new() }))
     }
 }
 
-#[derive(Debug, Default)]
-struct RedisSpeaker {
+#[derive(Debug)]
+struct RedisClient {
     number: u32,
-    is_ready: bool,
-    input: Input,
-    output: Vec<u8>,
     /// Tags of publishes without an answer; answers come in their order.
     flights: VecDeque<u64>,
 }
@@ -113,21 +109,11 @@ fn value(bytes: &[u8], depth: usize) -> Result<Option<(Value<'_>, usize)>, Strin
     }
 }
 
-impl RedisSpeaker {
-    fn parse(&mut self, bytes: &[u8], events: &mut dyn FnMut(Event<'_>)) -> Result<usize, String> {
-        let mut used = 0;
-        while let Some(rest) = bytes.get(used..)
-            && let Some((value, length)) = value(rest, 0)?
-        {
-            self.understand(&value, events)?;
-            used += length;
-        }
-        Ok(used)
-    }
-
+impl RedisClient {
     fn understand(
         &mut self,
         value: &Value<'_>,
+        link: &mut Link,
         events: &mut dyn FnMut(Event<'_>),
     ) -> Result<(), String> {
         match value {
@@ -135,10 +121,7 @@ impl RedisSpeaker {
                 [Value::Text(b"message"), Value::Text(_), Value::Text(payload)] => {
                     events(Event::Delivered { payload, mark: ReadMark::default() });
                 }
-                [Value::Text(b"subscribe"), ..] if !self.is_ready => {
-                    self.is_ready = true;
-                    events(Event::Ready);
-                }
+                [Value::Text(b"subscribe"), ..] => link.let_in(events),
                 _ => {}
             },
             Value::Integer(count) => {
@@ -162,42 +145,43 @@ impl RedisSpeaker {
     }
 }
 
-impl Speaker for RedisSpeaker {
-    fn connected(&mut self, _now_ms: u64) {
-        self.disconnected();
+impl Dialect for RedisClient {
+    fn open(&mut self, _now_ms: u64, link: &mut Link) {
         let channel = format!("myriad.{}", self.number);
         let hello = format!(
             "*2\r\n$5\r\nHELLO\r\n$1\r\n3\r\n*2\r\n$9\r\nSUBSCRIBE\r\n${}\r\n{channel}\r\n",
             channel.len()
         );
-        self.output.extend_from_slice(hello.as_bytes());
+        link.output.extend_from_slice(hello.as_bytes());
     }
 
-    fn disconnected(&mut self) {
-        self.is_ready = false;
-        self.input.clear();
-        self.output = Vec::new();
+    fn forget(&mut self) {
         self.flights = VecDeque::new();
     }
 
-    fn receive(
+    fn parse(
         &mut self,
         bytes: &mut [u8],
         _now_ms: u64,
+        link: &mut Link,
         events: &mut dyn FnMut(Event<'_>),
-    ) -> Result<(), String> {
-        let mut input = std::mem::take(&mut self.input);
-        let result = input.feed(bytes, |bytes| self.parse(bytes, events));
-        self.input = input;
+    ) -> Result<usize, String> {
+        let mut used = 0;
+        while let Some(rest) = bytes.get(used..)
+            && let Some((value, length)) = value(rest, 0)?
+        {
+            self.understand(&value, link, events)?;
+            used += length;
+        }
         if self.flights.is_empty() {
             self.flights = VecDeque::new();
         }
-        result
+        Ok(used)
     }
 
-    fn send(&mut self, to: u32, tag: u64, payload: &[u8]) -> Result<(), Full> {
-        let is_full = self.flights.len() >= UNANSWERED_MAX || self.output.len() > OUTPUT_BYTES_MAX;
-        if !self.is_ready || is_full {
+    fn send(&mut self, to: u32, tag: u64, payload: &[u8], link: &mut Link) -> Result<(), Full> {
+        link.room()?;
+        if self.flights.len() >= UNANSWERED_MAX {
             return Err(Full);
         }
         let channel = format!("myriad.{to}");
@@ -206,27 +190,11 @@ impl Speaker for RedisSpeaker {
             channel.len(),
             payload.len()
         );
-        self.output.extend_from_slice(head.as_bytes());
-        self.output.extend_from_slice(payload);
-        self.output.extend_from_slice(b"\r\n");
+        link.output.extend_from_slice(head.as_bytes());
+        link.output.extend_from_slice(payload);
+        link.output.extend_from_slice(b"\r\n");
         self.flights.push_back(tag);
         Ok(())
-    }
-
-    fn read(&mut self, _mark: ReadMark) {}
-
-    fn tick(&mut self, _now_ms: u64) -> Result<(), String> {
-        Ok(()) // Redis asks for no sign of life
-    }
-
-    fn take_output(&mut self, out: &mut Vec<u8>) {
-        out.append(&mut std::mem::take(&mut self.output));
-    }
-
-    fn close(&mut self, _out: &mut Vec<u8>) {}
-
-    fn is_ready(&self) -> bool {
-        self.is_ready
     }
 
     fn unanswered(&self) -> usize {

@@ -30,7 +30,8 @@ pub struct Messages {
     /// Arrived again after a reconnect, as a server may that does not know what the client holds.
     #[serde(default)]
     pub redelivered: u64,
-    /// For recipients that were not connected at the end: not judged.
+    /// For recipients that were not connected at the end, or under way when the run was
+    /// interrupted: not judged.
     #[serde(default)]
     pub waiting: u64,
     /// Could not be handed over: too many waited for the server already.

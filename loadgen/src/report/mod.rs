@@ -86,6 +86,9 @@ pub struct Report {
     pub server: Server,
     /// The messages that went wrong, spelled out.
     pub oracle: Oracle,
+    /// Why connections failed, sessions ended and messages were refused; the most frequent first.
+    #[serde(default)]
+    pub failures: Vec<Failure>,
     /// Goals of the scenario and whether they were met.
     pub thresholds: Vec<Threshold>,
     /// What was played.
@@ -191,6 +194,15 @@ pub struct Example {
     pub at_s: f64,
     /// More, in words; may be empty.
     pub detail: String,
+}
+
+/// One reason of failures.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// In words, with what to do where that is known.
+    pub reason: String,
+    /// How often.
+    pub count: u64,
 }
 
 /// A goal.

@@ -9,7 +9,9 @@ use super::course::{Course, Role};
 use super::tally::Tally;
 use super::{Options, RunError, verdict};
 use crate::report::machine::Machine;
-use crate::report::{FORMAT, Generator, Oracle, Report, Server, Sessions, Target, Time, Versions};
+use crate::report::{
+    FORMAT, Failure, Generator, Oracle, Report, Server, Sessions, Target, Time, Versions,
+};
 use crate::usage::{self, Cpu};
 
 /// From so many clients on their memory can be told from the noise.
@@ -42,7 +44,8 @@ impl Run {
         for outcome in &mut outcomes {
             self.total.add(std::mem::replace(&mut outcome.ledger.tally, Tally::new()));
         }
-        verdict::close_books(&outcomes, &mut self.total, end_us);
+        let closing = verdict::Closing { now_us: end_us, interrupted };
+        verdict::close_books(&outcomes, &mut self.total, closing);
         let scenario = &self.course.scenario;
         let latencies = verdict::latencies(&self.total);
         let thresholds = verdict::judge(&scenario.thresholds, &self.total, &latencies, absent);
@@ -57,6 +60,7 @@ impl Run {
             sessions: self.sessions(),
             latency_us: latencies,
             server: self.server(after),
+            failures: failures(std::mem::take(&mut self.total.reasons)),
             thresholds,
             scenario: crate::report::Scenario {
                 name: scenario.name.clone(),
@@ -146,6 +150,14 @@ impl Run {
             cpu_s: cpu.map(|cpu| cpu.scheduled_s),
         }
     }
+}
+
+/// Reasons, the most frequent first.
+fn failures(reasons: BTreeMap<String, u64>) -> Vec<Failure> {
+    let mut failures: Vec<Failure> =
+        reasons.into_iter().map(|(reason, count)| Failure { reason, count }).collect();
+    failures.sort_by_key(|failure| std::cmp::Reverse(failure.count));
+    failures
 }
 
 fn parameters(course: &Course, options: &Options) -> BTreeMap<String, String> {

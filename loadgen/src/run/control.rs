@@ -48,7 +48,6 @@ pub fn run(
             crate::protocol::open(url.trim(), secret, reads).map_err(RunError::Arguments)?;
         let (name, port) = protocol.target();
         let address = preflight::resolve(name, port)?;
-        preflight::check(protocol.as_ref(), address, timeout)?;
         servers.push(Server { protocol, address });
     }
     scenario.check_servers(servers.len()).map_err(RunError::Arguments)?;
@@ -57,6 +56,10 @@ pub fn run(
     let first = servers.first().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |s| s.address.ip());
     let sources =
         host::sources(options.sources.as_deref(), first, each).map_err(RunError::Arguments)?;
+    let source = sources.first().copied();
+    for server in &servers {
+        preflight::check(server.protocol.as_ref(), server.address, source, timeout)?;
+    }
     usage::raise_file_limit();
     let cores = thread::available_parallelism().map_or(1, |count| count.get());
     let cores = u32::try_from(cores).unwrap_or(1);

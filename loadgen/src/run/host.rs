@@ -119,8 +119,9 @@ pub(crate) fn sources(
 pub(crate) fn explain(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::AddrNotAvailable | io::ErrorKind::AddrInUse => {
-            "no free port left on a source address, or the address is not of this host: give \
-             more or others with --sources, or widen net.ipv4.ip_local_port_range"
+            "no free port left on a source address (those of closed connections stay taken for a \
+             minute), or the address is not of this host: give more or others with --sources, or \
+             widen net.ipv4.ip_local_port_range"
                 .to_owned()
         }
         io::ErrorKind::ConnectionRefused => {

@@ -67,6 +67,11 @@ impl Track {
         sequence > 0 && sequence <= self.next.saturating_add(NEAR)
     }
 
+    /// The highest sequence that came; 0: none did.
+    pub(crate) fn came_up_to(&self) -> u32 {
+        self.next.saturating_sub(1)
+    }
+
     /// What of the sequences up to `sent` never came, as first and last.
     pub(crate) fn missing(&self, sent: u32) -> impl Iterator<Item = (u32, u32)> + '_ {
         let next = self.next.max(1);

@@ -13,7 +13,7 @@ use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::course::{Course, Role};
-use super::ledger::{Heard, Ledger, Listener};
+use super::ledger::{Heard, Ledger, Listener, UNDER_WAY_MAX};
 use super::payload;
 use super::scenario::Traffic;
 use super::sockets::Completion;
@@ -306,7 +306,8 @@ impl Play {
 
     /// Some client writes to some other. What can't be handed over is counted.
     pub(crate) fn write(&mut self, traffic: Traffic, intended_us: u64, now_us: u64) {
-        let Some((local, to)) = self.choose(traffic) else {
+        let is_full = self.ledger.under_way() >= UNDER_WAY_MAX / self.course.threads as usize;
+        let Some((local, to)) = self.choose(traffic).filter(|_| !is_full) else {
             self.ledger.tally.messages.unsent += 1;
             return;
         };
@@ -332,6 +333,9 @@ impl Play {
     fn choose(&mut self, traffic: Traffic) -> Option<(u32, u32)> {
         let online = super::pace::locals(self.online, self.part, self.course.threads);
         let resends = self.course.promises().resends;
+        if self.ready == 0 && !resends {
+            return None; // without asking each of them, message for message
+        }
         for _ in 0..online {
             self.cursor = if self.cursor + 1 >= online { 0 } else { self.cursor + 1 };
             let local = self.cursor;

@@ -296,17 +296,17 @@ impl Player {
     }
 
     fn write(&mut self, local: u32) {
-        let mut buffer = self.sockets.buffer();
+        let mut buffer = self.sockets.buffers().take();
         let Some(client) = self.play.client(local) else { return };
         if client.sending || matches!(client.stage, Stage::Away | Stage::Connecting) {
-            self.sockets.keep(buffer);
+            self.sockets.buffers().keep(buffer);
             return;
         }
         if let Some(speaker) = &mut client.speaker {
             speaker.take_output(&mut buffer);
         }
         if buffer.is_empty() {
-            self.sockets.keep(buffer);
+            self.sockets.buffers().keep(buffer);
         } else {
             client.sending = !self.sockets.write(local, buffer);
         }

@@ -1,38 +1,41 @@
 //! One login before the run, so that a wrong address or token is one clear line.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::RunError;
 use super::host::explain;
+use super::sockets::socket;
 use crate::interrupt;
 use crate::protocol::{Event, Protocol};
 
-/// Longest wait of one read, so that an interruption is noticed.
+/// Longest wait of one read or for a call that blocks, so that an interruption is noticed.
 const READ_WAIT: Duration = Duration::from_millis(100);
 
 /// The address of a target.
 pub(crate) fn resolve(host: &str, port: u16) -> Result<SocketAddr, RunError> {
     let failed = |why: String| RunError::Target(format!("can't find {host}: {why}"));
-    let mut addresses =
-        (host, port).to_socket_addrs().map_err(|error| failed(error.to_string()))?;
+    let name = host.to_owned();
+    let found = aside(move || (name.as_str(), port).to_socket_addrs())?;
+    let mut addresses = found.map_err(|error| failed(error.to_string()))?;
     addresses.next().ok_or_else(|| failed("the name has no address".to_owned()))
 }
 
-/// Logs client 0 in and leaves again.
+/// Logs client 0 in, from a source address if there is one, and leaves again.
 pub(crate) fn check(
     protocol: &dyn Protocol,
     target: SocketAddr,
+    source: Option<IpAddr>,
     timeout: Duration,
 ) -> Result<(), RunError> {
     let failed = |why: String| RunError::Target(format!("can't log in at {target}: {why}"));
-    let mut stream =
-        TcpStream::connect_timeout(&target, timeout).map_err(|error| failed(explain(&error)))?;
     let io = |error: std::io::Error| failed(explain(&error));
+    let mut stream = aside(move || connect(target, source, timeout))?.map_err(io)?;
     stream.set_read_timeout(Some(READ_WAIT)).map_err(io)?;
     stream.set_write_timeout(Some(timeout)).map_err(io)?;
-    stream.set_nodelay(true).map_err(io)?;
     let mut speaker = protocol.speaker(0).map_err(RunError::Arguments)?;
     speaker.connected(0);
     let started = Instant::now();
@@ -80,6 +83,40 @@ pub(crate) fn check(
     // The login was all that was wanted.
     let _ = stream.write_all(&out);
     Ok(())
+}
+
+fn connect(
+    target: SocketAddr,
+    source: Option<IpAddr>,
+    timeout: Duration,
+) -> std::io::Result<TcpStream> {
+    let socket = socket(target, source)?;
+    socket.connect_timeout(&target.into(), timeout)?;
+    socket.set_nonblocking(false)?;
+    Ok(socket.into())
+}
+
+/// Does what may block for long on a thread of its own. After an interruption nobody waits for it:
+/// it ends with the process, or by itself.
+fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, RunError> {
+    let (sender, receiver) = channel();
+    let body = move || {
+        let _ = sender.send(work()); // nobody listens after an interruption
+    };
+    let spawned = thread::Builder::new().name("preflight".to_owned()).spawn(body);
+    spawned.map_err(|error| RunError::Engine(format!("no thread: {error}")))?;
+    loop {
+        match receiver.recv_timeout(READ_WAIT) {
+            Ok(result) => return Ok(result),
+            Err(RecvTimeoutError::Timeout) if interrupt::requested() => {
+                return Err(RunError::Interrupted);
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(RunError::Engine("a thread of the preflight panicked".to_owned()));
+            }
+        }
+    }
 }
 
 fn is_not_now(kind: ErrorKind) -> bool {

@@ -3,46 +3,88 @@
 //! Pure. A message is lost if the server answered it (or, where servers do not answer, if it was
 //! handed over) and it had not reached its recipient, who was connected, when the wait was over.
 
-use std::collections::HashSet;
-
-use super::ledger::Name;
+use super::ledger::{Ledger, Name};
 use super::oracle::Track;
 use super::player::Outcome;
 use super::scenario::{Scenario, Thresholds};
 use super::tally::Tally;
 use crate::report::{Example, Latencies, Latency, Threshold, Wrong};
 
+/// When the books are closed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Closing {
+    /// On the run's clock.
+    pub(crate) now_us: u64,
+    /// Nobody waited for what was under way: what came after all of its pair may yet come.
+    pub(crate) interrupted: bool,
+}
+
 /// Adds what only the end tells to the counts: lost, waiting, unanswered.
-pub(crate) fn close_books(outcomes: &[Outcome], tally: &mut Tally, now_us: u64) {
-    let mut open = HashSet::new();
-    let mut refused = HashSet::new();
-    let mut missing = HashSet::new();
-    for outcome in outcomes {
-        let (theirs_open, theirs_refused) = outcome.ledger.excused();
-        open.extend(theirs_open);
-        refused.extend(theirs_refused);
-        missing.extend(outcome.missing.iter().copied());
-    }
+///
+/// A run that was stopped under load has millions of messages under way, and whoever stopped it
+/// waits. So everything is sorted once and gone through side by side.
+pub(crate) fn close_books(outcomes: &[Outcome], tally: &mut Tally, closing: Closing) {
+    let mut missing: Vec<u32> =
+        outcomes.iter().flat_map(|outcome| outcome.missing.iter().copied()).collect();
+    missing.sort_unstable();
     let nothing_came = Track::default();
     for outcome in outcomes {
-        for ((from, to), sent) in &outcome.ledger.sent {
-            let owner = outcomes.get(*to as usize % outcomes.len().max(1));
-            let track = owner.and_then(|owner| owner.ledger.tracks.get(&(*to, *from)));
-            for (first, last) in track.unwrap_or(&nothing_came).missing(*sent) {
+        let mut excused = Excused::new(&outcome.ledger);
+        let mut pairs: Vec<(u32, u32, u32)> =
+            outcome.ledger.sent.iter().map(|((from, to), sent)| (*from, *to, *sent)).collect();
+        pairs.sort_unstable();
+        for (from, to, sent) in pairs {
+            let owner = outcomes.get(to as usize % outcomes.len().max(1));
+            let track = owner.and_then(|owner| owner.ledger.tracks.get(&(to, from)));
+            let track = track.unwrap_or(&nothing_came);
+            let is_away = missing.binary_search(&to).is_ok();
+            for (first, last) in track.missing(sent) {
+                // Behind what came last: it was not overtaken, there only was no time for it.
+                let is_tail = last == sent && first > track.came_up_to();
                 for sequence in first..=last {
-                    let name: Name = (*from, *to, sequence);
-                    if refused.contains(&name) {
-                        continue;
-                    } else if open.contains(&name) {
-                        tally.messages.unanswered += 1;
-                    } else if missing.contains(to) {
-                        tally.messages.waiting += 1;
-                    } else {
-                        tally.wrong(lost(name, now_us));
+                    let name: Name = (from, to, sequence);
+                    match excused.of(name) {
+                        Some(Excuse::Refused) => {}
+                        Some(Excuse::Open) => tally.messages.unanswered += 1,
+                        None if is_away || closing.interrupted && is_tail => {
+                            tally.messages.waiting += 1;
+                        }
+                        None => tally.wrong(lost(name, closing.now_us)),
                     }
                 }
             }
         }
+    }
+}
+
+/// Why a message need not have come.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Excuse {
+    /// The server refused it.
+    Refused,
+    /// The server did not answer it.
+    Open,
+}
+
+/// All excused messages of a thread's senders; asked for in ascending order.
+struct Excused {
+    list: std::iter::Peekable<std::vec::IntoIter<(Name, Excuse)>>,
+}
+
+impl Excused {
+    fn new(ledger: &Ledger) -> Self {
+        let (open, refused) = ledger.excused();
+        let open = open.into_iter().map(|name| (name, Excuse::Open));
+        let mut list: Vec<_> = open.collect();
+        list.extend(refused.iter().map(|name| (*name, Excuse::Refused)));
+        list.sort_unstable();
+        Self { list: list.into_iter().peekable() }
+    }
+
+    /// The excuse of this message, which is above all that were asked for before.
+    fn of(&mut self, name: Name) -> Option<Excuse> {
+        while self.list.next_if(|(other, _)| *other < name).is_some() {}
+        self.list.next_if(|(other, _)| *other == name).map(|(_, excuse)| excuse)
     }
 }
 
@@ -146,14 +188,88 @@ pub(crate) fn invalid_because(
             messages.unsent
         ));
     }
-    if messages.waiting > 0 && absent > 0 {
+    if messages.waiting > 0 && absent > 0 && !interrupted {
         why.push(format!(
             "{} messages could not be judged: their recipients were not connected at the end",
             messages.waiting
         ));
     }
     if interrupted {
-        why.push("it was interrupted".to_owned());
+        why.push(if messages.waiting > 0 {
+            format!(
+                "it was interrupted: {} messages under way were not waited for, and are not \
+                 judged",
+                messages.waiting
+            )
+        } else {
+            "it was interrupted".to_owned()
+        });
     }
     why
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::{Event, Promises, ReadMark};
+    use crate::run::ledger::{Heard, Listener};
+    use crate::run::payload;
+
+    const RUN: u64 = 5;
+
+    /// Client 0 writes `sent` messages to client 1 in one thread; these are answered, refused and
+    /// delivered.
+    fn books(sent: u64, acked: &[u64], refused: &[u64], came: &[u32]) -> Outcome {
+        let promises = Promises { acks: true, ..Promises::default() };
+        let mut ledger = Ledger::new(RUN, 0, promises);
+        let mut heard = Heard::default();
+        let listener = Listener { number: 1, life: 1, now_us: 9 };
+        let mut payloads = Vec::new();
+        for tag in 1..=sent {
+            let (found, head) = ledger.name(0, 1, 1, true);
+            assert_eq!(found, tag);
+            ledger.handed_over(&head, 1);
+            let mut bytes = Vec::new();
+            payload::write(&head, 50, &mut bytes);
+            payloads.push(bytes);
+        }
+        for tag in acked {
+            ledger.hear(listener, Event::Acked { tag: *tag }, &mut heard);
+        }
+        for tag in refused {
+            let event = Event::Refused { tag: *tag, reason: String::new() };
+            ledger.hear(listener, event, &mut heard);
+        }
+        for sequence in came {
+            let payload = &payloads[*sequence as usize - 1];
+            let event = Event::Delivered { payload, mark: ReadMark::default() };
+            ledger.hear(listener, event, &mut heard);
+        }
+        Outcome { ledger, missing: Vec::new() }
+    }
+
+    /// Lost, unanswered, waiting; and the sequences that are named as lost.
+    fn judged(outcome: Outcome, interrupted: bool) -> ([u64; 3], Vec<u64>) {
+        let mut tally = Tally::new();
+        close_books(&[outcome], &mut tally, Closing { now_us: 10, interrupted });
+        let messages = &tally.messages;
+        let names = tally.examples.iter().map(|example| example.sequence).collect();
+        ([messages.lost, messages.unanswered, messages.waiting], names)
+    }
+
+    #[test]
+    fn only_what_was_answered_and_never_came_is_lost() {
+        let books = || books(9, &[1, 2, 3, 6, 9], &[4], &[1, 5, 6]);
+        assert_eq!(judged(books(), false), ([3, 2, 0], vec![2, 3, 9]));
+        let absent = Outcome { missing: vec![1], ..books() };
+        assert_eq!(judged(absent, false), ([0, 2, 3], Vec::new()));
+    }
+
+    #[test]
+    fn what_an_interrupted_run_had_under_way_is_not_called_lost() {
+        let books = || books(6, &[1, 2, 3, 4, 5, 6], &[], &[1, 3]);
+        assert_eq!(judged(books(), false), ([4, 0, 0], vec![2, 4, 5, 6]));
+        // 2 was overtaken by 3, so it is lost all the same.
+        assert_eq!(judged(books(), true), ([1, 0, 3], vec![2]));
+    }
 }

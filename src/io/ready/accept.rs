@@ -3,13 +3,16 @@
 //! Owner: its driver. The listener is edge-triggered: after one report it is asked until it says
 //! "no more", over as many turns as that takes. When the system has no room for another
 //! connection, asking again at once would spin, because the waiting connection stays ready; so
-//! accepting rests for a while instead.
+//! accepting rests for a while instead. The last descriptors are not for connections: a log that
+//! can't open its next segment is worse than a client that has to come again.
 
 use super::super::{Counts, socket};
-use crate::limits::ACCEPT_PAUSE_MS;
+use crate::limits::{ACCEPT_PAUSE_MS, FILES_RESERVED};
+use crate::sys;
 use mio::{Interest, Registry, Token};
 use std::io;
 use std::net::{IpAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 #[derive(Debug)]
@@ -19,6 +22,8 @@ pub(super) struct Acceptor {
     on: bool,
     /// The kernel said that connections wait, and has not said "no more" since.
     waiting: bool,
+    /// Descriptors from this number on are not for connections.
+    files_max: i64,
     /// Set while accepting rests.
     again: Option<Instant>,
 }
@@ -28,7 +33,9 @@ impl Acceptor {
         socket::prepare_listener(&listener)?;
         let mut listener = mio::net::TcpListener::from_std(listener);
         registry.register(&mut listener, name, Interest::READABLE)?;
-        Ok(Self { listener, on: true, waiting: true, again: None })
+        let files = sys::nofile().map_or(u64::MAX, |(soft, _)| soft);
+        let files_max = i64::try_from(files.saturating_sub(FILES_RESERVED)).unwrap_or(i64::MAX);
+        Ok(Self { listener, on: true, waiting: true, files_max, again: None })
     }
 
     pub(super) fn switch(&mut self, on: bool) {
@@ -63,6 +70,11 @@ impl Acceptor {
     pub(super) fn accept(&mut self, counts: &mut Counts) -> Option<(TcpStream, IpAddr)> {
         while self.is_due() {
             match self.listener.accept() {
+                // The system gives the lowest free number, so a high one says that all are taken.
+                Ok((socket, _)) if i64::from(socket.as_raw_fd()) >= self.files_max => {
+                    drop(socket);
+                    self.rest(counts);
+                }
                 Ok((socket, address)) => {
                     counts.accepted += 1;
                     return Some((socket.into(), address.ip().to_canonical()));
@@ -75,13 +87,15 @@ impl Acceptor {
                     counts.accept_failures += 1;
                     return None;
                 }
-                Err(_) => {
-                    counts.accept_failures += 1;
-                    counts.accept_pauses += 1;
-                    self.again = Some(Instant::now() + Duration::from_millis(ACCEPT_PAUSE_MS));
-                }
+                Err(_) => self.rest(counts),
             }
         }
         None
+    }
+
+    fn rest(&mut self, counts: &mut Counts) {
+        counts.accept_failures += 1;
+        counts.accept_pauses += 1;
+        self.again = Some(Instant::now() + Duration::from_millis(ACCEPT_PAUSE_MS));
     }
 }

@@ -1,7 +1,7 @@
 //! One report as one file of HTML: nothing is fetched, no script runs.
 //!
-//! What must not be overlooked comes first: whether the numbers may be used, what the oracle
-//! found, whether the goals were met. Deliberately not here: two reports side by side (`compare`).
+//! What must not be overlooked comes first: what the oracle found, whether the numbers may be used,
+//! whether the goals were met. Deliberately not here: two reports side by side (`compare`).
 
 pub(in crate::report) mod charts;
 pub(crate) mod markup;
@@ -24,8 +24,8 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
 pub fn page(report: &Report) -> String {
     let mut body = Html::default();
     header(report, &mut body);
-    verdict(report, &mut body);
     oracle(report, &mut body);
+    verdict(report, &mut body);
     key_figures(report, &mut body);
     let mut pictures = Vec::new();
     pictures.extend(charts::percentiles(report));
@@ -139,7 +139,10 @@ fn oracle(report: &Report, html: &mut Html) {
         (messages.refused, "refused by the server"),
         (messages.unanswered, "neither answered nor delivered at the end"),
         (messages.redelivered, "came again after a reconnect, as they may"),
-        (messages.waiting, "not judged: their recipients were away at the end"),
+        (
+            messages.waiting,
+            "not judged: their recipients were away at the end, or the run was interrupted",
+        ),
         (messages.unsent, "not handed over: too many waited already"),
         (messages.foreign, "of an earlier run"),
     ]
@@ -170,7 +173,9 @@ fn key_figures(report: &Report, html: &mut Html) {
         numbers::amount(sessions.per_second),
         thousands(sessions.failed),
     ));
-    html.raw("</p><div class=\"wide\"><table class=\"numbers\"><thead><tr><th></th><th>count</th>")
+    html.raw("</p>");
+    failures(report, html);
+    html.raw("<div class=\"wide\"><table class=\"numbers\"><thead><tr><th></th><th>count</th>")
         .raw("<th>p50</th><th>p90</th><th>p99</th><th>p99.9</th><th>slowest</th></tr></thead>")
         .raw("<tbody>");
     for (name, l) in report.latency_us.named() {
@@ -186,6 +191,18 @@ fn key_figures(report: &Report, html: &mut Html) {
     .raw("to begin, not from when it could: a server that stands still is seen to. <b>sent</b>")
     .raw(" is the first tick, <b>delivered</b> the arrival, <b>read</b> the third tick back at")
     .raw(" the sender.</p></section>");
+}
+
+/// Why sessions failed or messages were refused, if any were.
+fn failures(report: &Report, html: &mut Html) {
+    if report.failures.is_empty() {
+        return;
+    }
+    html.raw("<p>What failed, and how often:</p><ul>");
+    for failure in &report.failures {
+        html.element("li", &[], format!("{} x {}", thousands(failure.count), failure.reason));
+    }
+    html.raw("</ul>");
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What users rely on in a drawn report.
 
-use super::super::{Report, sample};
+use super::super::{Failure, Report, sample};
 use super::page;
 
 /// The text of a page: what stands between the tags.
@@ -25,10 +25,10 @@ fn what_must_not_be_overlooked_comes_first() {
     report.invalid_because = vec!["the generator fell behind by 2 s".to_owned()];
     let text = text_of(&page(&report));
     let at = |words: &str| text.find(words).unwrap_or_else(|| panic!("no `{words}` in {text}"));
-    assert!(at("Invalid") < at("1 lost acked, never arrived"));
-    assert!(at("the generator fell behind by 2 s") < at("1 lost acked"));
+    assert!(at("1 lost acked, never arrived") < at("Invalid"));
+    assert!(at("Invalid") < at("the generator fell behind by 2 s"));
+    assert!(at("the generator fell behind by 2 s") < at("1 of 2 goals missed"));
     assert!(at("1 of 2 goals missed") < at("Latency by share"));
-    assert!(at("1 lost acked") < at("Latency over time"));
 }
 
 #[test]
@@ -97,6 +97,13 @@ fn what_else_became_of_messages_is_told_if_there_is_any() {
     report.messages.waiting = 7;
     let text = text_of(&page(&report));
     assert!(text.contains("Besides: 12,345 refused by the server; 7 not judged"), "{text}");
+}
+
+#[test]
+fn why_sessions_failed_is_told() {
+    let mut report = sample::report(10, 1);
+    report.failures = vec![Failure { reason: "no <free> port".to_owned(), count: 1_800 }];
+    assert!(page(&report).contains("1,800 x no &lt;free&gt; port"));
 }
 
 #[test]

@@ -25,6 +25,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 /// Bytes read at a time.
 const READ_BYTES: usize = 16 * 1024;
+/// A buffer larger than this is not kept for the next write.
+const BUFFER_KEPT_BYTES: usize = 64 * 1024;
 
 /// The name of the engine that takes no files of the process.
 pub(crate) const URING: &str = "io_uring";
@@ -65,11 +67,8 @@ pub(crate) trait Sockets {
     /// Closes at once, with what was written being sent still.
     fn close(&mut self, slot: u32);
 
-    /// An empty buffer to fill for `write`.
-    fn buffer(&mut self) -> Vec<u8>;
-
-    /// Takes a buffer back that was not needed.
-    fn keep(&mut self, buffer: Vec<u8>);
+    /// Those to fill for `write`; what was not needed goes back there.
+    fn buffers(&mut self) -> &mut Buffers;
 
     /// Waits at most so long for completions and hands them out.
     ///
@@ -80,6 +79,33 @@ pub(crate) trait Sockets {
         timeout: Duration,
         each: &mut dyn FnMut(u32, Completion<'_>),
     ) -> io::Result<()>;
+}
+
+/// Buffers for writing, used again and again.
+#[derive(Debug)]
+pub(crate) struct Buffers {
+    kept: Vec<Vec<u8>>,
+    most: usize,
+}
+
+impl Buffers {
+    /// Keeps so many at the most.
+    fn new(most: usize) -> Self {
+        Self { kept: Vec::new(), most }
+    }
+
+    /// An empty one.
+    pub(crate) fn take(&mut self) -> Vec<u8> {
+        self.kept.pop().unwrap_or_default()
+    }
+
+    /// Takes one back, whatever is in it.
+    pub(crate) fn keep(&mut self, mut buffer: Vec<u8>) {
+        if self.kept.len() < self.most && buffer.capacity() <= BUFFER_KEPT_BYTES {
+            buffer.clear();
+            self.kept.push(buffer);
+        }
+    }
 }
 
 /// Which engine to take.
@@ -127,7 +153,7 @@ fn open_uring(_targets: &[SocketAddr], _slots: u32) -> Result<Box<dyn Sockets>, 
 }
 
 /// A socket that can connect: bound to its source, not blocking, without Nagle's delay.
-fn socket(target: SocketAddr, source: Option<IpAddr>) -> io::Result<Socket> {
+pub(crate) fn socket(target: SocketAddr, source: Option<IpAddr>) -> io::Result<Socket> {
     let kind = Type::STREAM.nonblocking().cloexec();
     let socket = Socket::new(Domain::for_address(target), kind, Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;

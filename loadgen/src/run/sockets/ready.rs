@@ -9,7 +9,7 @@ use std::time::Duration;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
-use super::{Completion, READ_BYTES, Sockets};
+use super::{Buffers, Completion, READ_BYTES, Sockets};
 
 /// Events taken per wait.
 const EVENTS_PER_WAIT: usize = 4_096;
@@ -22,8 +22,6 @@ const BUFFERS_KEPT: usize = 64;
 const FINE_WAIT: Duration = Duration::from_millis(20);
 /// The token of that timer; no slot is so large.
 const TIMER: Token = Token(usize::MAX);
-/// A buffer larger than this is not kept.
-const BUFFER_KEPT_BYTES: usize = 64 * 1024;
 
 #[derive(Debug)]
 struct Conn {
@@ -49,7 +47,7 @@ pub(super) struct Ready {
     asked: Vec<(u32, usize)>,
     /// Slots that failed while writing.
     failed: Vec<(u32, io::Error)>,
-    buffers: Vec<Vec<u8>>,
+    buffers: Buffers,
     area: Vec<u8>,
     #[cfg(target_os = "linux")]
     timer: std::os::fd::OwnedFd,
@@ -72,7 +70,7 @@ impl Ready {
             again: Vec::new(),
             asked: Vec::new(),
             failed: Vec::new(),
-            buffers: Vec::new(),
+            buffers: Buffers::new(BUFFERS_KEPT),
             area: vec![0; READ_BYTES],
         })
     }
@@ -102,7 +100,7 @@ impl Ready {
             match self.conn(slot).map(flush) {
                 Some(Ok(true)) => {
                     let rest = self.conn(slot).map(|conn| std::mem::take(&mut conn.rest));
-                    self.keep(rest.unwrap_or_default());
+                    self.buffers.keep(rest.unwrap_or_default());
                     each(slot, Completion::Written);
                 }
                 Some(Err(error)) => return self.end(slot, Some(error), each),
@@ -211,7 +209,7 @@ impl Sockets for Ready {
         match flush(conn) {
             Ok(true) => {
                 let rest = std::mem::take(&mut conn.rest);
-                self.keep(rest);
+                self.buffers.keep(rest);
                 true
             }
             Ok(false) => conn.rest.is_empty(),
@@ -243,15 +241,8 @@ impl Sockets for Ready {
         }
     }
 
-    fn buffer(&mut self) -> Vec<u8> {
-        self.buffers.pop().unwrap_or_default()
-    }
-
-    fn keep(&mut self, mut buffer: Vec<u8>) {
-        if self.buffers.len() < BUFFERS_KEPT && buffer.capacity() <= BUFFER_KEPT_BYTES {
-            buffer.clear();
-            self.buffers.push(buffer);
-        }
+    fn buffers(&mut self) -> &mut Buffers {
+        &mut self.buffers
     }
 
     fn wait(

@@ -93,10 +93,11 @@ impl Ring {
         self.push(&entry.user_data(user_data))
     }
 
-    /// As [`Ring::watch`], of another ring.
+    /// Tells once that another ring has something. The kernel ends every watch of a ring with its
+    /// first report, so it has to be asked again.
     pub(super) fn watch_ring(&mut self, other: RawFd, user_data: u64) -> io::Result<()> {
         let flags = u32::from(libc::POLLIN.cast_unsigned());
-        let entry = opcode::PollAdd::new(types::Fd(other), flags).multi(true).build();
+        let entry = opcode::PollAdd::new(types::Fd(other), flags).build();
         self.push(&entry.user_data(user_data))
     }
 

@@ -24,6 +24,13 @@ impl Uring {
         each: &mut dyn FnMut(u32, Completion<'_>),
     ) {
         let operation = done.user_data >> (3 * BITS);
+        if operation == Operation::Ring as u64 {
+            let number = part(done.user_data, 0) as usize;
+            if let Some(watched) = self.watched.get_mut(number) {
+                *watched = false;
+            }
+            return;
+        }
         let Some(conn) = self.conns.get(slot as usize).copied() else { return };
         let is_current = part(done.user_data, 2) == conn.generation && conn.state != State::Free;
         let buffer = part(done.user_data, 0);
@@ -115,7 +122,7 @@ impl Uring {
         }
         let Some((ring, _)) = self.ring(slot) else { return };
         let buffer = ring.take_send(number);
-        self.keep(buffer);
+        self.buffers.keep(buffer);
         if !is_current {
             return;
         }

@@ -21,7 +21,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::ring::{AREA_BYTES, Ring};
-use super::{Completion, Sockets, URING};
+use super::{Buffers, Completion, Sockets, URING};
 
 /// Most sockets of one table, in the kernel.
 const TABLE_MAX: u64 = 1 << 20;
@@ -30,8 +30,6 @@ const BITS: u32 = 20;
 const MASK: u64 = (1 << BITS) - 1;
 /// Buffers kept for the next write.
 const BUFFERS_KEPT: usize = 256;
-/// A buffer larger than this is not kept.
-const BUFFER_KEPT_BYTES: usize = 64 * 1024;
 /// The slot of what concerns no socket.
 const NO_SLOT: u32 = 0;
 
@@ -76,13 +74,15 @@ pub(super) struct Uring {
     /// Sockets of each ring.
     table: u32,
     rings: Vec<Ring>,
+    /// The first ring tells when this one has something.
+    watched: Vec<bool>,
     conns: Vec<Conn>,
     /// Of each ring, the slots that wait for an area to read into: slot, generation, bytes.
     to_read: Vec<VecDeque<(u32, u32, usize)>>,
     /// Slots whose place is to be emptied once what was said of them is submitted.
     to_clear: Vec<u32>,
     failed: Vec<(u32, io::Error)>,
-    buffers: Vec<Vec<u8>>,
+    buffers: Buffers,
 }
 
 impl Uring {
@@ -93,24 +93,31 @@ impl Uring {
         for _ in 0..slots.div_ceil(table) {
             rings.push(Ring::new(targets, table)?);
         }
-        let fds: Vec<_> = rings.iter().skip(1).map(Ring::fd).collect();
-        if let Some(first) = rings.first_mut() {
-            for fd in fds {
-                first.watch_ring(fd, name(Operation::Ring, 0, NO_SLOT, 0))?;
-            }
-            first.enter(None)?;
-        }
+        let watched = vec![false; rings.len()];
         let to_read = vec![VecDeque::new(); rings.len()];
         Ok(Self {
             targets: targets.to_vec(),
             table,
             rings,
+            watched,
             conns: vec![Conn::default(); slots as usize],
             to_read,
             to_clear: Vec::new(),
             failed: Vec::new(),
-            buffers: Vec::new(),
+            buffers: Buffers::new(BUFFERS_KEPT),
         })
+    }
+
+    /// Has the first ring told of all others.
+    fn watch_rings(&mut self) -> io::Result<()> {
+        let Some((first, others)) = self.rings.split_first_mut() else { return Ok(()) };
+        for (number, ring) in (1..).zip(others) {
+            let watched = self.watched.get_mut(number as usize);
+            if watched.is_some_and(|watched| !std::mem::replace(watched, true)) {
+                first.watch_ring(ring.fd(), name(Operation::Ring, 0, NO_SLOT, number))?;
+            }
+        }
+        Ok(())
     }
 
     fn conn(&mut self, slot: u32) -> Option<&mut Conn> {
@@ -269,15 +276,8 @@ impl Sockets for Uring {
         }
     }
 
-    fn buffer(&mut self) -> Vec<u8> {
-        self.buffers.pop().unwrap_or_default()
-    }
-
-    fn keep(&mut self, mut buffer: Vec<u8>) {
-        if self.buffers.len() < BUFFERS_KEPT && buffer.capacity() <= BUFFER_KEPT_BYTES {
-            buffer.clear();
-            self.buffers.push(buffer);
-        }
+    fn buffers(&mut self) -> &mut Buffers {
+        &mut self.buffers
     }
 
     fn wait(
@@ -297,6 +297,7 @@ impl Sockets for Uring {
                 ring.enter(None)?;
             }
         }
+        self.watch_rings()?;
         let wait = if more { Duration::ZERO } else { timeout };
         if let Some(first) = self.rings.first_mut() {
             first.enter(Some(wait))?;

@@ -2,7 +2,10 @@
 //!
 //! What a chat server costs is only comparable between machines next to what the same machine
 //! takes for the least a server can do: read 150 bytes, write them back, one thread, no protocol.
+//! The same over WebSocket is the floor under the servers of `scripts/bench-peers`.
 //! Deliberately not here: judging the ratio.
+
+mod websocket;
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
@@ -14,6 +17,7 @@ use serde::Serialize;
 
 use crate::usage::{self, Cpu};
 use crate::{interrupt, process};
+use websocket::Speech;
 
 /// Bytes read at a time.
 const READ_BYTES: usize = 64 * 1024;
@@ -28,6 +32,8 @@ const LISTENER: Token = Token(usize::MAX);
 struct Link {
     stream: TcpStream,
     waiting: Vec<u8>,
+    /// With WebSocket.
+    speech: Option<Box<Speech>>,
 }
 
 impl Link {
@@ -45,11 +51,12 @@ impl Link {
     }
 }
 
-/// Serves until interrupted; prints where it listens as a JSON object first.
+/// Serves until interrupted, bytes as they come or messages of WebSockets; prints where it listens
+/// as a JSON object first.
 ///
 /// # Errors
 /// It can't listen there, or `poll` fails.
-pub fn serve(listen: SocketAddr) -> io::Result<()> {
+pub fn serve(listen: SocketAddr, websocket: bool) -> io::Result<()> {
     usage::raise_file_limit();
     let mut poll = Poll::new()?;
     let mut listener = TcpListener::bind(listen)?;
@@ -71,7 +78,7 @@ pub fn serve(listen: SocketAddr) -> io::Result<()> {
         }
         for event in &events {
             if event.token() == LISTENER {
-                accept_all(&listener, &poll, &mut links)?;
+                accept_all(&listener, &poll, &mut links, websocket)?;
             } else if let Some(link) = links.get_mut(event.token().0)
                 && let Some(open) = link
                 && echo(open, &mut area).is_err()
@@ -87,6 +94,7 @@ fn accept_all(
     listener: &TcpListener,
     poll: &Poll,
     links: &mut Vec<Option<Link>>,
+    websocket: bool,
 ) -> io::Result<()> {
     loop {
         match listener.accept() {
@@ -95,7 +103,8 @@ fn accept_all(
                 let token = Token(links.len());
                 let interest = Interest::READABLE | Interest::WRITABLE;
                 poll.registry().register(&mut stream, token, interest)?;
-                links.push(Some(Link { stream, waiting: Vec::new() }));
+                let speech = websocket.then(Box::default);
+                links.push(Some(Link { stream, waiting: Vec::new(), speech }));
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -114,8 +123,14 @@ fn echo(link: &mut Link, area: &mut [u8]) -> io::Result<()> {
         match link.stream.read(area) {
             Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
             Ok(count) => {
-                link.waiting.extend_from_slice(area.get(..count).unwrap_or_default());
-                link.flush()?;
+                let bytes = area.get_mut(..count).unwrap_or_default();
+                match &mut link.speech {
+                    None => link.waiting.extend_from_slice(bytes),
+                    Some(speech) => speech.hear(bytes, &mut link.waiting)?,
+                }
+                if link.flush()? && link.speech.is_some() {
+                    link.waiting = Vec::new(); // the table of peers tells what an idle one takes
+                }
                 if count < area.len() {
                     return Ok(());
                 }
