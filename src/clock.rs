@@ -16,6 +16,38 @@ pub struct Now {
     pub wall_ms: u64,
 }
 
+/// A moment of a `mono_ms` clock that is past, in four bytes: for records of which there are
+/// millions.
+///
+/// It keeps the lower 32 bits of the milliseconds, so it is exact, and says only how long ago it
+/// was, and that only up to [`Past::AGE_MS_MAX`]: after that it seems to have been a moment ago.
+/// Whoever holds one writes it anew or looks at it in time. How long the clock has run, or the
+/// record has lived, does not matter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Past(u32);
+
+impl Past {
+    /// Ages beyond this wrap: 49 days and 17 hours.
+    pub const AGE_MS_MAX: u64 = u32::MAX as u64;
+
+    /// This moment.
+    #[must_use]
+    pub const fn at(now_ms: u64) -> Self {
+        Self(lower_half(now_ms))
+    }
+
+    /// Milliseconds since then. `now_ms` is of the same clock and not before it.
+    #[must_use]
+    pub const fn age_ms(self, now_ms: u64) -> u64 {
+        lower_half(now_ms).wrapping_sub(self.0) as u64
+    }
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "the upper half is what `Past` leaves out")]
+const fn lower_half(ms: u64) -> u32 {
+    ms as u32
+}
+
 /// Reads the host's clocks.
 #[derive(Clone, Copy, Debug)]
 pub struct HostClock {
@@ -122,6 +154,17 @@ mod tests {
 
     fn at(mono_ms: u64, wall_ms: u64) -> Now {
         Now { mono_ms, wall_ms }
+    }
+
+    #[test]
+    fn a_moment_past_is_as_old_as_it_is_however_long_the_clock_has_run() {
+        const WRAP_MS: u64 = 1 << 32;
+        for start_ms in [0, 7, WRAP_MS - 1, WRAP_MS, 5 * WRAP_MS - 300, u64::MAX / 2] {
+            for age_ms in [0, 1, 299, 300, 750_000, Past::AGE_MS_MAX] {
+                assert_eq!(Past::at(start_ms).age_ms(start_ms + age_ms), age_ms);
+            }
+        }
+        assert_eq!(Past::at(3).age_ms(3 + Past::AGE_MS_MAX + 1), 0, "beyond its bound");
     }
 
     #[test]

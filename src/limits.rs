@@ -379,6 +379,7 @@ const _: () = assert!(SEGMENT_BYTES > 8 * BATCH_BYTES_MAX as u64);
 const _: () = assert!(COMMIT_BYTES_MAX > BATCH_BYTES_MAX as u64);
 const _: () = assert!(ROOM_LEASE_BYTES.is_multiple_of(COMMIT_ALIGN_BYTES as u64));
 const _: () = assert!(UNCONFIRMED_IDS_MAX == u64::BITS as u64);
+const _: () = assert!(UNACKED_MESSAGES_MAX < u8::MAX as u32, "counted in a byte per device");
 const _: () = assert!(USER_TIMEOUT_MS > ACK_TIMEOUT_MS);
 const _: () = assert!(SURPLUS_BYTES_MAX <= HELLO_BYTES_MAX);
 const _: () = assert!(

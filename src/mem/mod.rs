@@ -10,8 +10,8 @@ mod slab;
 mod wheel;
 
 pub use buffers::Buffers;
-pub use slab::Slab;
-pub use wheel::{HORIZON_MS, SLOT_MS, Wheel};
+pub use slab::{Slab, entry_bytes};
+pub use wheel::{ENTRY_BYTES as WHEEL_ENTRY_BYTES, HORIZON_MS, SLOT_MS, Wheel};
 
 /// Names one tenant of a slab for its whole life, and never another one.
 ///

@@ -22,7 +22,23 @@ struct Tenant<T> {
     value: T,
 }
 
+/// Like the entry of the `slab` crate, which is private. `Vacant` is the next vacant place.
+#[allow(dead_code, reason = "only its size matters")]
+enum Entry<T> {
+    Vacant(usize),
+    Occupied(T),
+}
+
+/// Bytes a `T` takes in a slab of the `slab` crate, its mark of being there included.
+#[must_use]
+pub const fn entry_bytes<T>() -> usize {
+    size_of::<Entry<T>>()
+}
+
 impl<T> Slab<T> {
+    /// Bytes a tenant takes, with its generation and the mark of being there.
+    pub const TENANT_BYTES: usize = entry_bytes::<Tenant<T>>();
+
     /// A slab for at most `n` tenants. Reserves address space, touches nothing.
     ///
     /// # Panics
@@ -202,12 +218,6 @@ mod tests {
 
     #[test]
     fn the_generation_costs_four_bytes_and_no_more() {
-        /// Like the entry of the `slab` crate, which is private.
-        #[allow(dead_code, reason = "only its size matters")]
-        enum Entry<T> {
-            Vacant(usize),
-            Occupied(T),
-        }
-        assert_eq!(size_of::<Entry<super::Tenant<[u32; 21]>>>(), 88);
+        assert_eq!(Slab::<[u32; 21]>::TENANT_BYTES, 88);
     }
 }

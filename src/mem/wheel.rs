@@ -31,6 +31,9 @@ const HEAD: u32 = 1 << 31;
 /// Words of the bitmap of slots that are not empty.
 const WORDS: usize = SLOTS / 64;
 
+/// Bytes per index: the two links.
+pub const ENTRY_BYTES: usize = size_of::<[u32; 2]>();
+
 const _: () = assert!(SLOTS.is_power_of_two() && SLOTS < HEAD as usize && WORDS > 1);
 
 /// See the module.

@@ -9,9 +9,9 @@ use crate::clock::Now;
 use crate::limits;
 use crate::log::{Kind, Reader, Record};
 use crate::path::store::{Stored, release_acked};
+use crate::state::device::Device;
 use crate::state::inbox::Inbox;
 use crate::state::request::Request;
-use crate::state::users::Device;
 use crate::state::window::Outcome;
 use crate::state::{NONE, Tables};
 use wire::{MessageId, Parting, ServerFrame, Stream};
@@ -83,7 +83,7 @@ fn push_frame(
             if live {
                 skip(device, stored.position);
             }
-        } else if let Some(token) = device.conn
+        } else if let Some(token) = device.conn()
             && live
             && has_room(device, bytes)
         {
@@ -108,7 +108,7 @@ pub fn pump<R: Reader>(
 ) -> Result<(), Parting> {
     let Tables { users, inboxes, conns, outboxes, counters, .. } = tables;
     let here = users.device(device);
-    let (user, Some(token)) = (here.user, here.conn) else { return Ok(()) };
+    let (user, Some(token)) = (here.user, here.conn()) else { return Ok(()) };
     let (user, here) = users.pair_mut(user, device);
     let Some(inbox) = inboxes.get(user.inbox) else {
         caught_up(here, user.tail);
@@ -143,8 +143,7 @@ pub fn pump<R: Reader>(
 fn caught_up(device: &mut Device, tail: u64) {
     device.pushed = device.pushed.max(tail);
     if device.unacked == 0 && device.cursor < device.pushed {
-        device.cursor = device.pushed;
-        device.cursor_implied = true;
+        device.imply_cursor(device.pushed);
     }
 }
 
@@ -192,15 +191,14 @@ fn count_pushed(device: &mut Device, position: u64, bytes: u32, now: Now) {
         device.expect_ack(now.mono_ms);
     }
     device.pushed = position;
-    device.unacked += 1;
+    device.unacked = device.unacked.saturating_add(1); // within its window, canaries apart
     device.unacked_bytes = device.unacked_bytes.saturating_add(bytes);
 }
 
 /// The device sent this itself: it needs no push, and no ack when nothing before it waits for one.
 fn skip(device: &mut Device, position: u64) {
     if device.unacked == 0 && device.cursor == device.pushed {
-        device.cursor = position;
-        device.cursor_implied = true;
+        device.imply_cursor(position);
     }
     device.pushed = position;
 }
@@ -227,7 +225,7 @@ pub fn ack(tables: &mut Tables, device: u32, up_to: u64, now: Now) -> bool {
     here.cursor = here.cursor.max(up_to);
     here.pushed = here.pushed.max(here.cursor);
     here.expect_ack(now.mono_ms);
-    if !std::mem::replace(&mut here.cursor_dirty, true) {
+    if here.note_cursor() {
         tables.dirty_cursors.push(device);
     }
     has_moved(tables, user, device);
@@ -302,7 +300,7 @@ pub fn behind(tables: &Tables, user: u32, out: &mut Vec<u32>) {
     let tail = tables.users.user(user).tail;
     for index in tables.users.devices_of(user) {
         let device = tables.users.device(index);
-        if device.conn.is_some() && device.pushed < tail {
+        if device.conn().is_some() && device.pushed < tail {
             out.push(index);
         }
     }

@@ -197,8 +197,7 @@ pub fn remove(tables: &mut Tables, user: u32, position: u64) {
             device.unacked_bytes = device.unacked_bytes.saturating_sub(entry.bytes());
         }
         if device.unacked == 0 && device.pushed == tail && device.cursor < tail {
-            device.cursor = tail; // nothing is owed any more
-            device.cursor_implied = true;
+            device.imply_cursor(tail); // nothing is owed any more
         }
         index = device.next;
     }

@@ -9,8 +9,8 @@
 
 use crate::limits;
 use crate::state::Tables;
+use crate::state::device::Device;
 use crate::state::inbox::Entry;
-use crate::state::users::Device;
 use crate::state::window::{Answer, Outcome};
 use wire::Refusal;
 

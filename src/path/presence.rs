@@ -96,7 +96,7 @@ pub fn look(
 pub fn push(tables: &mut Tables, news: &News) {
     let Some(user) = tables.users.find(news.watcher) else { return };
     let Some(device) = tables.users.device_of(user, news.device) else { return };
-    let Some(token) = tables.users.device(device).conn else { return };
+    let Some(token) = tables.users.device(device).conn() else { return };
     if is_congested(tables, token) {
         tables.counters.shed += 1;
         return;
@@ -127,13 +127,7 @@ pub fn push_typing(tables: &mut Tables, from: u64, to: u64, stopped: bool) {
 /// Whether a device may ask about so many users more in this minute.
 pub fn may_ask(tables: &mut Tables, device: u32, count: usize, now: Now) -> bool {
     let here = tables.users.device_mut(device);
-    let minute = u16::try_from(now.mono_ms / 60_000 % 65_536).unwrap_or(0);
-    if here.watch_minute != minute {
-        (here.watch_minute, here.watched) = (minute, 0);
-    }
-    let count = u16::try_from(count).unwrap_or(u16::MAX);
-    here.watched = here.watched.saturating_add(count);
-    let may = here.watched <= limits::QUESTIONS_PER_MINUTE_MAX;
+    let may = here.count_watched(count, now.mono_ms) <= limits::QUESTIONS_PER_MINUTE_MAX;
     if !may {
         tables.counters.shed += 1;
     }

@@ -7,6 +7,7 @@
 use crate::log::{Kind, Lane, Record, Stage};
 use crate::path::STREAM_USER;
 use crate::path::session::for_each_conn;
+use crate::state::device::CursorNews;
 use crate::state::placement::Placement;
 use crate::state::{NONE, Tables};
 use wire::{Mark, ServerFrame, Stream};
@@ -192,7 +193,7 @@ pub fn stage_cursors(tables: &mut Tables, stage: &mut Stage, lane: Lane, wall_ms
             return true; // stays dirty: the cursor in memory is the truth until there is room
         }
         let device = tables.users.device_mut(index);
-        (device.cursor_dirty, device.cursor_implied) = (false, false);
+        device.cursor_news = CursorNews::Told;
         false
     });
     tables.dirty_cursors = dirty;

@@ -254,7 +254,7 @@ pub fn answer(tables: &mut Tables, device: u32, client_id: u64, outcome: Outcome
         Outcome::Pending => {}
         Outcome::Refused(reason) => refuse(tables, device, client_id, reason),
         Outcome::Sent { position, time_ms } => {
-            let Some(token) = tables.users.device(device).conn else { return };
+            let Some(token) = tables.users.device(device).conn() else { return };
             tables.counters.sent += 1;
             tables.write(token, &ServerFrame::Sent(wire::Sent { client_id, position, time_ms }));
         }
@@ -268,7 +268,7 @@ pub fn refuse(tables: &mut Tables, device: u32, client_id: u64, reason: Refusal)
     let next_client_id = if names_next { here.next_client_id() } else { 0 };
     let retriable = reason.retriable();
     let retry_after_ms = if retriable { limits::RETRY_AFTER_MS } else { 0 };
-    let Some(token) = here.conn else { return };
+    let Some(token) = here.conn() else { return };
     tables.counters.refused += 1;
     tables.write(
         token,

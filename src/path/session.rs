@@ -1,7 +1,7 @@
 //! Step 3: who is it. Login at the user's home, takeover by the same device, what the client
 //! confirms, activity, and when a silent, un-acking or expired session ends.
 
-use crate::clock::Now;
+use crate::clock::{Now, Past};
 use crate::limits;
 use crate::log::{Kind, Lane, Record, Refused, Stage, Ticket};
 use crate::mem::Token;
@@ -55,8 +55,7 @@ pub fn admit(
 /// doomed as replaced.
 pub fn attach(tables: &mut Tables, token: Token, device: u32, login: &Login, now: Now) {
     let here = tables.users.device_mut(device);
-    let former = here.conn.replace(token);
-    let user = here.user;
+    let former = here.connect(token);
     here.durable = true;
     here.pushed = here.cursor;
     here.unacked = 0;
@@ -64,16 +63,14 @@ pub fn attach(tables: &mut Tables, token: Token, device: u32, login: &Login, now
     here.seen_s = seconds(now);
     if let Some(old) = former.filter(|&old| old != token) {
         if let Some(conn) = tables.conns.get_mut(old) {
-            conn.user = NONE; // its late clean-up must not touch the device
-            conn.device = NONE;
+            conn.device = NONE; // its late clean-up must not touch the device
         }
         tables.doomed.push((old, Parting::Replaced));
     }
     if let Some(conn) = tables.conns.get_mut(token) {
-        conn.user = user;
         conn.device = device;
         conn.phase = Phase::Session;
-        conn.heard_ms = now.mono_ms;
+        conn.heard = Past::at(now.mono_ms);
         conn.spent = 0;
         conn.expires_s = u32::try_from(login.expires_s).unwrap_or(u32::MAX);
         let source = std::mem::replace(&mut conn.source, NONE);
@@ -137,7 +134,7 @@ fn drop_stalest(
     // The list begins with the newest: of several seen in one second the oldest goes.
     let stalest = durable.max_by_key(|&index| {
         let device = tables.users.device(index);
-        Reverse((device.conn.is_some(), device.seen_s))
+        Reverse((device.conn().is_some(), device.seen_s))
     });
     let stalest = stalest.ok_or(Parting::Overloaded)?;
     let (id, top) = (tables.users.device(stalest).id, tables.users.device(stalest).top);
@@ -157,9 +154,8 @@ pub fn remove_device(tables: &mut Tables, device: u32) {
     let mut window = gone.window;
     tables.windows.retain(&mut window, |_| false);
     tables.dirty_cursors.retain(|&other| other != device);
-    if let Some(token) = gone.conn {
+    if let Some(token) = gone.conn() {
         if let Some(conn) = tables.conns.get_mut(token) {
-            conn.user = NONE;
             conn.device = NONE;
         }
         tables.doomed.push((token, Parting::TooManyDevices));
@@ -181,7 +177,7 @@ pub fn for_each_conn(
     let mut at = tables.users.user(user).first_device;
     while at != NONE {
         let device = tables.users.device(at);
-        let (next, conn) = (device.next, device.conn);
+        let (next, conn) = (device.next, device.conn());
         if let Some(token) = conn
             && at != except
         {
@@ -257,14 +253,14 @@ pub fn gone(tables: &mut Tables, token: Token, now: Now) {
     let Some(conn) = tables.conns.get_mut(token) else { return };
     let source = std::mem::replace(&mut conn.source, NONE);
     let index = std::mem::replace(&mut conn.device, NONE);
-    let user = std::mem::replace(&mut conn.user, NONE);
     tables.sources.leave(source);
     if index == NONE {
         return;
     }
     let device = tables.users.device_mut(index);
-    if device.conn == Some(token) {
-        device.conn = None;
+    let user = device.user;
+    if device.conn() == Some(token) {
+        device.disconnect();
         device.unacked = 0;
         device.unacked_bytes = 0;
         device.pushed = device.cursor;
@@ -277,14 +273,15 @@ pub fn gone(tables: &mut Tables, token: Token, now: Now) {
 /// When to look at a connection again, and why to end it then.
 #[must_use]
 pub fn deadline(tables: &Tables, rules: &Rules, conn: &Conn, now: Now) -> (u64, Parting) {
+    let heard_ms = now.mono_ms.saturating_sub(conn.heard.age_ms(now.mono_ms));
     match conn.phase {
         Phase::Greeting | Phase::Verifying | Phase::Moving | Phase::Leaving => {
-            (conn.heard_ms + limits::HELLO_TIMEOUT_MS, Parting::HelloTimeout)
+            (heard_ms + limits::HELLO_TIMEOUT_MS, Parting::HelloTimeout)
         }
         Phase::Session if conn.device == NONE => (now.mono_ms + 1, Parting::Replaced),
         Phase::Session => {
             let silence_ms = rules.heartbeat_ms * limits::SILENT_HALF_INTERVALS / 2;
-            let mut due = (conn.heard_ms + silence_ms, Parting::Silent);
+            let mut due = (heard_ms + silence_ms, Parting::Silent);
             let device = tables.users.device(conn.device);
             if device.unacked > 0 {
                 let waited_ms = device.unacked_for_ms(now.mono_ms);
@@ -312,4 +309,47 @@ impl MinByTime for (u64, Parting) {
 #[must_use]
 pub fn seconds(now: Now) -> u32 {
     u32::try_from(now.wall_ms / 1000).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{attach, deadline};
+    use crate::clock::{Now, Past};
+    use crate::mem::Token;
+    use crate::path::Rules;
+    use crate::state::Tables;
+    use crate::state::conn::Conn;
+    use crate::state::request::Login;
+    use wire::{Confirmed, Parser, Parting};
+
+    /// A table with one session, logged in at this time.
+    fn session(now: Now) -> (Tables, Token) {
+        let mut tables = Tables::new(1, 1, 1);
+        let user = tables.users.find_or_add(7).unwrap();
+        let device = tables.users.add_device(user, 1, 0);
+        let token = tables.conns.insert(Conn::new(now.mono_ms, Parser::server())).unwrap();
+        let (expires_s, confirmed) = (u64::from(u32::MAX), Confirmed { base: 0, map: 0 });
+        let login =
+            Login { user: 7, device: 1, expires_s, resume_after: 0, confirmed, active: false };
+        attach(&mut tables, token, device, &login, now);
+        (tables, token)
+    }
+
+    #[test]
+    fn a_session_that_outlives_the_wrap_ends_by_silence_alone() {
+        const WRAP_MS: u64 = 1 << 32;
+        let rules = Rules::default();
+        let silence_ms = rules.heartbeat_ms * 5 / 2;
+        let at = |mono_ms| Now { mono_ms, wall_ms: 1 };
+        let (mut tables, token) = session(at(10));
+        for heard_ms in [WRAP_MS - 1, WRAP_MS + 5, 3 * WRAP_MS - silence_ms / 2] {
+            let conn = tables.conns.get_mut(token).unwrap();
+            conn.heard = Past::at(heard_ms); // any frame does that
+            for waited_ms in [0, silence_ms - 1, silence_ms, silence_ms + 20_000] {
+                let conn = tables.conns.get(token).unwrap();
+                let due = deadline(&tables, &rules, conn, at(heard_ms + waited_ms));
+                assert_eq!(due, (heard_ms + silence_ms, Parting::Silent));
+            }
+        }
+    }
 }

@@ -12,6 +12,7 @@ use crate::canary::{self, Canary};
 use crate::clock::Now;
 use crate::log::{self, Kind, Lane, Record, Stage, Ticket};
 use crate::path::{Rules, STREAM_USER, expire};
+use crate::state::device::CursorNews;
 use crate::state::inbox::{Entry, What};
 use crate::state::live::Live;
 use crate::state::pairs::Pairs;
@@ -335,7 +336,7 @@ fn tell_implied(tables: &mut Tables, user: u32) {
     let mut index = tables.users.user(user).first_device;
     while index != NONE {
         let device = tables.users.device_mut(index);
-        if device.cursor_implied && !std::mem::replace(&mut device.cursor_dirty, true) {
+        if device.cursor_news == CursorNews::Implied && device.note_cursor() {
             tables.dirty_cursors.push(index);
         }
         index = device.next;
@@ -413,7 +414,7 @@ mod tests {
         let copy = Entry::staged(1, (7, 2), 10, What::OwnCopy, None);
         tables.inboxes.of(&mut tables.users.user_mut(user).inbox).append(copy);
         let device = tables.users.device_mut(own);
-        (device.cursor, device.cursor_implied) = (1, true);
+        device.imply_cursor(1);
         release_acked(&mut tables, user);
         assert!(tables.dirty_cursors.is_empty(), "nothing went");
         tables.users.device_mut(acking).cursor = 1;

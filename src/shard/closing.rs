@@ -6,6 +6,7 @@
 //! Only one that does not read at all is reset.
 
 use super::{Core, Shard};
+use crate::clock::Past;
 use crate::io::{Driver, How};
 use crate::limits;
 use crate::log::Reader;
@@ -68,7 +69,7 @@ impl<S, R: Reader> Core<S, R> {
         session::gone(&mut self.tables, token, self.now);
         let Some(conn) = self.tables.conns.get_mut(token) else { return };
         conn.phase = Phase::Leaving;
-        conn.heard_ms = self.now.mono_ms;
+        conn.heard = Past::at(self.now.mono_ms);
         if let Some(partial) = self.tables.partials.take(conn) {
             self.tables.partials.recycle(partial);
         }

@@ -170,7 +170,7 @@ impl<S, R: Reader> Core<S, R> {
     fn answer(&mut self, answer: Answer) {
         let Answer { conn: token, request, found } = answer;
         let Some(conn) = self.tables.conns.get(token) else { return };
-        let (user, device) = (conn.user, conn.device);
+        let device = conn.device;
         if self.tables.outboxes.waiting_bytes(conn) > limits::OUTBOX_BYTES_HIGH {
             // It asks faster than it reads: what it has not read must not grow.
             return self.refuse_question(token, request, Refusal::Overloaded);
@@ -194,7 +194,8 @@ impl<S, R: Reader> Core<S, R> {
             }
             Found::Retained(conversation) => {
                 self.tables.write(token, &ServerFrame::Conversation(conversation));
-                if user != NONE && device != NONE {
+                if device != NONE {
+                    let user = self.tables.users.device(device).user;
                     let news = Conversation { request: 0, ..conversation };
                     for_each_conn(&mut self.tables, user, device, |tables, token| {
                         tables.write(token, &ServerFrame::Conversation(news));

@@ -5,6 +5,7 @@
 //! its connection is not read until it went through: order is kept and memory is bounded.
 
 use super::Core;
+use crate::clock::Past;
 use crate::io::Next;
 use crate::limits;
 use crate::log::Reader;
@@ -179,7 +180,7 @@ impl<S, R: Reader> Core<S, R> {
         let Some(conn) = self.tables.conns.get_mut(token) else { return };
         let outboxes = &mut self.tables.outboxes;
         if conn.phase == Phase::Session {
-            conn.heard_ms = self.now.mono_ms; // before login nothing buys time but a Hello
+            conn.heard = Past::at(self.now.mono_ms); // before login nothing buys time but a Hello
         }
         match unit {
             frame::Unit::Upgraded(handshake) => {
@@ -217,7 +218,7 @@ impl<S, R: Reader> Core<S, R> {
             (Phase::Greeting, _) => self.doom(token, Parting::HelloExpected),
             (Phase::Session, ClientFrame::Hello(_)) => self.doom(token, Parting::SecondHello),
             (Phase::Session, _) => {
-                conn.heard_ms = self.now.mono_ms;
+                conn.heard = Past::at(self.now.mono_ms);
                 self.on_session_frame(token, frame)
             }
             _ => Step::Taken,
@@ -226,10 +227,11 @@ impl<S, R: Reader> Core<S, R> {
 
     fn on_session_frame(&mut self, token: Token, frame: &ClientFrame<'_>) -> Step {
         let Some(conn) = self.tables.conns.get(token) else { return Step::Taken };
-        let (user, device) = (conn.user, conn.device);
+        let device = conn.device;
         if device == NONE {
             return Step::Taken; // replaced in this very turn: its goodbye is on the way
         }
+        let user = self.tables.users.device(device).user;
         let now = self.now;
         match frame {
             ClientFrame::Send(send) => return self.on_send(token, user, device, send),

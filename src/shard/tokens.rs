@@ -92,8 +92,9 @@ impl<S, R: Reader> Core<S, R> {
             let login = Login { user, device, expires_s, ..login };
             self.movers.push_back(Mover { conn: token, login, since_ms: self.now.mono_ms });
         } else if conn.phase == Phase::Session && conn.device != NONE {
-            let same = self.tables.users.user(conn.user).id == claims.user
-                && self.tables.users.device(conn.device).id == claims.device;
+            let device = self.tables.users.device(conn.device);
+            let same =
+                self.tables.users.user(device.user).id == claims.user && device.id == claims.device;
             if same {
                 conn.expires_s = u32::try_from(claims.expires_s).unwrap_or(u32::MAX);
             } else {

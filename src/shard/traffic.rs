@@ -296,7 +296,7 @@ impl<S, R: Reader> Core<S, R> {
         for device in behind.drain(..) {
             let Self { tables, reader, now, .. } = self;
             let Some(here) = tables.users.device_if_any(device) else { continue };
-            let conn = here.conn;
+            let conn = here.conn();
             if let Err(parting) = deliver::pump(tables, reader, device, *now)
                 && let Some(token) = conn
             {

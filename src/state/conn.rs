@@ -1,5 +1,5 @@
-//! Connections: what is known of a socket between two reads. 56 bytes each (see the assertion);
-//! what only busy connections need (partial input, waiting output) lives in pools beside them.
+//! Connections: what is known of a socket between two reads. 40 bytes each, the generation of the
+//! token included (see the assertion); what only busy connections need (partial input, waiting output) lives in pools beside them.
 //!
 //! ```text
 //!  Greeting --Hello--> Verifying --claims--> Moving --> (other shard) Session
@@ -8,7 +8,8 @@
 //!      +--> Leaving <------+-------------------+-------------------------+
 //! ```
 
-use crate::mem::Token;
+use crate::clock::Past;
+use crate::mem::{Slab, Token};
 use crate::state::NONE;
 use wire::{Parser, Transport};
 
@@ -31,13 +32,11 @@ pub enum Phase {
 /// One connection.
 #[derive(Debug)]
 pub struct Conn {
-    /// Session clock, milliseconds: when the last frame came.
-    pub heard_ms: u64,
+    /// Session clock: when the last frame came. Looked at every `LOOK_MS_MAX`.
+    pub heard: Past,
     /// Where its input stands.
     pub parser: Parser,
-    /// Index of the user, [`NONE`] before login.
-    pub user: u32,
-    /// Index of the device, [`NONE`] before login.
+    /// Index of the device, which names the user too; [`NONE`] before login.
     pub device: u32,
     /// Seconds since 1970 when the token ends.
     pub expires_s: u32,
@@ -57,16 +56,15 @@ pub struct Conn {
     pub paused: bool,
 }
 
-const _: () = assert!(size_of::<Conn>() <= 56);
+const _: () = assert!(size_of::<Conn>() == 36 && Slab::<Conn>::TENANT_BYTES == 40);
 
 impl Conn {
     /// A connection just accepted.
     #[must_use]
     pub fn new(now_ms: u64, parser: Parser) -> Self {
         Self {
-            heard_ms: now_ms,
+            heard: Past::at(now_ms),
             parser,
-            user: NONE,
             device: NONE,
             expires_s: 0,
             outbox: NONE,

@@ -5,6 +5,7 @@
 
 mod chunks;
 pub mod conn;
+pub mod device;
 mod entry;
 pub mod expiry;
 pub mod inbox;
@@ -20,11 +21,19 @@ pub mod users;
 pub mod watch;
 pub mod window;
 
-use crate::mem::{Slab, Token};
+use crate::mem::{Slab, Token, WHEEL_ENTRY_BYTES, entry_bytes};
 use crate::metrics::Counters;
 
 /// The handle that names nothing.
 pub const NONE: u32 = u32::MAX;
+
+/// Bytes of an idle session with one device: its records here, and its links in the timer wheel.
+/// `docs/budgets.md` draws them, with what drivers add.
+const SESSION_BYTES: usize = Slab::<conn::Conn>::TENANT_BYTES
+    + size_of::<users::User>()
+    + entry_bytes::<device::Device>()
+    + WHEEL_ENTRY_BYTES;
+const _: () = assert!(SESSION_BYTES == 208);
 
 /// Everything a shard remembers.
 #[derive(Debug)]

@@ -6,6 +6,9 @@ use crate::mem::Token;
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 
+/// Tokens a list keeps of connections that do not wait any more, besides one for each that does.
+const STALE_MAX: usize = 256;
+
 /// Counts per source and the order of arrival.
 #[derive(Debug, Default)]
 pub struct Sources {
@@ -68,13 +71,8 @@ impl Sources {
         if count.count as usize > source_max {
             return oldest(&mut count.order, &is_greeting);
         }
-        // The lists keep tokens of connections that left; drop them before they pile up.
-        if count.order.len() > 2 * source_max {
-            count.order.retain(|&token| is_greeting(token));
-        }
-        if self.order.len() > 2 * all_max {
-            self.order.retain(|&token| is_greeting(token));
-        }
+        prune(&mut count.order, count.count as usize, &is_greeting);
+        prune(&mut self.order, self.greeting, &is_greeting);
         None
     }
 
@@ -83,6 +81,18 @@ impl Sources {
     pub fn greeting(&self) -> usize {
         self.greeting
     }
+}
+
+/// The lists keep tokens of connections that logged in or left. They are dropped before they are
+/// more than those that stand, or each session would leave 16 bytes here.
+fn prune(order: &mut VecDeque<Token>, standing: usize, is_greeting: &impl Fn(Token) -> bool) {
+    if order.len() <= 2 * standing + STALE_MAX {
+        return;
+    }
+    let newest = order.pop_back(); // has just come, and is never asked to make room for itself
+    order.retain(|&token| is_greeting(token));
+    order.extend(newest);
+    order.shrink_to(2 * standing + STALE_MAX);
 }
 
 fn oldest(order: &mut VecDeque<Token>, is_greeting: &impl Fn(Token) -> bool) -> Option<Token> {
@@ -127,5 +137,26 @@ mod tests {
         sources.leave(third);
         assert_eq!(sources.greeting(), 3);
         assert_eq!(sources.surplus(other, (2, 2), |t| t.index > 0), Some(token(1)));
+    }
+
+    #[test]
+    fn sessions_that_logged_in_leave_nothing_behind() {
+        let source: IpAddr = "192.0.2.1".parse().unwrap();
+        let mut sources = Sources::default();
+        let waiting = sources.enter(source, token(0)); // keeps the count of its source
+        for index in 1..100_000 {
+            let handle = sources.enter(source, token(index));
+            let is_greeting = |other: Token| other.index == 0;
+            assert_eq!(sources.surplus(source, (16_384, 4_096), is_greeting), None);
+            assert_eq!(sources.order.back(), Some(&token(index)), "the newest may wait yet");
+            sources.leave(handle);
+        }
+        for order in [&sources.order, &sources.counts[&key(source)].order] {
+            assert!(order.len() <= 4 + STALE_MAX, "{}", order.len());
+            assert!(order.capacity() <= 2 * (4 + STALE_MAX), "{}", order.capacity());
+            assert_eq!(order.front(), Some(&token(0)), "still the oldest that waits");
+        }
+        sources.leave(waiting);
+        assert_eq!((sources.greeting(), sources.counts.len()), (0, 0));
     }
 }

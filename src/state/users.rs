@@ -2,11 +2,10 @@
 //!
 //! A user exists after its first login (or a first message, where the operator allows that) and
 //! stays. Devices hang on their user as a short list, at most `DEVICES_PER_USER_MAX`.
-//! Invariant: `cursor <= pushed <= tail` for every connected device.
+//! Invariant: `cursor <= pushed <= tail` for every connected device ([`Device`]).
 
-use crate::limits;
-use crate::mem::Token;
 use crate::state::NONE;
+use crate::state::device::Device;
 use hashbrown::HashTable;
 
 /// One user. 64 bytes (asserted below).
@@ -37,57 +36,7 @@ pub struct User {
     pub seen_dirty: bool,
 }
 
-/// One device of a user. 104 bytes (asserted below).
-#[derive(Debug)]
-pub struct Device {
-    /// Acked by this device up to here.
-    pub cursor: u64,
-    /// Pushed on the present connection up to here.
-    pub pushed: u64,
-    /// Its connection, if it has one.
-    pub conn: Option<Token>,
-    /// Ids up to here are answered and the answers were seen.
-    pub base: u64,
-    /// Bit i: the answer of id `base + 1 + i` was seen.
-    pub seen: u64,
-    /// Bit i: id `base + 1 + i` was refused with "try again" and did not come again yet.
-    pub held: u64,
-    /// The highest client id ever used.
-    pub top: u64,
-    /// The id on the wire.
-    pub id: u32,
-    /// Its user.
-    pub user: u32,
-    /// The next device of the same user.
-    pub next: u32,
-    /// Answers not confirmed yet, [`NONE`] for none.
-    pub window: u32,
-    /// Payload bytes pushed and not acked.
-    pub unacked_bytes: u32,
-    /// What lies at or below was there before it and is not for it.
-    pub start: u64,
-    /// Seconds since 1970 when it logged in last.
-    pub seen_s: u32,
-    /// The minute `watched` counts, wrapping.
-    pub watch_minute: u16,
-    /// Users it asked to watch in this minute.
-    pub watched: u16,
-    /// Session clock, seconds, wrapping: since when an `Ack` is due.
-    unacked_since_s: u16,
-    /// Messages pushed and not acked.
-    pub unacked: u16,
-    /// The cursor is ahead of what the log says, and is to be told to it.
-    pub cursor_dirty: bool,
-    /// The cursor moved without an ack (over own messages, or what was deleted), and the log was
-    /// not told: before anything is let go on its strength, it has to be.
-    pub cursor_implied: bool,
-    /// Its own record is durable: before that it is not welcomed, so that no message of it can
-    /// be in the log of a device the log does not know.
-    pub durable: bool,
-}
-
-const _: () = assert!(size_of::<User>() <= 64);
-const _: () = assert!(size_of::<Device>() <= 104);
+const _: () = assert!(size_of::<User>() == 64);
 
 impl User {
     /// A device has everything above `start`, up to `cursor`.
@@ -102,75 +51,6 @@ impl User {
         }
         self.has = self.has.max(cursor);
     }
-}
-
-impl Device {
-    /// A device that has seen everything up to `cursor`.
-    #[must_use]
-    pub fn new(id: u32, user: u32, cursor: u64) -> Self {
-        Self {
-            cursor,
-            pushed: cursor,
-            conn: None,
-            base: 0,
-            seen: 0,
-            held: 0,
-            top: 0,
-            id,
-            user,
-            next: NONE,
-            window: NONE,
-            unacked_bytes: 0,
-            start: cursor,
-            seen_s: 0,
-            watch_minute: 0,
-            watched: 0,
-            unacked_since_s: 0,
-            unacked: 0,
-            cursor_dirty: false,
-            cursor_implied: false,
-            durable: false,
-        }
-    }
-
-    /// From now on an `Ack` is due.
-    pub fn expect_ack(&mut self, now_ms: u64) {
-        self.unacked_since_s = wrapped_seconds(now_ms);
-    }
-
-    /// Milliseconds since an `Ack` is due, rounded down to whole seconds (below 18 hours).
-    #[must_use]
-    pub fn unacked_for_ms(&self, now_ms: u64) -> u64 {
-        let seconds = wrapped_seconds(now_ms).wrapping_sub(self.unacked_since_s);
-        u64::from(seconds) * 1000
-    }
-
-    /// The id a client that forgot everything goes on with.
-    #[must_use]
-    pub fn next_client_id(&self) -> u64 {
-        self.top.max(self.base).saturating_add(1)
-    }
-
-    /// Bit of `client_id` in `seen` and `held`, if it is in the window above `base`.
-    #[must_use]
-    pub fn bit(&self, client_id: u64) -> Option<u64> {
-        let distance = client_id.checked_sub(self.base)?.checked_sub(1)?;
-        (distance < limits::UNCONFIRMED_IDS_MAX).then(|| 1 << distance)
-    }
-
-    /// Raises `base`; what lay below is forgotten.
-    pub fn raise_base(&mut self, base: u64) {
-        let Some(by) = base.checked_sub(self.base).filter(|by| *by > 0) else { return };
-        let shift =
-            |map: u64| u32::try_from(by).ok().and_then(|by| map.checked_shr(by)).unwrap_or(0);
-        self.seen = shift(self.seen);
-        self.held = shift(self.held);
-        self.base = base;
-    }
-}
-
-fn wrapped_seconds(now_ms: u64) -> u16 {
-    u16::try_from(now_ms / 1000 % 65_536).unwrap_or(0)
 }
 
 /// The users of one shard.
@@ -319,7 +199,7 @@ impl Users {
     /// Whether one of the user's devices is connected.
     #[must_use]
     pub fn is_connected(&self, user: u32) -> bool {
-        self.devices_of(user).any(|index| self.devices[index as usize].conn.is_some())
+        self.devices_of(user).any(|index| self.devices[index as usize].conn().is_some())
     }
 
     /// Number of users.
@@ -393,20 +273,5 @@ mod tests {
         assert_eq!((user.has_from, user.has), (9, 12));
         user.note_had(0, 10);
         assert_eq!((user.has_from, user.has), (0, 12));
-    }
-
-    #[test]
-    fn raising_the_base_shifts_both_maps() {
-        let mut device = Device::new(1, 0, 0);
-        device.seen = 0b1010;
-        device.held = 0b0100;
-        device.raise_base(2);
-        assert_eq!((device.base, device.seen, device.held), (2, 0b10, 0b01));
-        assert_eq!(
-            (device.bit(2), device.bit(3), device.bit(66), device.bit(67)),
-            (None, Some(1), Some(1 << 63), None)
-        );
-        device.raise_base(1000);
-        assert_eq!((device.seen, device.held), (0, 0));
     }
 }

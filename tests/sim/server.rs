@@ -144,7 +144,7 @@ impl Server {
             (0..u32::try_from(users.count()).expect("few users")).all(|user| {
                 users.devices_of(user).all(|index| {
                     let device = users.device(index);
-                    device.conn.is_some() && device.cursor == users.user(user).tail
+                    device.conn().is_some() && device.cursor == users.user(user).tail
                 })
             })
         })

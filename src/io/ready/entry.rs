@@ -13,7 +13,7 @@ use std::net::TcpStream;
 use std::os::fd::AsRawFd;
 
 const _: () = assert!(usize::BITS == 64, "kernel tokens carry index and generation");
-const _: () = assert!(size_of::<Entry>() <= 16, "the budget of a connection here");
+const _: () = assert!(size_of::<Entry>() == 12, "the budget of a connection here");
 
 /// In the ready list.
 pub(super) const QUEUED: u8 = 1;
