@@ -35,8 +35,10 @@ pub const WATCHED_USERS_MAX: usize = 64;
 /// Peers one `AskReceipts` may name.
 pub const ASKED_PEERS_MAX: usize = 256;
 
-/// Connections waiting in the kernel to be accepted, per shard (bounded by `somaxconn`).
-pub const LISTEN_BACKLOG: u32 = 16 * 1024;
+/// Connections waiting in the kernel to be accepted, per shard (bounded by `somaxconn`). As many as
+/// there may be: whoever finds no place is dropped and tries again after seconds, and a kernel that
+/// falls back to cookies resets those who waited too long.
+pub const LISTEN_BACKLOG: u32 = 65_535;
 /// Descriptors a server needs besides those of its sessions.
 pub const FILES_BESIDE_SESSIONS: usize = 256;
 /// Descriptors that no connection gets: the log must be able to open its next segment.
