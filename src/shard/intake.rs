@@ -226,8 +226,7 @@ impl<S, R: Reader> Core<S, R> {
     }
 
     fn on_session_frame(&mut self, token: Token, frame: &ClientFrame<'_>) -> Step {
-        let Some(conn) = self.tables.conns.get(token) else { return Step::Taken };
-        let device = conn.device;
+        let device = self.tables.conns.get(token).map_or(NONE, |conn| conn.device);
         if device == NONE {
             return Step::Taken; // replaced in this very turn: its goodbye is on the way
         }

@@ -1,5 +1,6 @@
 //! Connections: what is known of a socket between two reads. 40 bytes each, the generation of the
-//! token included (see the assertion); what only busy connections need (partial input, waiting output) lives in pools beside them.
+//! token included (see the assertion); what only busy connections need (partial input, waiting
+//! output) lives in pools beside them.
 //!
 //! ```text
 //!  Greeting --Hello--> Verifying --claims--> Moving --> (other shard) Session
