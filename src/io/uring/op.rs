@@ -14,7 +14,7 @@ pub(super) enum Op {
     Send = 4,
     /// The slot was emptied.
     Close = 5,
-    /// A file of the driver's own has something (see [`Rings::watch_file`]); the slot says which.
+    /// A file of the driver's own has something (`Rings::watch_file`); the slot says which.
     File = 6,
     /// The ring of this number has completions.
     Ring = 7,
