@@ -943,6 +943,47 @@ fn a_doorbell_ends_a_sleep_without_end() {
     }
 }
 
+/// Sixteen slots have a queue of sixteen completions: sends alone fill it, and whatever the kernel
+/// has to report meanwhile of the listener, the bell and the sockets finds no room.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_completion_queue_loses_neither_door_nor_bell_nor_data() {
+    let mut world = uring_world(64, 16);
+    let mut shard = shard::<SocketWorld<Uring>>(0);
+    let mut clients: Vec<_> = (0..40).map(|_| shard.meet(&mut world)).collect();
+    shard.turns(&mut world, 5);
+    let doorbell = world.driver(0).doorbell();
+    for round in 1..=20 {
+        let sent: Vec<_> = clients.iter().map(|(token, _)| shard.story(*token).sent).collect();
+        for (token, _) in &clients {
+            assert!(world.driver(0).send(*token, b"answer".to_vec()).is_none());
+        }
+        for (_, client) in &mut clients {
+            assert_eq!(Client::write(client, b"question"), Some(8));
+        }
+        let newcomer = world.connect(0);
+        doorbell.prepare_sleep();
+        doorbell.ring();
+        until(&mut world, |world| {
+            shard.turn(world);
+            let done = |((token, _), sent): (&(Token, TcpStream), &usize)| {
+                let story = shard.story(*token);
+                story.sent == sent + 1 && story.data.len() == 8 * round
+            };
+            shard.accepted.len() == round && clients.iter().zip(&sent).all(done)
+        });
+        drop(newcomer);
+    }
+    // And the bell still ends a sleep without end.
+    doorbell.prepare_sleep();
+    let ringer = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(50));
+        doorbell.ring();
+    });
+    world.driver(0).poll(None, 8, &mut |_| Next::Read).unwrap();
+    ringer.join().unwrap();
+}
+
 #[test]
 fn accepted_sockets_are_ready_for_chat() {
     let mut world = ready_world(64);

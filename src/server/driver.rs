@@ -31,18 +31,19 @@ pub(super) fn choose(config: &Config, files: u64) -> Choice {
     if config.driver == Driver::Ready {
         return Choice { driver: Driver::Ready, why: "as configured".to_owned() };
     }
-    let (uring, syscall_ns) = look();
+    let (uring, syscall_ns) = look(files);
     let host = Host { sessions_max: config.sessions_max, files, syscall_ns, uring };
     decide(config.driver, &host)
 }
 
 #[cfg(target_os = "linux")]
-fn look() -> (Result<(), String>, u64) {
-    (crate::io::uring::probe(), crate::io::uring::syscall_ns())
+fn look(files: u64) -> (Result<(), String>, u64) {
+    let slots = u32::try_from(files).unwrap_or(u32::MAX);
+    (crate::io::uring::probe(slots), crate::io::uring::syscall_ns())
 }
 
 #[cfg(not(target_os = "linux"))]
-fn look() -> (Result<(), String>, u64) {
+fn look(_files: u64) -> (Result<(), String>, u64) {
     (Err("io_uring is Linux's".to_owned()), 0)
 }
 

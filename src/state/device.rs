@@ -148,7 +148,8 @@ impl Device {
         self.unacked_since_s = wrapped_seconds(now_ms);
     }
 
-    /// Milliseconds since an `Ack` is due, rounded down to whole seconds (below 18 hours).
+    /// Milliseconds since an `Ack` is due, in whole seconds and up to one more than have passed
+    /// (below 18 hours).
     #[must_use]
     pub fn unacked_for_ms(&self, now_ms: u64) -> u64 {
         let seconds = wrapped_seconds(now_ms).wrapping_sub(self.unacked_since_s);

@@ -242,9 +242,15 @@ fn the_driver_asked_for_runs_or_the_reason_is_told() {
         asked.clone_into(&mut serve.driver);
         let server = ServerProcess::start(&serve, &home).unwrap();
         let first: serde_json::Value = serde_json::from_str(server.first_line()).unwrap();
-        let said = home.log_tail();
-        let told = reasons.iter().find(|reason| said.contains(**reason));
-        let told = told.unwrap_or_else(|| panic!("{asked}: {said}"));
+        let end = Instant::now() + WAIT; // it is told right behind the line that was read
+        let told = loop {
+            let said = home.log_tail();
+            match reasons.iter().find(|reason| said.contains(**reason)) {
+                Some(told) => break told,
+                None if Instant::now() > end => panic!("{asked}: {said}"),
+                None => thread::sleep(Duration::from_millis(5)),
+            }
+        };
         let runs = format!("driver {}: ", first["driver"].as_str().unwrap());
         assert!(told.starts_with(&runs), "{told} {first}");
         server.terminate().unwrap();

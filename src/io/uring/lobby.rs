@@ -5,17 +5,41 @@
 
 use super::super::{Closed, Completion, Driver, Next};
 use super::slots::{Home, PAUSED, Place, Slot, Where};
-use super::{NOBODY, Uring};
+use super::{Guest, NOBODY, Uring};
 use crate::limits::URING_GROW_PAUSE_MS;
 use crate::mem::Token;
 use std::io;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+/// Guests tried again in one turn.
+const LATE_SETTLES_MAX: usize = 64;
+
 impl Uring {
+    /// Takes somebody in; gives the index in the lobby.
+    pub(super) fn new_guest(&mut self, owner: Token, socket: TcpStream) -> io::Result<u32> {
+        let fresh = u32::try_from(self.guests.len()).unwrap_or(u32::MAX);
+        let index = self.guests_free.last().copied().unwrap_or(fresh);
+        self.guests_ever = self.guests_ever.checked_add(1).unwrap_or(1);
+        let guest = Guest { owner, generation: self.guests_ever };
+        self.lobby.attach(Token { index, generation: guest.generation }, socket)?;
+        if index == fresh {
+            self.guests.push(guest);
+        } else {
+            self.guests_free.pop();
+            self.guests[index as usize] = guest;
+        }
+        Ok(index)
+    }
+
+    /// The name of a guest in the lobby.
+    pub(super) fn guest(&self, index: u32) -> Token {
+        Token { index, generation: self.guests[index as usize].generation }
+    }
+
     /// Forgets a guest's name; the lobby has let go of it.
     pub(super) fn forget_guest(&mut self, index: u32) {
-        let token = std::mem::replace(&mut self.guests[index as usize], NOBODY);
+        let token = std::mem::replace(&mut self.guests[index as usize].owner, NOBODY);
         self.homes[token.index as usize] = Home::NOWHERE;
         self.guests_free.push(index);
     }
@@ -44,8 +68,8 @@ impl Uring {
         sink: &mut impl FnMut(Completion<'_, TcpStream>) -> Next,
     ) -> io::Result<()> {
         let Self { lobby, guests, guests_free, homes, .. } = self;
-        let mut gone = |index: u32, homes: &mut Vec<Home>, guests: &mut Vec<Token>| {
-            let token = std::mem::replace(&mut guests[index as usize], NOBODY);
+        let mut gone = |index: u32, homes: &mut Vec<Home>, guests: &mut Vec<Guest>| {
+            let token = std::mem::replace(&mut guests[index as usize].owner, NOBODY);
             homes[token.index as usize] = Home::NOWHERE;
             guests_free.push(index);
             token
@@ -55,14 +79,14 @@ impl Uring {
                 sink(Completion::Accepted { socket, source })
             }
             Completion::Data(guest, bytes) => {
-                let next = sink(Completion::Data(guests[guest.index as usize], bytes));
+                let next = sink(Completion::Data(guests[guest.index as usize].owner, bytes));
                 if next == Next::Close {
                     gone(guest.index, homes, guests);
                 }
                 next
             }
             Completion::Sent(guest, buffer) => {
-                sink(Completion::Sent(guests[guest.index as usize], buffer))
+                sink(Completion::Sent(guests[guest.index as usize].owner, buffer))
             }
             Completion::Closed(guest, why) => {
                 let token = gone(guest.index, homes, guests);
@@ -70,23 +94,27 @@ impl Uring {
             }
         })?;
         self.lobby_due = self.lobby.is_due();
-        for token in std::mem::take(&mut self.settling) {
+        Ok(())
+    }
+
+    /// Gives slots to guests that could not have one before: a few per turn.
+    pub(super) fn settle_later(&mut self) {
+        for _ in 0..self.settling.len().min(LATE_SETTLES_MAX) {
+            let Some(token) = self.settling.pop_front() else { return };
             if matches!(self.find(token), Where::Lobby(_)) {
                 self.settle_guest(token);
             }
         }
-        Ok(())
     }
 
-    /// Gives a guest a slot; it stays where it is if there is none, and works there.
+    /// Gives a guest a slot; it stays where it is while there is none, and works there.
     pub(super) fn settle_guest(&mut self, token: Token) {
         let Where::Lobby(index) = self.find(token) else { return };
-        let guest = Token { index, ..token };
+        let guest = self.guest(index);
         if self.lobby.is_sending(guest) {
-            self.settling.push(token);
-            return;
+            return self.settling.push_back(token);
         }
-        let Some(place) = self.free_slot() else { return };
+        let Some(place) = self.free_slot() else { return self.settling.push_back(token) };
         let paused = self.lobby.is_paused(guest);
         let Some(socket) = self.lobby.detach(guest) else { return self.slots.give(place) };
         self.forget_guest(index);

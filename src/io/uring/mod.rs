@@ -48,7 +48,7 @@ use slots::{Home, PAUSED, READABLE, SENDING, Slots, Where};
 use std::collections::VecDeque;
 use std::io;
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -64,13 +64,16 @@ pub struct Uring {
     homes: Vec<Home>,
     connections_max: usize,
     lobby: Ready,
-    /// Who is in the lobby, by index there; generation 0: nobody.
-    guests: Vec<Token>,
+    /// Who is in the lobby, by index there.
+    guests: Vec<Guest>,
     guests_free: Vec<u32>,
+    guests_ever: u32,
+    /// The driver's own files that the kernel gave up watching.
+    unwatched: Vec<u32>,
     /// The lobby may have something.
     lobby_due: bool,
-    /// Guests that settle when their send is over.
-    settling: Vec<Token>,
+    /// Guests that settle as soon as their send is over or a slot is free.
+    settling: VecDeque<Token>,
     ready: VecDeque<slots::Place>,
     /// Sends that wait for room: token index and number of the buffer.
     delayed: HashMap<u32, u32>,
@@ -79,6 +82,8 @@ pub struct Uring {
     /// Ends that are still to be told.
     lost: Vec<(Token, Closed)>,
     doorbell: Doorbell,
+    /// The doorbell's file, which lives as long as it does.
+    bell: RawFd,
     enabled: bool,
     grow_again: Option<Instant>,
     counts: Counts,
@@ -105,7 +110,8 @@ impl Uring {
         let lobby = Ready::new(listener, connections_max, receive_bytes)?;
         let mut rings = Rings::new(slots_per_ring, receive_bytes)?;
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        rings.watch_file(bell.as_raw_fd(), BELL);
+        let bell_fd = bell.as_raw_fd();
+        rings.watch_file(bell_fd, BELL);
         rings.watch_file(lobby.as_raw_fd(), LOBBY);
         let doorbell = Doorbell::new(Arc::new(move || ring(&bell)));
         Ok(Self {
@@ -116,13 +122,16 @@ impl Uring {
             lobby,
             guests: Vec::new(),
             guests_free: Vec::new(),
+            guests_ever: 0,
+            unwatched: Vec::new(),
             lobby_due: true,
-            settling: Vec::new(),
+            settling: VecDeque::new(),
             ready: VecDeque::new(),
             delayed: HashMap::new(),
             aside: Vec::new(),
             lost: Vec::new(),
             doorbell,
+            bell: bell_fd,
             enabled: false,
             grow_again: None,
             counts: Counts::default(),
@@ -134,7 +143,7 @@ impl Uring {
         let home = self.homes.get(token.index as usize).map_or(Where::Nowhere, |home| home.look());
         let here = match home {
             Where::Nowhere => false,
-            Where::Lobby(index) => self.guests[index as usize] == token,
+            Where::Lobby(index) => self.guests[index as usize].owner == token,
             Where::Settled(place) => self.slots.at(place).token() == token,
         };
         if here {
@@ -163,6 +172,15 @@ fn ring(bell: &OwnedFd) {
     let _ = rustix::io::write(bell, &1u64.to_ne_bytes());
 }
 
+/// Somebody in the lobby, or nobody.
+#[derive(Clone, Copy, Debug)]
+struct Guest {
+    /// The name the owner gave; generation 0: nobody.
+    owner: Token,
+    /// Of the name in the lobby, whose indices are used again by others.
+    generation: u32,
+}
+
 /// No token has generation 0.
 const NOBODY: Token = Token { index: 0, generation: 0 };
 
@@ -181,23 +199,15 @@ impl Driver for Uring {
             self.homes.resize(index + 1, Home::NOWHERE);
         }
         assert!(self.homes[index].look() == Where::Nowhere, "the index is taken");
-        let fresh = u32::try_from(self.guests.len()).unwrap_or(u32::MAX);
-        let guest = self.guests_free.last().copied().unwrap_or(fresh);
-        self.lobby.attach(Token { index: guest, generation: token.generation }, socket)?;
-        if guest == fresh {
-            self.guests.push(token);
-        } else {
-            self.guests_free.pop();
-            self.guests[guest as usize] = token;
-        }
+        let guest = self.new_guest(token, socket)?;
         self.homes[index] = Home::lobby(guest);
         Ok(())
     }
 
     fn detach(&mut self, token: Token) -> Option<TcpStream> {
-        let Where::Lobby(guest) = self.find(token) else { return None };
-        let socket = self.lobby.detach(Token { index: guest, ..token });
-        self.forget_guest(guest);
+        let Where::Lobby(index) = self.find(token) else { return None };
+        let socket = self.lobby.detach(self.guest(index));
+        self.forget_guest(index);
         socket
     }
 
@@ -208,7 +218,10 @@ impl Driver for Uring {
     fn send(&mut self, token: Token, buffer: Vec<u8>) -> Option<Vec<u8>> {
         match self.find(token) {
             Where::Nowhere => Some(buffer),
-            Where::Lobby(index) => self.lobby.send(Token { index, ..token }, buffer),
+            Where::Lobby(index) => {
+                let guest = self.guest(index);
+                self.lobby.send(guest, buffer)
+            }
             Where::Settled(place) => {
                 let slot = self.slots.at(place);
                 assert!(slot.flags & SENDING == 0, "one send at a time");
@@ -227,7 +240,8 @@ impl Driver for Uring {
         match self.find(token) {
             Where::Nowhere => {}
             Where::Lobby(index) => {
-                self.lobby.resume(Token { index, ..token });
+                let guest = self.guest(index);
+                self.lobby.resume(guest);
                 self.lobby_due = true;
             }
             Where::Settled(place) => {
@@ -243,7 +257,10 @@ impl Driver for Uring {
     fn pause(&mut self, token: Token) {
         match self.find(token) {
             Where::Nowhere => {}
-            Where::Lobby(index) => self.lobby.pause(Token { index, ..token }),
+            Where::Lobby(index) => {
+                let guest = self.guest(index);
+                self.lobby.pause(guest);
+            }
             Where::Settled(place) => self.slots.at(place).flags |= PAUSED,
         }
     }
@@ -251,18 +268,24 @@ impl Driver for Uring {
     fn finish(&mut self, token: Token) {
         match self.find(token) {
             Where::Nowhere => {}
-            Where::Lobby(index) => self.lobby.finish(Token { index, ..token }),
+            Where::Lobby(index) => {
+                let guest = self.guest(index);
+                self.lobby.finish(guest);
+            }
             Where::Settled(place) => {
+                self.slots.at(place).pending += 1;
                 self.rings.shutdown(usize::from(place.ring), u32::from(place.slot));
             }
         }
     }
 
     fn close(&mut self, token: Token, how: How) {
+        self.lost.retain(|(lost, _)| *lost != token);
         match self.find(token) {
             Where::Nowhere => {}
             Where::Lobby(index) => {
-                self.lobby.close(Token { index, ..token }, how);
+                let guest = self.guest(index);
+                self.lobby.close(guest, how);
                 self.forget_guest(index);
             }
             Where::Settled(place) => self.end(place, how),
@@ -292,6 +315,7 @@ impl Driver for Uring {
         if !std::mem::replace(&mut self.enabled, true) {
             self.rings.enable()?;
         }
+        self.watch_files();
         let timeout = self.timeout(timeout);
         for (token, why) in std::mem::take(&mut self.lost) {
             sink(Completion::Closed(token, why));
@@ -301,13 +325,18 @@ impl Driver for Uring {
             self.on_done(ring, done, sink);
         }
         self.reap(sink);
-        while self.ready.len() < events_max && self.rings.run_deferred()? {
+        // Each pass is some twenty reports; not for ever, should they come as fast.
+        for _ in 0..events_max.div_ceil(16) {
+            if self.ready.len() >= events_max || !self.rings.run_deferred()? {
+                break;
+            }
             self.reap(sink);
         }
         self.serve(events_max, sink)?;
         if self.lobby_due {
             self.poll_lobby(events_max, sink)?;
         }
+        self.settle_later();
         Ok(())
     }
 

@@ -18,8 +18,10 @@ pub(super) enum Op {
     File = 6,
     /// The ring of this number has completions.
     Ring = 7,
+    /// Something with no more to say than that its slot is not used by it any more.
+    Counted = 8,
     /// Nobody waits for it.
-    Other = 8,
+    Other = 9,
 }
 
 impl Op {
@@ -32,6 +34,7 @@ impl Op {
             5 => Self::Close,
             6 => Self::File,
             7 => Self::Ring,
+            8 => Self::Counted,
             _ => Self::Other,
         }
     }

@@ -6,23 +6,30 @@
 
 use super::op::{Done, Op};
 use super::rings::Rings;
+use crate::limits::URING_SLOTS_MAX;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-/// Tries everything the driver needs, in a few system calls on loopback and under a second.
+/// Tries everything the driver needs, with so many connections per ring, in a few system calls on
+/// loopback and under a second.
 ///
 /// # Errors
 /// What failed first and what the system said, in words for an operator.
-pub fn probe() -> Result<(), String> {
+pub fn probe(slots_per_ring: u32) -> Result<(), String> {
     let step = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
-    let mut rings = Rings::new(4, 64).map_err(|error| match error.raw_os_error() {
-        Some(libc::EPERM) => "the system does not permit io_uring (kernel.io_uring_disabled, or a \
+    let mut rings =
+        Rings::new(slots_per_ring.min(URING_SLOTS_MAX), 64).map_err(|error| {
+            match error.raw_os_error() {
+                Some(libc::EPERM) => {
+                    "the system does not permit io_uring (kernel.io_uring_disabled, or a \
                               container's list of system calls)"
-            .to_owned(),
-        Some(libc::ENOSYS) => "this kernel has no io_uring".to_owned(),
-        _ => format!("making a ring: {error}; Linux 6.1 or later is needed"),
-    })?;
+                        .to_owned()
+                }
+                Some(libc::ENOSYS) => "this kernel has no io_uring".to_owned(),
+                _ => format!("making a ring: {error}; Linux 6.1 or later is needed"),
+            }
+        })?;
     rings.enable().map_err(step("enabling a ring"))?;
     rings.grow().map_err(step("making a second ring"))?;
     for ring in 0..rings.count() {
@@ -129,7 +136,7 @@ mod tests {
 
     #[test]
     fn this_kernel_is_judged_in_words() {
-        if let Err(why) = probe() {
+        if let Err(why) = probe(64) {
             assert!(why.len() > 10, "{why}");
         }
     }

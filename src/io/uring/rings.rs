@@ -49,6 +49,8 @@ pub(super) struct Rings {
     areas: Vec<Box<[u8]>>,
     areas_free: Vec<u32>,
     area_bytes: usize,
+    /// Where input goes that nobody wants; lives as long as the rings.
+    scratch: Box<[u8]>,
     sends: Vec<Outgoing>,
     sends_free: Vec<u32>,
     /// Reads and sends whose completion is still to be taken.
@@ -68,6 +70,7 @@ impl Rings {
             areas: Vec::new(),
             areas_free: Vec::new(),
             area_bytes,
+            scratch: vec![0; area_bytes].into_boxed_slice(),
             sends: Vec::new(),
             sends_free: Vec::new(),
             in_flight: 0,
@@ -91,13 +94,15 @@ impl Rings {
     }
 
     fn open(&mut self, builder: &mut io_uring::Builder) -> io::Result<()> {
+        // Few slots have few completions at a time; what does not fit is kept by the kernel.
+        let completions = self.slots_per_ring.next_power_of_two().clamp(8, URING_COMPLETIONS);
         let ring = builder
             .setup_single_issuer()
             .setup_taskrun_flag()
             .setup_submit_all()
             .setup_clamp()
-            .setup_cqsize(URING_COMPLETIONS)
-            .build(URING_SUBMISSIONS)?;
+            .setup_cqsize(completions)
+            .build(URING_SUBMISSIONS.min(completions))?;
         ring.submitter().register_files_sparse(self.slots_per_ring)?;
         // Shutting a stream down is left to a thread of the kernel's; one per kind is plenty.
         ring.submitter().register_iowq_max_workers(&mut [1, 1])?;
@@ -144,23 +149,23 @@ impl Rings {
 
     /// Reads what is there. False: no area is free.
     pub(super) fn receive(&mut self, ring: usize, slot: u32) -> bool {
-        self.receive_as(ring, slot, libc::MSG_DONTWAIT)
-    }
-
-    /// Takes input that is here, up to an area full, and throws it away uncopied. False: no area
-    /// is free.
-    pub(super) fn discard(&mut self, ring: usize, slot: u32) -> bool {
-        self.receive_as(ring, slot, libc::MSG_DONTWAIT | libc::MSG_TRUNC)
-    }
-
-    fn receive_as(&mut self, ring: usize, slot: u32, flags: libc::c_int) -> bool {
         let Some(area) = self.free_area() else { return false };
         let bytes = &mut self.areas[area as usize];
         let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        let entry = opcode::Recv::new(Fixed(slot), bytes.as_mut_ptr(), length).flags(flags);
+        let entry =
+            opcode::Recv::new(Fixed(slot), bytes.as_mut_ptr(), length).flags(libc::MSG_DONTWAIT);
         self.in_flight += 1;
         self.push(ring, &entry.build().user_data(name(Op::Receive, slot, area)));
         true
+    }
+
+    /// Takes input that is here, up to the size of an area, and throws it away uncopied.
+    pub(super) fn discard(&mut self, ring: usize, slot: u32) {
+        // Nothing is written with this flag, so all can share the memory.
+        let length = u32::try_from(self.scratch.len()).unwrap_or(u32::MAX);
+        let entry = opcode::Recv::new(Fixed(slot), self.scratch.as_mut_ptr(), length)
+            .flags(libc::MSG_DONTWAIT | libc::MSG_TRUNC);
+        self.push(ring, &entry.build().user_data(name(Op::Counted, slot, 0)));
     }
 
     /// What a finished read left in its area; [`Rings::give_area`] gives it back.
@@ -216,10 +221,11 @@ impl Rings {
         std::mem::take(&mut self.sends[number as usize].buffer)
     }
 
-    /// Ends the stream behind what was sent.
+    /// Ends the stream behind what was sent. A thread of the kernel's does it, and looks the slot
+    /// up only then: until this has completed the slot must keep its tenant, or stay empty.
     pub(super) fn shutdown(&mut self, ring: usize, slot: u32) {
         let entry = opcode::Shutdown::new(Fixed(slot), libc::SHUT_WR).build();
-        self.push(ring, &entry.user_data(name(Op::Other, slot, 0)));
+        self.push(ring, &entry.user_data(name(Op::Counted, slot, 0)));
     }
 
     /// Makes the close that follows a reset.
@@ -228,7 +234,7 @@ impl Rings {
         let length = u32::try_from(size_of::<libc::linger>()).unwrap_or(8);
         let (level, option) = (libc::SOL_SOCKET.cast_unsigned(), libc::SO_LINGER.cast_unsigned());
         let entry = opcode::SetSockOpt::new(Fixed(slot), level, option, value, length).build();
-        self.push(ring, &entry.user_data(name(Op::Other, slot, 0)));
+        self.push(ring, &entry.user_data(name(Op::Counted, slot, 0)));
     }
 
     /// Empties a slot.
@@ -292,7 +298,7 @@ impl Rings {
 
     /// Takes one completion of a ring.
     pub(super) fn next(&mut self, ring: usize) -> Option<Done> {
-        let entry = self.rings[ring].ring.completion().next()?;
+        let entry = self.rings[ring].next()?;
         let (op, slot, number) = named(entry.user_data());
         if op == Op::Ring {
             self.rings[number as usize].watched = false;
@@ -339,6 +345,17 @@ impl Ring {
                 return;
             }
         }
+    }
+
+    /// The next completion, also of those that the kernel kept because the queue was full: until
+    /// they are fetched it reports nothing of this ring but that there are some.
+    fn next(&mut self) -> Option<cqueue::Entry> {
+        let entry = self.ring.completion().next();
+        if entry.is_some() || !self.ring.submission().cq_overflow() {
+            return entry;
+        }
+        overlook(self.ring.submit()).ok()?;
+        self.ring.completion().next()
     }
 
     fn submit(&mut self) -> io::Result<()> {

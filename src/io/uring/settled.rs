@@ -5,10 +5,13 @@
 
 use super::super::{Closed, Completion, How, Next};
 use super::op::{Done, Op};
-use super::slots::{ENDING, FULL, Home, PAUSED, Place, QUEUED, READABLE, READING, SENDING, Where};
+use super::slots::{
+    ENDING, FULL, Home, PAUSED, Place, QUEUED, READABLE, READING, SENDING, UNWATCHED, Where,
+};
 use super::{LOBBY, Uring};
 use std::io;
 use std::net::TcpStream;
+use std::os::fd::AsRawFd;
 
 impl Uring {
     /// Sets flags and puts the connection into the ready list if it is not in it.
@@ -30,11 +33,11 @@ impl Uring {
         }
     }
 
-    /// The same, but what was read is kept for the next `poll`.
+    /// The same, but what is there to be read, and was read, is kept for the next `poll`, in order.
     pub(super) fn reap_sent(&mut self, sink: &mut impl FnMut(Completion<'_, TcpStream>) -> Next) {
         for ring in 0..self.rings.count() {
             while let Some(done) = self.rings.next(ring) {
-                if done.op == Op::Receive {
+                if matches!(done.op, Op::Receive | Op::Watch) {
                     self.aside.push((ring, done));
                 } else {
                     self.on_done(ring, done, sink);
@@ -58,9 +61,26 @@ impl Uring {
             Op::Room => self.on_room(place),
             Op::Receive => self.on_receive(place, done, sink),
             Op::Send => self.on_send(place, done, sink),
-            Op::Close => self.settle_up(place),
-            Op::File if done.slot == LOBBY => self.lobby_due = true,
-            Op::File | Op::Ring | Op::Other => {}
+            Op::Close | Op::Counted => self.settle_up(place),
+            Op::File => self.on_file(done),
+            Op::Ring | Op::Other => {}
+        }
+    }
+
+    /// A file of the driver's own has something.
+    fn on_file(&mut self, done: Done) {
+        self.lobby_due |= done.slot == LOBBY;
+        if !done.more {
+            self.unwatched.push(done.slot); // the kernel is full of completions
+        }
+    }
+
+    /// Has the driver's own files watched again.
+    pub(super) fn watch_files(&mut self) {
+        for which in std::mem::take(&mut self.unwatched) {
+            let file = if which == LOBBY { self.lobby.as_raw_fd() } else { self.bell };
+            self.rings.watch_file(file, which);
+            self.lobby_due = true;
         }
     }
 
@@ -88,8 +108,7 @@ impl Uring {
             return;
         }
         if !done.more {
-            // Ended by the kernel (short of memory, or full of completions): begin anew, and look.
-            self.rings.watch(usize::from(place.ring), u32::from(place.slot));
+            slot.flags |= UNWATCHED; // the kernel is short of memory, or full of completions
         }
         let ends = libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR;
         let ending = done.result >= 0 && done.result & i32::from(ends) != 0;
@@ -227,8 +246,12 @@ impl Uring {
                 return false;
             }
             let slot = self.slots.at(place);
-            slot.flags |= READING;
+            let unwatched = slot.flags & UNWATCHED != 0;
+            slot.flags = slot.flags & !UNWATCHED | READING;
             slot.pending += 1;
+            if unwatched {
+                self.rings.watch(usize::from(place.ring), u32::from(place.slot));
+            }
         }
         true
     }
@@ -259,9 +282,13 @@ impl Uring {
         let flags = slot.flags;
         slot.flags &= QUEUED;
         (slot.generation, slot.fault) = (0, None);
-        slot.pending += 1; // the close
+        slot.pending += 2; // the close, and a discard or setting the option
         self.homes[token.index as usize] = Home::NOWHERE;
-        self.rings.cancel(ring, Op::Watch, number);
+        if flags & UNWATCHED == 0 {
+            self.rings.cancel(ring, Op::Watch, number);
+        } else {
+            self.slots.at(place).pending -= 1;
+        }
         if flags & FULL != 0 {
             if let Some(send) = self.delayed.remove(&token.index) {
                 drop(self.rings.take_send(send));
@@ -270,12 +297,8 @@ impl Uring {
         }
         match how {
             How::Reset => self.rings.reset_on_close(ring, number),
-            How::Graceful => {
-                // Unread input would turn the end of the stream into a reset.
-                if self.rings.discard(ring, number) {
-                    self.slots.at(place).pending += 1;
-                }
-            }
+            // Unread input would turn the end of the stream into a reset.
+            How::Graceful => self.rings.discard(ring, number),
         }
         self.rings.close(ring, number);
         debug_assert!(self.homes[token.index as usize].look() == Where::Nowhere);

@@ -66,6 +66,9 @@ pub(super) const PAUSED: u8 = 1 << 4;
 pub(super) const SENDING: u8 = 1 << 5;
 /// The kernel is to say when there is room to write.
 pub(super) const FULL: u8 = 1 << 6;
+/// The kernel gave up watching; it is asked again behind the next read. (At once would be for
+/// ever: what can be read is reported again, finds no room again, and so on.)
+pub(super) const UNWATCHED: u8 = 1 << 7;
 
 /// One slot.
 #[derive(Debug, Default)]
