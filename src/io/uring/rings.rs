@@ -333,7 +333,8 @@ impl Ring {
     fn try_push(&mut self, entry: &squeue::Entry) -> bool {
         // SAFETY: every entry was made by `Rings` above and names memory that it owns and keeps as
         // it is until the completion was taken: areas between `receive` and `take_area`, sends
-        // between `send` and `sent`, and a static.
+        // between `send` and `sent`, a static, and the scratch memory of discards, which complete
+        // as they are submitted and write nothing.
         unsafe { self.ring.submission().push(entry) }.is_ok()
     }
 
