@@ -138,7 +138,7 @@ impl Long<'_> {
     }
 }
 
-/// Writes a description into room of its own, all but the long value, and remembers where that goes.
+/// Writes a description into room of its own, all but the long value, and notes where that goes.
 pub(crate) struct Writer<'p> {
     room: [u8; ROOM_BYTES],
     used: u8,
