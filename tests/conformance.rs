@@ -592,6 +592,49 @@ fn closing_from_the_sink_works<W: World>(world: &mut W) {
     assert!(world.driver(0).detach(token).is_none());
 }
 
+/// A half-close may be carried out later than it was asked for; whoever has the place of the one it
+/// was meant for by then must not be hit.
+fn a_late_half_close_hits_nobody_else<W: World>(world: &mut W) {
+    let mut shard = shard::<W>(0);
+    for _ in 0..100 {
+        let leaving: Vec<_> = (0..3).map(|_| shard.meet(world)).collect();
+        shard.turns(world, 2);
+        let coming: Vec<_> = (0..3).map(|_| world.connect(0)).collect();
+        until(world, |world| {
+            shard.turn(world);
+            shard.accepted.len() == coming.len()
+        });
+        for (token, _) in &leaving {
+            world.driver(0).finish(*token);
+            world.driver(0).close(*token, How::Graceful);
+        }
+        let mut clients = Vec::new();
+        for client in coming {
+            let (socket, _) = shard.accepted.pop_front().unwrap();
+            clients.push((shard.attach(world, socket), client));
+        }
+        // Who came in which order is not known: what is said to all must reach all.
+        for (token, client) in &mut clients {
+            write_all(world, &mut shard, client, b"question");
+            let _sent_or_under_way = world.driver(0).send(*token, b"answer".to_vec());
+        }
+        let mut heard = vec![Vec::new(); clients.len()];
+        until(world, |world| {
+            shard.turn(world);
+            for ((_, client), heard) in clients.iter_mut().zip(&mut heard) {
+                assert!(!matches!(client.read(heard), Heard::End | Heard::Reset));
+            }
+            let asked = clients.iter().all(|(token, _)| shard.story(*token).data == b"question");
+            asked && heard.iter().all(|heard| heard == b"answer")
+        });
+        for (token, client) in clients {
+            assert!(shard.story(token).closed.is_empty());
+            world.driver(0).close(token, How::Graceful);
+            drop(client);
+        }
+    }
+}
+
 fn a_half_close_ends_after_the_last_byte<W: World>(world: &mut W) {
     let mut shard = shard::<W>(0);
     // Also exactly full buffers, and an end that comes with the bytes.
@@ -901,6 +944,7 @@ conformance! {
     a_graceful_close_delivers_what_was_sent;
     a_close_is_the_last_word;
     closing_from_the_sink_works;
+    a_late_half_close_hits_nobody_else;
     a_half_close_ends_after_the_last_byte with 64;
     an_end_that_comes_later_is_noticed;
     a_reset_is_told_once;
