@@ -54,12 +54,15 @@ pub(crate) struct World {
     pub(super) server: Option<Server>,
     pub(super) now: Now,
     pub(super) troubles: Troubles,
+    /// The chance of what is pressed.
+    pub(super) press: Random,
 }
 
 impl World {
     /// A world with a running server and phones that are not connected.
     pub(crate) fn new(plan: Plan) -> Self {
-        let mut random = Random::new(plan.seed);
+        let seed = plan.seed;
+        let mut random = Random::new(seed);
         let net = SimNet::new(random.next(), plan.net);
         let now = Now { mono_ms: 0, wall_ms: WALL_MS };
         let mut phones = Vec::new();
@@ -92,6 +95,7 @@ impl World {
             server: None,
             now,
             troubles: Troubles::default(),
+            press: Random::new(seed ^ 0x9eu64.rotate_left(40)),
         };
         world.checks.traced_ms = std::env::var_os("MYRIAD_TRACE").map(|_| 0);
         world.boot();
