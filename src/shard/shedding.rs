@@ -21,7 +21,7 @@ use wire::{Parting, ServerFrame};
 pub(super) struct Shedding {
     /// Sessions that may be told of another heartbeat until the next look.
     heartbeats_left: usize,
-    /// When read marks that were delayed are told.
+    /// Host clock: when read marks that were delayed are told.
     reads_due_ms: u64,
     /// Some were.
     reads_delayed: bool,
@@ -111,7 +111,7 @@ impl<S, R: Reader> Core<S, R> {
 
     /// Read marks go to the log, and those that were delayed to their senders.
     pub(super) fn stage_reads(&mut self) {
-        let now_ms = self.now.mono_ms;
+        let now_ms = self.host_ms; // the session clock is slow when this matters
         let waits = self.overload.is_strained() && now_ms < self.shedding.reads_due_ms;
         if waits && self.drain_phase == 0 {
             return;
