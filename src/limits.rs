@@ -93,8 +93,6 @@ pub const OUTBOX_BYTES_MAX: usize = 256 * 1024;
 pub const OUTBOX_BYTES_HIGH: usize = 128 * 1024;
 /// How long a frame may wait for a credit toward another shard before it is refused.
 pub const CREDIT_WAIT_MS: u64 = 200;
-/// What a client is told to wait after `overloaded`, at the least.
-pub const RETRY_AFTER_MS: u32 = 1_000;
 
 /// Frames one session may send in a second; more is a broken or hostile client.
 pub const FRAMES_PER_SECOND_MAX: u16 = 20_000;

@@ -29,6 +29,8 @@ pub const READS_DELAYED_MS: u64 = 2_000;
 /// The least time between two lines about the level of the server.
 pub const LEVEL_TELL_MS: u64 = 1_000;
 
+/// What a client is told to wait after `overloaded`, at the least.
+pub const RETRY_AFTER_MS: u32 = 1_000;
 /// What a full server tells new sessions to wait, on top of the spread below.
 pub const FULL_RETRY_MS: u32 = 4_000;
 /// Those who are told to come back later are spread over so long a time.
