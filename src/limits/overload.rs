@@ -20,6 +20,10 @@ pub const FULL_LATE_MS: u64 = 200;
 pub const BUSY_QUEUE_PERCENT: u64 = 75;
 /// The same: strained. There is no such bound for new sessions: they need neither.
 pub const STRAINED_QUEUE_PERCENT: u64 = 95;
+/// A busy shard lets in a quarter as many strangers at a time: they wait in the kernel, for free.
+pub const BUSY_DOOR_SHRINK: u32 = 2;
+/// A strained one a sixteenth: 256, four turns of signatures to check.
+pub const STRAINED_DOOR_SHRINK: u32 = 4;
 /// A strained server asks for heartbeats so many times as far apart.
 pub const HEARTBEAT_STRETCH: u64 = 4;
 /// Sessions told of it from one look to the next at the most: each costs a send.

@@ -25,6 +25,9 @@ use crate::limits;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 
+/// No measure of time behind.
+const UNKNOWN_MS: u64 = u64::MAX;
+
 /// See the module. Each level sheds what the ones before it shed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
@@ -85,6 +88,7 @@ pub struct Pressure {
     sheds: AtomicBool,
     level: AtomicU8,
     late_ms: AtomicU64,
+    queue_percent: AtomicU64,
     conns: AtomicU64,
 }
 
@@ -109,6 +113,12 @@ impl Pressure {
     #[must_use]
     pub fn late_ms(&self) -> u64 {
         self.late_ms.load(Relaxed)
+    }
+
+    /// How full the fullest of its queues was then, percent.
+    #[must_use]
+    pub fn queue_percent(&self) -> u64 {
+        self.queue_percent.load(Relaxed)
     }
 
     /// Connections it held then.
@@ -151,8 +161,8 @@ pub(super) struct Overload {
     caught_up_ms: u64,
     /// This turn did not take all there was.
     left_some: bool,
-    /// The least the shard was behind since the last look, if it was measured.
-    late_ms: Option<u64>,
+    /// The least the shard was behind since the last look; [`UNKNOWN_MS`] if no turn has ended.
+    late_ms: u64,
     looked_ms: u64,
     rising: u32,
     calm_since_ms: Option<u64>,
@@ -167,7 +177,7 @@ impl Overload {
             began_ms: now_ms,
             caught_up_ms: now_ms,
             left_some: false,
-            late_ms: None,
+            late_ms: UNKNOWN_MS,
             looked_ms: now_ms,
             rising: 0,
             calm_since_ms: None,
@@ -194,6 +204,16 @@ impl Overload {
         self.level >= Level::Full
     }
 
+    /// Halvings of the number of strangers let in at a time: whoever logs in must not be what the
+    /// others wait for. A full shard lets some in, to tell them when to come back.
+    pub(super) fn door_shrink(&self) -> u32 {
+        match self.level {
+            Level::Normal => 0,
+            Level::Busy => limits::BUSY_DOOR_SHRINK,
+            Level::Strained | Level::Full => limits::STRAINED_DOOR_SHRINK,
+        }
+    }
+
     /// Idle sessions are to go.
     pub(super) fn sheds_sessions(&self) -> bool {
         self.pressure.sheds.load(Relaxed)
@@ -214,8 +234,10 @@ impl Overload {
 
     /// A turn has ended; `host_ms` is none if it did too little to take long.
     pub(super) fn end(&mut self, host_ms: Option<u64>) {
-        let late_ms = host_ms.map_or(0, |now_ms| now_ms.saturating_sub(self.caught_up_ms));
-        self.late_ms = Some(self.late_ms.map_or(late_ms, |least_ms| least_ms.min(late_ms)));
+        self.late_ms = match host_ms {
+            Some(now_ms) => self.late_ms.min(now_ms.saturating_sub(self.caught_up_ms)),
+            None => 0,
+        };
     }
 
     /// Whether it is time to look.
@@ -228,12 +250,14 @@ impl Overload {
         let now_ms = self.began_ms;
         let for_ms = now_ms.saturating_sub(self.looked_ms);
         self.looked_ms = now_ms;
-        let late_ms = self.late_ms.take().unwrap_or(0);
+        let late_ms = std::mem::replace(&mut self.late_ms, UNKNOWN_MS);
+        let late_ms = if late_ms == UNKNOWN_MS { 0 } else { late_ms };
         self.judge(wanted(late_ms, seen.queue_percent), late_ms, seen.queue_percent, now_ms);
         let was = self.level;
         self.level = self.own.max(Level::of(self.pressure.floor.load(Relaxed)));
         self.pressure.level.store(self.level as u8, Relaxed);
         self.pressure.late_ms.store(late_ms, Relaxed);
+        self.pressure.queue_percent.store(seen.queue_percent, Relaxed);
         self.pressure.conns.store(seen.conns as u64, Relaxed);
         Look { was, for_ms, is: self.level }
     }

@@ -105,7 +105,8 @@ impl<D: Driver, R: Reader> Shard<D, R> {
         let core = &mut self.core;
         let served = core.tables.counters.logins + core.tables.counters.moved;
         let inside = core.tables.sources.greeting();
-        let open = core.admission.is_open(inside, served, core.now.mono_ms);
+        let shrink = core.overload.door_shrink();
+        let open = core.admission.is_open(inside, served, core.now.mono_ms, shrink);
         let open = open && core.drain_phase == 0;
         if open != self.accepting {
             self.accepting = open;
