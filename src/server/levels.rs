@@ -25,8 +25,8 @@ impl Teller {
         let late_ms = pressures.iter().map(|shard| shard.late_ms()).max().unwrap_or(0);
         let percent = pressures.iter().map(|shard| shard.queue_percent()).max().unwrap_or(0);
         eprintln!(
-            "myriad: level {} ({count} of {} shards; {late_ms} ms behind, queues {percent} % full at \
-             the most): {}",
+            "myriad: level {} ({count} of {} shards; {late_ms} ms behind, queues {percent} % full \
+             at the most): {}",
             level.name(),
             pressures.len(),
             level.sheds()
