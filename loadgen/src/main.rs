@@ -303,17 +303,13 @@ fn dispatch(command: Command) -> Result<bool, Failure> {
             command::compare(&arguments)?;
             Ok(true)
         }
-        Command::Survive { step } => {
-            print_report(&survive::run(&step)?, None)?;
-            Ok(true)
-        }
+        Command::Survive { step } => print_report(&survive::run(&step)?, None).map(|()| true),
         Command::EchoServer { listen, websocket } => {
             echo::serve(listen, websocket)?;
             Ok(true)
         }
         Command::ConnectBench { connections } => {
-            print_report(&connects::measure(connections)?, None)?;
-            Ok(true)
+            print_report(&connects::measure(connections)?, None).map(|()| true)
         }
         Command::EchoBench { sessions, in_flight, round_trips, payload_bytes, json } => {
             let options = echo::Options { sessions, in_flight, round_trips, payload_bytes };
