@@ -10,7 +10,7 @@ mod write;
 use crate::history_frame::{self, Conversation, Conversations, Fetched, Item, RequestRefused};
 use crate::reasons::{Parting, Refusal};
 use crate::schema::{
-    DecodeError, LongSink, Sink, frame_length, read_envelope, write_frame, write_id, write_mark,
+    DecodeError, LongSink, frame_length, read_envelope, write_frame, write_id, write_mark,
     write_relation, write_stream,
 };
 use crate::types::{Mark, MessageId, Relation, Stream};
