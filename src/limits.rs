@@ -45,6 +45,8 @@ pub const FILES_BESIDE_SESSIONS: usize = 256;
 pub const FILES_RESERVED: u64 = 64;
 /// How often the main thread looks for signals, dead shards and what the log has to say.
 pub const MAIN_LOOK_MS: u64 = 20;
+/// Pause before the operator is told again that the host is out of the same thing.
+pub const SCARCE_SILENCE_MS: u64 = 60_000;
 /// How often it looks during a drain, which it is to end at once.
 pub const DRAIN_LOOK_MS: u64 = 2;
 /// How often a side thread looks for work that nobody rang for.
