@@ -233,6 +233,9 @@ pub const COMMIT_ALIGN_BYTES: usize = 4096;
 pub const BATCH_BYTES_MAX: usize = 256 * 1024;
 /// Batches a shard may have under way to the committer.
 pub const BATCHES_PER_SHARD_MAX: usize = 64;
+/// Of these, as many may be under way when a piece of a checkpoint is staged: all of them would be
+/// touched by each checkpoint, and stay in memory for ever (16 MiB per shard).
+pub const IMAGE_BATCHES_MAX: usize = 4;
 /// Pause between the end of one commit and the start of the next.
 pub const COMMIT_GAP_US: u64 = 1_000;
 /// Largest commit: bounds what recovery holds in memory and how long a sync takes.

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use crate::sync::{ArrayQueue, Ordering};
 
 use crate::canary::{self, Canary};
+use crate::limits;
 
 use super::cycle::{LiveReport, Phase};
 use super::format::padded;
@@ -302,6 +303,17 @@ impl Stage {
         } else {
             Health::Good
         }
+    }
+
+    /// Whether so much is under way that pieces of a checkpoint wait, as [`Refused::Busy`] would
+    /// have them. Hurries what is under way along.
+    #[must_use]
+    pub fn crowds_image(&mut self) -> bool {
+        let crowded = self.in_flight >= (self.batches / 2).clamp(1, limits::IMAGE_BATCHES_MAX);
+        if crowded && !self.shared.urgent.swap(true, Ordering::Release) {
+            self.unannounced = Some(true);
+        }
+        crowded
     }
 
     /// Whether nothing is staged and nothing is under way. Never again true once the log failed

@@ -86,7 +86,7 @@ impl<S, R: Reader> Core<S, R> {
     /// is to be copied of its users.
     fn image(&mut self) {
         let mut left = limits::IMAGE_BYTES_PER_TURN_MAX;
-        while self.copy_forward(&mut left) {
+        while !self.stage.crowds_image() && self.copy_forward(&mut left) {
             if self.imaging.walk == Walk::Done {
                 return self.end_image();
             }

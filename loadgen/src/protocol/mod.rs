@@ -51,6 +51,21 @@ pub trait Protocol: Debug + Send + Sync {
     fn speaker(&self, number: u32) -> Result<Box<dyn Speaker>, String>;
 }
 
+/// Who the clients are, where the protocol has names.
+#[derive(Clone, Copy, Debug)]
+pub struct Identity<'a> {
+    /// The server's HS256 secret, where the protocol has tokens.
+    pub auth_secret_file: Option<&'a Path>,
+    /// Number of the first user, where users have numbers; the others follow.
+    pub first_user: u64,
+}
+
+impl Default for Identity<'_> {
+    fn default() -> Self {
+        Self { auth_secret_file: None, first_user: myriad::FIRST_USER }
+    }
+}
+
 /// The protocol that a target's scheme names. With `reads`, senders follow their messages until
 /// they are read, where the protocol can.
 ///
@@ -58,7 +73,7 @@ pub trait Protocol: Debug + Send + Sync {
 /// No such scheme, or what it needs is missing. The text is for the operator.
 pub fn open(
     target: &str,
-    auth_secret_file: Option<&Path>,
+    identity: Identity<'_>,
     reads: bool,
 ) -> Result<Arc<dyn Protocol>, String> {
     let opened = None
@@ -77,13 +92,13 @@ pub fn open(
         ));
     }
     let address = Address::parse(target).map_err(|error| error.to_string())?;
-    let secret = auth_secret_file.ok_or_else(|| {
+    let secret = identity.auth_secret_file.ok_or_else(|| {
         "a Myriad server lets nobody in without a token: give --auth-secret-file with the \
          server's HS256 secret"
             .to_owned()
     })?;
     let mint = Mint::from_file(secret).map_err(|error| error.to_string())?;
-    Ok(Arc::new(myriad::Myriad::new(address, mint, reads)))
+    Ok(Arc::new(myriad::Myriad::new(address, mint, identity.first_user, reads)))
 }
 
 fn shared<P: Protocol + 'static>(protocol: P) -> Arc<dyn Protocol> {

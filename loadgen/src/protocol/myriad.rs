@@ -18,13 +18,14 @@ const FRAME_BYTES_MAX: usize = 128 * 1024;
 const TOKEN_TTL_S: u64 = 7 * 24 * 3600;
 /// Messages of one client whose marks are followed; more than an outbox holds.
 const FLIGHTS_MAX: usize = 2 * wire::client::OUTBOX_MESSAGES_MAX;
-/// First user; high, so that a measurement never meets people.
+/// First user unless told otherwise; high, so that a measurement never meets people.
 pub const FIRST_USER: u64 = 8_000_000_000;
 
 /// A Myriad server and the secret of its tokens.
 pub struct Myriad {
     address: Address,
     mint: Mint,
+    first_user: u64,
     /// Follows messages until they are read, not only until the server has them.
     reads: bool,
 }
@@ -36,10 +37,11 @@ impl fmt::Debug for Myriad {
 }
 
 impl Myriad {
-    /// The server at `address`. With `reads`, senders follow their messages until they are read.
+    /// The server at `address`, for users from `first_user` upwards. With `reads`, senders follow
+    /// their messages until they are read.
     #[must_use]
-    pub fn new(address: Address, mint: Mint, reads: bool) -> Self {
-        Self { address, mint, reads }
+    pub fn new(address: Address, mint: Mint, first_user: u64, reads: bool) -> Self {
+        Self { address, mint, first_user, reads }
     }
 }
 
@@ -60,7 +62,7 @@ impl Protocol for Myriad {
     }
 
     fn speaker(&self, number: u32) -> Result<Box<dyn Speaker>, String> {
-        let user = FIRST_USER + u64::from(number);
+        let user = self.first_user + u64::from(number);
         let token = self.mint.token(user, 1, TOKEN_TTL_S).map_err(|error| error.to_string())?;
         let ticks_until = if self.reads { TickMark::Read } else { TickMark::Sent };
         let options = SessionOptions { ticks_until, ..SessionOptions::default() };
@@ -72,6 +74,7 @@ impl Protocol for Myriad {
         };
         Ok(Box::new(MyriadSpeaker {
             session: Session::new(token, options),
+            first_user: self.first_user,
             upgrade,
             stage: Stage::Offline,
             parser: Parser::default(),
@@ -100,6 +103,8 @@ enum Stage {
 #[derive(Debug)]
 struct MyriadSpeaker {
     session: Session,
+    /// Number 0 of the clients.
+    first_user: u64,
     /// Authority and path of the WebSocket; none on plain TCP.
     upgrade: Option<Box<(String, String)>>,
     stage: Stage,
@@ -327,7 +332,7 @@ impl Speaker for MyriadSpeaker {
     }
 
     fn send(&mut self, to: u32, tag: u64, payload: &[u8]) -> Result<(), Full> {
-        let to = wire::Stream::User(FIRST_USER + u64::from(to));
+        let to = wire::Stream::User(self.first_user + u64::from(to));
         let client_id = self.session.send(to, payload, 0).map_err(|_| Full)?;
         if self.flights.len() >= FLIGHTS_MAX {
             self.flights.pop_front(); // answered long ago: the outbox is shorter than this
@@ -400,7 +405,7 @@ mod tests {
 
     fn speaker(url: &str) -> Box<dyn Speaker> {
         let address = Address::parse(url).unwrap();
-        Myriad::new(address, Mint::new(b"secret"), false).speaker(3).unwrap()
+        Myriad::new(address, Mint::new(b"secret"), FIRST_USER, false).speaker(3).unwrap()
     }
 
     fn frame(frame: &ServerFrame<'_>) -> Vec<u8> {

@@ -34,6 +34,10 @@ pub struct RunArguments {
     /// Writes the report here, for people: one file that needs no network
     #[arg(long)]
     html: Option<PathBuf>,
+    /// Number of the first user, 8,000,000,000 unless given: two generators at one server need
+    /// users of their own
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..1 << 62))]
+    first_user: Option<u64>,
     /// Sessions, instead of the scenario's
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true)]
     sessions: Option<u32>,
@@ -102,6 +106,7 @@ pub fn command(arguments: RunArguments) -> Result<bool, CommandError> {
         scenario: arguments.scenario,
         target: arguments.target,
         auth_secret_file: arguments.auth_secret_file,
+        first_user: arguments.first_user,
         sessions: arguments.sessions,
         rate: arguments.rate,
         server_pid: arguments.server_pid,

@@ -15,6 +15,8 @@ use super::tally::Tally;
 use super::{Options, RunError, host, preflight, sockets};
 use crate::interrupt;
 use crate::live::{Moment, Progress};
+use crate::protocol::Identity;
+use crate::protocol::myriad::FIRST_USER;
 use crate::report::{Report, SERIES_MAX, Second};
 use crate::usage::{self, Cpu, Memory};
 
@@ -39,13 +41,16 @@ pub fn run(
     view: &mut dyn FnMut(&str) -> Box<dyn Progress>,
 ) -> Result<Report, RunError> {
     let scenario = prepare(options)?;
-    let secret = options.auth_secret_file.as_deref();
+    let identity = Identity {
+        auth_secret_file: options.auth_secret_file.as_deref(),
+        first_user: options.first_user.unwrap_or(FIRST_USER),
+    };
     let reads = scenario.clients.read_percent > 0;
     let timeout = Duration::from_secs_f64(scenario.clients.connect_timeout_seconds);
     let mut servers = Vec::new();
     for url in options.target.split(',') {
         let protocol =
-            crate::protocol::open(url.trim(), secret, reads).map_err(RunError::Arguments)?;
+            crate::protocol::open(url.trim(), identity, reads).map_err(RunError::Arguments)?;
         let (name, port) = protocol.target();
         let address = preflight::resolve(name, port)?;
         servers.push(Server { protocol, address });

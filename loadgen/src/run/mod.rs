@@ -47,6 +47,8 @@ pub struct Options {
     pub target: String,
     /// The server's HS256 secret, where the protocol has tokens.
     pub auth_secret_file: Option<PathBuf>,
+    /// Number of the first user instead of the usual one, where the protocol has such.
+    pub first_user: Option<u64>,
     /// Sessions instead of the scenario's.
     pub sessions: Option<u32>,
     /// The highest rate of messages per second; all of the scenario's are scaled to it.

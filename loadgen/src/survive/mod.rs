@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use links::{Link, Links};
 use serde::Serialize;
 
-use crate::protocol::{self, Event, Protocol};
+use crate::protocol::{self, Event, Identity, Protocol};
 
 /// Longest wait for logins, for the next answer, for an open end.
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -133,9 +133,10 @@ pub fn run(step: &Step) -> Result<Found, SurviveError> {
 }
 
 fn open(options: &Options) -> Result<std::sync::Arc<dyn Protocol>, SurviveError> {
-    let secret = options.auth_secret_file.as_deref();
+    let auth_secret_file = options.auth_secret_file.as_deref();
+    let identity = Identity { auth_secret_file, ..Identity::default() };
     let protocol =
-        protocol::open(&options.target, secret, false).map_err(SurviveError::Arguments)?;
+        protocol::open(&options.target, identity, false).map_err(SurviveError::Arguments)?;
     if !protocol.promises().durable {
         let why = format!("{} keeps nothing for those who are away, by design", protocol.name());
         return Err(SurviveError::Arguments(why));
