@@ -8,6 +8,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "a test")]
 
 use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -323,6 +325,38 @@ fn on_the_host_itself_it_is_put_back_too() {
     let Some((good, said)) = play("host", &["-u"], script) else { return };
     assert!(good, "{said}");
     assert!(said.contains("all is as it should be for 20000 sessions"), "{said}");
+}
+
+/// A server whose limit on files is taken below what it has open.
+#[test]
+fn a_server_out_of_files_says_the_remedy_of_the_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = Command::new(MYRIAD)
+        .args(["serve", "--dev", "--listen", "127.0.0.1:0", "--driver", "ready", "--shards", "1"])
+        .args(["--segment-bytes", "4194304", "--data"])
+        .arg(folder.path().join("data"))
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut hello = String::new();
+    BufReader::new(server.stdout.take().unwrap()).read_line(&mut hello).unwrap();
+    let hello: serde_json::Value = serde_json::from_str(&hello).unwrap();
+    let mut told = BufReader::new(server.stderr.take().unwrap()).lines();
+    let pid = server.id().to_string();
+    let lowered = Command::new("prlimit").args(["--pid", &pid, "--nofile=5:5"]).status();
+    if !lowered.is_ok_and(|status| status.success()) {
+        eprintln!("NOT RUN: there is no prlimit to take files away with");
+    } else {
+        let _refused_later = TcpStream::connect(hello["listen"].as_str().unwrap()).unwrap();
+        let line = told.find_map(|line| line.ok().filter(|line| line.contains("(EMFILE)")));
+        let line = line.expect("the server says what it is out of");
+        assert!(line.contains(myriad::remedy::FILES), "{line}");
+    }
+    server.kill().unwrap();
+    server.wait().unwrap();
 }
 
 #[test]

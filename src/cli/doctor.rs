@@ -43,7 +43,8 @@ pub(super) struct DoctorFlags {
     /// Print one line of JSON instead (docs/tuning.md describes it)
     #[arg(long, conflicts_with = "print")]
     json: bool,
-    /// Print a file of the tuning kits for so many sessions instead of looking at this host
+    /// Print a file of the tuning kits for so many sessions instead of looking at this host, or
+    /// tables of the documentation
     #[arg(long, value_name = "FILE", value_parser = prints())]
     print: Option<Print>,
 }
@@ -63,6 +64,7 @@ pub(super) fn run(flags: &DoctorFlags) -> Result<(), Failure> {
         load: flags.load,
         sources: flags.sources,
         driver: Driver::Ready,
+        cgroup_version: 2,
         system: System::here(),
     };
     if let Some(what) = flags.print {
@@ -76,7 +78,8 @@ pub(super) fn run(flags: &DoctorFlags) -> Result<(), Failure> {
         Ok(choice) => (choice.driver, choice.why),
         Err(why) => (Driver::Ready, format!("assumed, because this is not known: {why}")),
     };
-    let plan = Plan { driver, ..plan };
+    let cgroup_version = host.number("memory.cgroup.version").unwrap_or(plan.cgroup_version);
+    let plan = Plan { driver, cgroup_version, ..plan };
     let judgement = doctor::judge(&plan, &host);
     if flags.json {
         print(&format!("{}\n", doctor::json(&judgement, &host, &why)))?;
@@ -130,7 +133,7 @@ fn note_configuration(host: &mut Host, flags: &DoctorFlags) -> Result<(), Failur
 fn print_kit(what: Print, plan: Plan) -> Result<(), Failure> {
     let system = match what {
         Print::FreeBsdLoader | Print::FreeBsdSysctl | Print::FreeBsdLogin => System::FreeBsd,
-        Print::Sysctl | Print::Limits | Print::Systemd | Print::LoadSysctl => System::Linux,
+        _ => System::Linux,
     };
     print(&doctor::print(what, &Plan { system, ..plan }))
 }

@@ -171,7 +171,7 @@ pub(super) const ROWS: [Setting; 14] = [
         formula: "N",
         applies: configured,
         breaks: "sessions beyond are told that the server is full",
-        counter: "counter conns_refused, printed when the server drains",
+        counter: "clients are told `Full`; counter goodbyes, printed when the server drains",
         remedy: "raise sessions_max (--sessions-max)",
         source: "myriad config example",
         ..FREEBSD_SYSCTL
@@ -185,7 +185,7 @@ pub(super) const ROWS: [Setting; 14] = [
         formula: "at least a user per session; all who ever logged in count",
         applies: configured,
         breaks: "users beyond can't log in",
-        counter: "counter conns_refused, printed when the server drains",
+        counter: "clients are told `Full`; counter goodbyes, printed when the server drains",
         remedy: "raise users_max (--users-max)",
         source: "myriad config example",
         ..FREEBSD_SYSCTL

@@ -69,7 +69,9 @@ pub fn read_below(root: &Path) -> Host {
     host.set_number("memory", files.meminfo("MemAvailable:"));
     host.set_number("memory.total", files.meminfo("MemTotal:"));
     host.set_number("swap", files.meminfo("SwapTotal:"));
-    host.set("memory.cgroup", files.cgroup());
+    let (left, version) = files.cgroup();
+    host.set("memory.cgroup", left);
+    host.set("memory.cgroup.version", Fact::Number(version));
     host.set("sessions_max", Fact::Text("not given".to_owned()));
     host.set("users_max", Fact::Text("not given".to_owned()));
     host.set("SESSIONS_SETTING_MAX", Fact::Number(crate::limits::SESSIONS_SETTING_MAX as u64));
@@ -113,30 +115,34 @@ impl Files {
     }
 
     fn meminfo(&self, name: &str) -> Result<u64, String> {
-        let text = self.text("proc/meminfo")?;
-        let line = text.lines().find_map(|line| line.strip_prefix(name));
-        let kib = line.and_then(|line| line.split_ascii_whitespace().next()?.parse::<u64>().ok());
-        kib.map(|kib| kib.saturating_mul(1024))
-            .ok_or_else(|| format!("/proc/meminfo has no {name}"))
+        self.kib("proc/meminfo", name)
     }
 
-    /// What the narrowest group above this process leaves, in bytes; or "none".
-    fn cgroup(&self) -> Fact {
+    /// A line such as `name 12 kB`, in bytes.
+    fn kib(&self, path: &str, name: &str) -> Result<u64, String> {
+        let text = self.text(path)?;
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        let kib = line.and_then(|line| line.split_ascii_whitespace().next()?.parse::<u64>().ok());
+        kib.map(|kib| kib.saturating_mul(1024)).ok_or_else(|| format!("/{path} has no {name}"))
+    }
+
+    /// What the narrowest group above this process leaves, in bytes, or "none"; and its version.
+    fn cgroup(&self) -> (Fact, u64) {
         let text = match self.text("proc/self/cgroup") {
             Ok(text) => text,
-            Err(why) => return Fact::Unknown(why),
+            Err(why) => return (Fact::Unknown(why), 2),
         };
-        let mut least = None;
+        let mut least: Option<(u64, u64)> = None;
         let mut looked = false;
         for line in text.lines() {
             let mut parts = line.splitn(3, ':').skip(1);
             let (Some(kinds), Some(path)) = (parts.next(), parts.next()) else { continue };
-            let (mounts, limit, used): (&[&str], _, _) = if kinds.is_empty() {
+            let (mounts, limit, used, version): (&[&str], _, _, _) = if kinds.is_empty() {
                 let mounts = &["sys/fs/cgroup", "sys/fs/cgroup/unified"];
-                (mounts, "memory.max", "memory.current")
+                (mounts, "memory.max", "memory.current", 2)
             } else if kinds.split(',').any(|kind| kind == "memory") {
                 let mounts = &["sys/fs/cgroup/memory"];
-                (mounts, "memory.limit_in_bytes", "memory.usage_in_bytes")
+                (mounts, "memory.limit_in_bytes", "memory.usage_in_bytes", 1)
             } else {
                 continue;
             };
@@ -145,15 +151,17 @@ impl Files {
                 // In a namespace of groups the path may lead nowhere: the mount is the group then.
                 for folder in Path::new(path.trim_start_matches('/')).ancestors() {
                     let folder = format!("{mount}/{}", folder.display());
-                    let left = self.room(&folder, limit, used);
+                    let left = self.room(&folder, limit, used).map(|bytes| (bytes, version));
                     least = least.into_iter().chain(left).min();
                 }
             }
         }
         match least {
-            Some(bytes) => Fact::Number(bytes),
-            None if looked => Fact::Text("none".to_owned()),
-            None => Fact::Unknown("no control groups are mounted at /sys/fs/cgroup".to_owned()),
+            Some((bytes, version)) => (Fact::Number(bytes), version),
+            None if looked => (Fact::Text("none".to_owned()), 2),
+            None => {
+                (Fact::Unknown("no control groups are mounted at /sys/fs/cgroup".to_owned()), 2)
+            }
         }
     }
 
@@ -161,7 +169,9 @@ impl Files {
     fn room(&self, folder: &str, limit: &str, used: &str) -> Option<u64> {
         let limit: u64 = self.text(&format!("{folder}/{limit}")).ok()?.parse().ok()?;
         let used: u64 = self.text(&format!("{folder}/{used}")).ok()?.parse().ok()?;
-        (limit < UNLIMITED_BYTES).then(|| limit.saturating_sub(used))
+        // What this process takes itself is free again when the server runs.
+        let own = self.kib("proc/self/status", "RssAnon:").unwrap_or(0).min(used);
+        (limit < UNLIMITED_BYTES).then(|| limit.saturating_sub(used - own))
     }
 
     /// Network devices with their queues, interrupts and where those are served.

@@ -37,10 +37,12 @@ pub fn json(judgement: &Judgement, host: &Host, why: &str) -> Value {
         "memory_bytes": {
             "server_each": memory.user_each,
             "kernel_each": memory.kernel_each,
+            "charged_each": memory.charged_each,
             "tls_each": memory.tls_each,
             "load_each": memory.load_each,
             "base": memory.base,
             "server": memory.server(),
+            "charged": memory.charged(),
             "host": memory.host(),
         },
         "checks": findings.iter().map(check).collect::<Vec<_>>(),

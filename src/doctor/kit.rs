@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::pages;
 use super::plan::Plan;
 use super::table::{KitFile, rows};
 use super::told::about;
@@ -23,11 +24,15 @@ pub enum Print {
     FreeBsdLogin,
     /// `tuning/loadgen/50-myriad-loadgen.conf`, for sysctl.d.
     LoadSysctl,
+    /// The tables of docs/tuning.md about sizes.
+    Sizing,
+    /// The tables of docs/tuning.md about settings.
+    Settings,
 }
 
 impl Print {
     /// All, with the names of the command line.
-    pub const ALL: [(&'static str, Self); 7] = [
+    pub const ALL: [(&'static str, Self); 9] = [
         ("sysctl.d", Self::Sysctl),
         ("limits.d", Self::Limits),
         ("systemd", Self::Systemd),
@@ -35,6 +40,8 @@ impl Print {
         ("freebsd-sysctl", Self::FreeBsdSysctl),
         ("freebsd-login", Self::FreeBsdLogin),
         ("loadgen-sysctl.d", Self::LoadSysctl),
+        ("sizing", Self::Sizing),
+        ("settings", Self::Settings),
     ];
 
     /// Its name on the command line.
@@ -57,6 +64,8 @@ pub fn print(what: Print, plan: &Plan) -> String {
         Print::Limits => limits(plan),
         Print::Systemd => systemd(plan),
         Print::FreeBsdLogin => login(plan),
+        Print::Sizing => pages::sizing(plan),
+        Print::Settings => pages::settings(),
     }
 }
 

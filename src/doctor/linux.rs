@@ -91,11 +91,13 @@ pub(super) const STOPS: [Setting; 11] = [
     Setting {
         name: "memory.cgroup",
         read: "memory.max less memory.current (version 2) or memory.limit_in_bytes less \
-               memory.usage_in_bytes (version 1), the narrowest up to the root",
+               memory.usage_in_bytes (version 1), the narrowest up to the root; what doctor itself \
+               takes is not counted",
         place: Place::Machine,
         default: "no limit",
-        need: |plan| plan.memory().server(),
-        formula: "the server's part of memory: sockets are charged to the service's group",
+        need: |plan| plan.memory().charged(),
+        formula: "the server's part of memory: sockets are charged to the service's group (under \
+                  version 1 only 1,490 B of each)",
         applies: |_, host| match host.text("memory.cgroup").as_deref() {
             Ok("none") => Err("the control group has no limit"),
             _ => Ok(()),
@@ -129,13 +131,13 @@ pub(super) const STOPS: [Setting; 11] = [
     Setting {
         name: "net.netfilter.nf_conntrack_max",
         default: "262,144 from 4 GiB of memory on",
-        need: |plan| plan.sessions() * 11 / 10,
-        formula: "1.1 per session, if a rule tracks connections",
+        need: tracked,
+        formula: "1.03 per session, if a rule tracks connections: ended ones stay for minutes",
         applies: |_, host| match host.number("net.netfilter.nf_conntrack_count") {
             Ok(0) => Err("nothing is tracked here (nf_conntrack_count is 0)"),
             _ => Ok(()),
         },
-        kit: sysctl(|plan| (plan.sessions() * 11 / 10).to_string()),
+        kit: sysctl(|plan| tracked(plan).to_string()),
         breaks: "packets of new connections are dropped: they time out while old ones go on",
         counter: "`nf_conntrack: table full` in the kernel's log; nf_conntrack_count; drop in \
                   /proc/net/stat/nf_conntrack",
@@ -154,7 +156,7 @@ pub(super) const STOPS: [Setting; 11] = [
         formula: "N",
         applies: configured,
         breaks: "sessions beyond are told that the server is full",
-        counter: "counter conns_refused, printed when the server drains",
+        counter: "clients are told `Full`; counter goodbyes, printed when the server drains",
         cost: "no memory before they come",
         remedy: "raise sessions_max (--sessions-max)",
         source: "myriad config example",
@@ -169,7 +171,7 @@ pub(super) const STOPS: [Setting; 11] = [
         formula: "at least a user per session; all who ever logged in count",
         applies: configured,
         breaks: "users beyond can't log in",
-        counter: "counter conns_refused, printed when the server drains",
+        counter: "clients are told `Full`; counter goodbyes, printed when the server drains",
         cost: "5.7 to 11.4 B each from the start",
         remedy: "raise users_max (--users-max)",
         source: "myriad config example",
@@ -196,6 +198,10 @@ pub(super) const STOPS: [Setting; 11] = [
 /// The kit is for hosts on which a trial runs both ends, too.
 fn loaded(plan: &Plan) -> Plan {
     Plan { load: true, ..plan.clone() }
+}
+
+fn tracked(plan: &Plan) -> u64 {
+    plan.sessions() * 103 / 100
 }
 
 fn files_of_host(plan: &Plan) -> u64 {

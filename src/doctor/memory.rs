@@ -19,6 +19,9 @@ const LINUX_LOAD_SOCKET_BYTES: u64 = 4_070;
 const EPOLL_BYTES: u64 = 208 + 16;
 /// A multishot poll and a place in a ring's table (measured the same way).
 const URING_BYTES: u64 = 256 + 40;
+/// Of an end at the server so much is charged to a control group of version 1: the kernel's records
+/// of file, inode and watch, but not the socket itself (measured with either driver).
+const CGROUP_1_BYTES: u64 = 1_490;
 /// FreeBSD: not measured here. 18 GB wired for 2,277,845 sockets were published
 /// (<https://blog.whatsapp.com/1-million-is-so-2011>), all of it counted as theirs.
 const FREEBSD_SOCKET_BYTES: u64 = 7_900;
@@ -36,6 +39,8 @@ const BESIDE_BYTES: u64 = 45;
 /// Resident memory of a server with no session, and of each shard in it (measured).
 const BASE_BYTES: u64 = 8 * 1024 * 1024;
 const BASE_SHARD_BYTES: u64 = 2 * 1024 * 1024;
+/// Of that the program's own file: its pages are taken back before a control group is short.
+const BASE_FILE_BYTES: u64 = 2 * 1024 * 1024;
 /// A place in the index of users, all of which are there from the start.
 const INDEX_PLACE_BYTES: u64 = 5;
 /// A client in the load generator (`scripts/scale` prints it).
@@ -55,6 +60,8 @@ pub struct Memory {
     pub user_each: u64,
     /// The kernel's, of the server's end.
     pub kernel_each: u64,
+    /// Of the kernel's, what a control group is charged for.
+    pub charged_each: u64,
     /// TLS per session, averaged over all of them.
     pub tls_each: u64,
     /// The other end, if it is here: kernel and client.
@@ -88,6 +95,11 @@ impl Memory {
             base: base(plan),
             user_each: SESSION_BYTES as u64 + driver_user + BESIDE_BYTES,
             kernel_each: socket + driver_kernel,
+            charged_each: if plan.cgroup_version == 1 {
+                CGROUP_1_BYTES
+            } else {
+                socket + driver_kernel
+            },
             tls_each: TLS_BYTES * u64::from(plan.tls_percent) / 100,
             load_each: load_kernel_each + load_user_each,
             load_kernel_each,
@@ -99,6 +111,13 @@ impl Memory {
     #[must_use]
     pub fn server(&self) -> u64 {
         self.base + self.sessions * (self.user_each + self.kernel_each + self.tls_each)
+    }
+
+    /// What the server's control group is charged for.
+    #[must_use]
+    pub fn charged(&self) -> u64 {
+        let each = self.user_each + self.charged_each + self.tls_each;
+        self.base - BASE_FILE_BYTES + self.sessions * each
     }
 
     /// All that runs on this host, and what is to stay free.

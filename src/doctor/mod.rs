@@ -11,7 +11,7 @@
 //! | `plan`, `memory` | what so many sessions need, by the server's own arithmetic |
 //! | `table`, `linux`, `linux_slow`, `load`, `freebsd` | the rows |
 //! | `judge` | the comparison |
-//! | `told`, `json`, `kit` | words for people, for programs, and the kits' files |
+//! | `told`, `json`, `kit`, `pages` | words for people and programs, the kits, docs/tuning.md |
 //!
 //! Owner: the thread of the command. Nothing here changes the host. Deliberately not here: how
 //! settings are set (`tuning/linux/tune`).
@@ -29,6 +29,7 @@ mod linux;
 mod linux_slow;
 mod load;
 mod memory;
+mod pages;
 mod plan;
 mod table;
 #[cfg(test)]

@@ -30,6 +30,8 @@ pub struct Plan {
     pub sources: Option<u64>,
     /// The driver the server takes, never [`Driver::Auto`].
     pub driver: Driver,
+    /// The version of control groups the server runs under: they charge sockets differently.
+    pub cgroup_version: u64,
     /// The system it is for.
     pub system: System,
 }

@@ -16,7 +16,15 @@ fn plan(sessions: usize, system: System) -> Plan {
         ..Settings::default()
     };
     let config = Config::from_settings(&settings).unwrap();
-    Plan { config, tls_percent: 0, load: false, sources: None, driver: Driver::Ready, system }
+    Plan {
+        config,
+        tls_percent: 0,
+        load: false,
+        sources: None,
+        driver: Driver::Ready,
+        cgroup_version: 2,
+        system,
+    }
 }
 
 /// A host that has plenty of everything.
@@ -259,11 +267,30 @@ fn what_a_kit_sets_is_enough_for_what_it_was_printed_for() {
 
 #[test]
 fn files_of_the_kits_name_how_they_were_printed() {
-    for (name, what) in Print::ALL {
+    let tables = [Print::Sizing, Print::Settings];
+    for (name, what) in Print::ALL.into_iter().filter(|(_, what)| !tables.contains(what)) {
         let text = print(what, &plan(1_000, System::Linux));
         let said = format!("myriad doctor --print {name} --connections 1000 --shards 2\n");
         assert!(text.contains(&said), "{text}");
         assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+    }
+}
+
+#[test]
+fn the_documentation_has_the_tables_that_are_printed() {
+    let document = include_str!("../../docs/tuning.md");
+    let mut plan = plan(1_000_000, System::Linux);
+    plan.config.shards = 16;
+    for what in [Print::Sizing, Print::Settings] {
+        for table in print(what, &plan).split("\n\n") {
+            let (name, head) = (what.name(), table.lines().next().unwrap());
+            let how = format!("myriad doctor --print {name} --shards 16");
+            assert!(
+                document.contains(table.trim()),
+                "docs/tuning.md lacks what {how} says: {head}"
+            );
+            assert!(document.contains(&how), "{how}");
+        }
     }
 }
 

@@ -197,7 +197,7 @@ pub fn number(value: u64) -> String {
 }
 
 /// Bytes as MiB or GiB, with a decimal.
-fn bytes(bytes: u64) -> String {
+pub(super) fn bytes(bytes: u64) -> String {
     let tenths = |unit: u64| {
         let tenths = u128::from(bytes) * 10 / u128::from(unit);
         format!("{}.{}", tenths / 10, tenths % 10)
