@@ -5,8 +5,8 @@
 //! [`protocol`] is how a server is spoken to without I/O;
 //! [`process::ServerProcess`] starts, kills and stops a server; [`check`] plays a conversation,
 //! [`crash`] kills a server under load and proves that nothing is lost, [`mod@bench`], [`durable`],
-//! [`mod@sustain`], [`survive`], [`echo`] and [`idle`] measure. [`live`] shows a run as it
-//! goes, [`report`] is what it has to say afterwards.
+//! [`mod@sustain`], [`survive`], [`echo`], [`connects`] and [`idle`] measure. [`live`] shows a run
+//! as it goes, [`report`] is what it has to say afterwards.
 //!
 //! Deliberately not here: the client's rules (`wire::client`) and sockets (`client`).
 
@@ -19,6 +19,7 @@ macro_rules! say {
 
 pub mod bench;
 pub mod check;
+pub mod connects;
 pub mod crash;
 pub mod durable;
 pub mod echo;

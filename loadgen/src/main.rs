@@ -10,7 +10,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 use loadgen::process::ServeOptions;
 use loadgen::report::command;
-use loadgen::{bench, check, crash, durable, echo, idle, interrupt, run, survive, sustain};
+use loadgen::{
+    bench, check, connects, crash, durable, echo, idle, interrupt, run, survive, sustain,
+};
 
 #[derive(Debug, Parser)]
 #[command(name = "myriad-loadgen", version, about = "Checks, kills and measures chat servers")]
@@ -90,6 +92,12 @@ enum Command {
         /// Speaks WebSocket and sends back messages instead of bytes, for targets echo+ws://
         #[arg(long)]
         websocket: bool,
+    },
+    /// Connects and accepts on two threads and nothing else, the yardstick of logins
+    ConnectBench {
+        /// Connections, each of them two files of this process
+        #[arg(long, default_value_t = 8_000)]
+        connections: usize,
     },
     /// Measures the echo server
     EchoBench {
@@ -295,13 +303,13 @@ fn dispatch(command: Command) -> Result<bool, Failure> {
             command::compare(&arguments)?;
             Ok(true)
         }
-        Command::Survive { step } => {
-            print_report(&survive::run(&step)?, None)?;
-            Ok(true)
-        }
+        Command::Survive { step } => print_report(&survive::run(&step)?, None).map(|()| true),
         Command::EchoServer { listen, websocket } => {
             echo::serve(listen, websocket)?;
             Ok(true)
+        }
+        Command::ConnectBench { connections } => {
+            print_report(&connects::measure(connections)?, None).map(|()| true)
         }
         Command::EchoBench { sessions, in_flight, round_trips, payload_bytes, json } => {
             let options = echo::Options { sessions, in_flight, round_trips, payload_bytes };

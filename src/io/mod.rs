@@ -8,7 +8,7 @@
 //!
 //! Owner: a driver belongs to one shard's thread. Only its [`Doorbell`] and the sockets that it
 //! gives out (`Driver::Socket`) cross threads. Nothing above this room knows which driver runs;
-//! `tests/conformance.rs` holds all of them to the promises below.
+//! `tests/conformance/` holds all of them to the promises below.
 //!
 //! # What a driver promises
 //!

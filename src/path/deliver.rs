@@ -269,12 +269,13 @@ pub fn has_moved(tables: &mut Tables, user: u32, device: u32) {
         }
         return;
     }
+    let first_pair = owner.first_pair;
     let Some(inbox) = tables.inboxes.get(owner.inbox) else { return };
     for entry in inbox.after(former).take_while(|entry| entry.position <= up_to) {
         if !entry.is_message() {
             continue;
         }
-        if let Some(pair) = tables.pairs.find(user, entry.sender) {
+        if let Some(pair) = tables.pairs.find_from(first_pair, user, entry.sender) {
             tables.pairs.mark_dirty(pair);
         }
     }

@@ -182,7 +182,7 @@ pub fn remove(tables: &mut Tables, user: u32, position: u64) {
     let owner = tables.users.user_mut(user);
     let Some(mut inbox) = tables.inboxes.get_mut(owner.inbox) else { return };
     let Some(entry) = inbox.remove(position) else { return };
-    forget_entry(&mut tables.live, &mut tables.pairs, user, &entry);
+    forget_entry(&mut tables.live, &mut tables.pairs, (user, owner.first_pair), &entry);
     tables.inboxes.release_empty(&mut owner.inbox);
     let tail = owner.tail;
     if let Some(at) = entry.at() {

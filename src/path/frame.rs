@@ -14,8 +14,8 @@ pub enum Unit<'a> {
     Nothing,
     /// An HTTP upgrade to answer.
     Upgraded(wire::Handshake),
-    /// A frame.
-    Frame(ClientFrame<'a>),
+    /// A frame, to be decoded.
+    Frame(&'a [u8]),
     /// A WebSocket ping to answer with these bytes.
     Ping(&'a [u8]),
     /// The peer says goodbye on the WebSocket layer.
@@ -49,14 +49,19 @@ fn unit(event: Event<'_>) -> Unit<'_> {
         Event::Upgraded(handshake) => Unit::Upgraded(handshake),
         Event::Ping(bytes) => Unit::Ping(bytes),
         Event::Close { code } => Unit::Close(code),
-        Event::Frame(bytes) => match ClientFrame::decode(bytes) {
-            Ok(frame) => Unit::Frame(frame),
-            Err(error) => {
-                let parting = Parting::BadFrame;
-                Unit::Bad(parting, parting.close_code(), error.to_string())
-            }
-        },
+        Event::Frame(bytes) => Unit::Frame(bytes),
     }
+}
+
+/// What is in a frame.
+///
+/// # Errors
+/// Nothing of the protocol: the unit says so.
+pub fn decode(bytes: &[u8]) -> Result<ClientFrame<'_>, Unit<'_>> {
+    ClientFrame::decode(bytes).map_err(|error| {
+        let parting = Parting::BadFrame;
+        Unit::Bad(parting, parting.close_code(), error.to_string())
+    })
 }
 
 fn refused<'a>(error: FrameError) -> Unit<'a> {

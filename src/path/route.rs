@@ -16,87 +16,87 @@ use crate::canary::{self, Canary};
 use crate::limits;
 use crate::path::Rules;
 use crate::path::session::CLIENT_ID_MAX;
+use crate::state::device::Device;
 use crate::state::request::{Request, Staged};
 use crate::state::window::{Answer, Outcome, stream_tag};
 use crate::state::{NONE, Tables};
 use wire::{Refusal, Send, ServerFrame, Stream};
 
-/// What to do with a `Send`.
-#[derive(Debug)]
-pub enum Routed {
-    /// New: take it to the recipient's home.
-    New(Box<Request>),
-    /// Stored long ago, but the copy for the sender's other devices is missing.
-    CopyMissing(Box<Request>),
-    /// Nothing: it is under way, or was answered from memory with this.
-    Answered(Option<Outcome>),
+/// What a `Send` is.
+#[derive(Clone, Copy, Debug)]
+pub enum Looked {
+    /// New, for this user: [`begin`] it. Only that takes a credit: a repeat of one that is under
+    /// way or answered must not be refused for want of a credit, and one that is too late must not
+    /// be told to try again, because by then nobody might know any more that it is (I3).
+    New(u64),
+    /// Known under this number: [`repeat`] it.
+    Known(Answer),
     /// Refused without touching the id; `stale_id` and `id_reused` name the next good one.
     Refused(Refusal),
 }
 
-/// Looks at a `Send` of `device`.
-pub fn route(tables: &mut Tables, rules: &Rules, device: u32, send: &Send<'_>) -> Routed {
-    let user_to = match send.to {
-        Stream::User(user) => user,
-        Stream::Group(_) => return Routed::Refused(Refusal::NotSupported),
-    };
-    if send.client_id == 0 || send.client_id > CLIENT_ID_MAX {
-        return Routed::Refused(Refusal::Invalid);
-    }
-    if send.payload.len() > rules.payload_bytes_max {
-        return Routed::Refused(Refusal::PayloadTooLarge);
-    }
-    let here = tables.users.device(device);
-    let Some(bit) = here.bit(send.client_id) else {
-        let above = send.client_id > here.base;
-        return Routed::Refused(if above { Refusal::WindowFull } else { Refusal::StaleId });
-    };
-    if here.seen & bit != 0 {
-        return Routed::Refused(Refusal::StaleId);
-    }
-    let window = here.window;
-    let request_crc = request_crc(send);
-    if let Some(answer) = tables.windows.find(window, send.client_id) {
-        let answer = *answer;
-        return repeat(tables, device, send, request_crc, answer);
-    }
-    // Refused for good, but a crash took the note of that, and what came behind it was stored: too
-    // late for this id (I3).
-    let stream = stream_tag(user_to);
-    if tables.windows.is_overtaken(window, send.client_id, stream) {
-        return Routed::Refused(Refusal::StaleId);
-    }
-    let here = tables.users.device_mut(device);
-    if here.held & (bit - 1) != 0 && !canary::is(Canary::OvertakeRefused) {
-        here.held |= bit;
-        return Routed::Refused(Refusal::Held);
-    }
-    here.held &= !bit;
-    here.top = here.top.max(send.client_id);
-    let mut window = here.window;
-    let (client_id, outcome) = (send.client_id, Outcome::Pending);
-    let answer = Answer { client_id, request_crc, stream, copied: false, settling: false, outcome };
-    tables.windows.insert(&mut window, answer);
-    tables.users.device_mut(device).window = window;
-    Routed::New(request(tables, device, user_to, request_crc, send))
+/// What to do with a `Send` that is a repeat.
+#[derive(Debug)]
+pub enum Repeated {
+    /// Stored long ago, but the copy for the sender's other devices is missing.
+    CopyMissing(Box<Request>),
+    /// It was answered from memory with this; pending: it is under way.
+    Answered(Outcome),
+    /// It is not the same message.
+    Refused(Refusal),
 }
 
-/// Whether a `Send` would go on to the recipient's home: only that takes a credit. A repeat of one
-/// that is under way or answered must not be refused for want of a credit, and one that is too late
-/// must not be told to try again: by then nobody might know any more that it is (I3).
-#[must_use]
-pub fn is_new(tables: &mut Tables, device: u32, client_id: u64, to: Stream) -> bool {
-    let here = tables.users.device(device);
-    let Some(bit) = here.bit(client_id) else { return false };
-    let window = here.window;
-    let is_overtaken = match to {
-        Stream::User(user) => tables.windows.is_overtaken(window, client_id, stream_tag(user)),
-        Stream::Group(_) => false,
+/// Looks at a `Send` of `device`.
+pub fn look(tables: &mut Tables, rules: &Rules, device: u32, send: &Send<'_>) -> Looked {
+    let user_to = match send.to {
+        Stream::User(user) => user,
+        Stream::Group(_) => return Looked::Refused(Refusal::NotSupported),
     };
-    here.seen & bit == 0
-        && (here.held & (bit - 1) == 0 || canary::is(Canary::OvertakeRefused))
-        && !is_overtaken
-        && tables.windows.find(window, client_id).is_none()
+    if send.client_id == 0 || send.client_id > CLIENT_ID_MAX {
+        return Looked::Refused(Refusal::Invalid);
+    }
+    if send.payload.len() > rules.payload_bytes_max {
+        return Looked::Refused(Refusal::PayloadTooLarge);
+    }
+    let here = tables.users.device_mut(device);
+    let Some(bit) = here.bit(send.client_id) else {
+        let above = send.client_id > here.base;
+        return Looked::Refused(if above { Refusal::WindowFull } else { Refusal::StaleId });
+    };
+    if here.seen & bit != 0 {
+        return Looked::Refused(Refusal::StaleId);
+    }
+    let (window, top) = (here.window, here.top);
+    debug_assert!(tables.windows.of(window).all(|answer| answer.client_id <= top));
+    if send.client_id <= top {
+        if let Some(answer) = tables.windows.find(window, send.client_id) {
+            return Looked::Known(*answer);
+        }
+        // Refused for good, but a crash took the note of that, and what came behind it was stored:
+        // too late for this id (I3).
+        if tables.windows.is_overtaken(window, send.client_id, stream_tag(user_to)) {
+            return Looked::Refused(Refusal::StaleId);
+        }
+    }
+    if here.held & (bit - 1) != 0 && !canary::is(Canary::OvertakeRefused) {
+        here.held |= bit;
+        return Looked::Refused(Refusal::Held);
+    }
+    Looked::New(user_to)
+}
+
+/// Makes a request of a `Send` that is new.
+pub fn begin(tables: &mut Tables, device: u32, to: u64, send: &Send<'_>) -> Box<Request> {
+    let here = tables.users.device_mut(device);
+    if let Some(bit) = here.bit(send.client_id) {
+        here.held &= !bit;
+    }
+    here.top = here.top.max(send.client_id);
+    let request_crc = request_crc(send);
+    let (client_id, outcome, stream) = (send.client_id, Outcome::Pending, stream_tag(to));
+    let answer = Answer { client_id, request_crc, stream, copied: false, settling: false, outcome };
+    tables.windows.insert(&mut here.window, answer);
+    request(tables, device, to, request_crc, send)
 }
 
 /// Refuses a `Send` that can't even be looked at for want of room toward its recipient's home.
@@ -107,36 +107,31 @@ pub fn hold(tables: &mut Tables, device: u32, client_id: u64) {
     }
 }
 
-fn repeat(
-    tables: &mut Tables,
-    device: u32,
-    send: &Send<'_>,
-    request_crc: u32,
-    answer: Answer,
-) -> Routed {
+/// Looks at a `Send` whose number was used before.
+pub fn repeat(tables: &mut Tables, device: u32, send: &Send<'_>, answer: Answer) -> Repeated {
+    let request_crc = request_crc(send);
     if answer.request_crc != request_crc {
-        return Routed::Refused(Refusal::IdReused);
+        return Repeated::Refused(Refusal::IdReused);
     }
     tables.counters.repeats += 1;
     if answer.settling {
-        return Routed::Answered(None);
+        return Repeated::Answered(Outcome::Pending);
     }
     match answer.outcome {
-        Outcome::Pending => Routed::Answered(None),
         Outcome::Sent { .. } if !answer.copied && wants_copy(tables, device, send.to) => {
-            let Stream::User(to) = send.to else { return Routed::Answered(Some(answer.outcome)) };
+            let Stream::User(to) = send.to else { return Repeated::Answered(answer.outcome) };
             let window = tables.users.device(device).window;
             if let Some(known) = tables.windows.find(window, send.client_id) {
                 known.settling = true;
             }
             let mut request = request(tables, device, to, request_crc, send);
             request.outcome = answer.outcome;
-            Routed::CopyMissing(request)
+            Repeated::CopyMissing(request)
         }
         Outcome::Sent { position, time_ms } if canary::is(Canary::AnswerAnew) => {
-            Routed::Answered(Some(Outcome::Sent { position, time_ms: time_ms + 1 }))
+            Repeated::Answered(Outcome::Sent { position, time_ms: time_ms + 1 })
         }
-        outcome => Routed::Answered(Some(outcome)),
+        outcome => Repeated::Answered(outcome),
     }
 }
 
@@ -159,6 +154,7 @@ fn request(
     let here = tables.users.device(device);
     request.sender = tables.users.user(here.user).id;
     request.device = here.id;
+    request.device_at = device;
     request.client_id = send.client_id;
     request.to = to;
     request.request_crc = request_crc;
@@ -180,7 +176,8 @@ pub fn request_crc(send: &Send<'_>) -> u32 {
         Stream::User(user) => (1u32, user),
         Stream::Group(group) => (2, group),
     };
-    let mut head = [0u8; 44];
+    let mut bytes = [0u8; REQUEST_HEAD_BYTES + SHORT_PAYLOAD_BYTES];
+    let (head, rest) = bytes.split_at_mut(REQUEST_HEAD_BYTES);
     head[0..4].copy_from_slice(&kind.to_le_bytes());
     head[4..12].copy_from_slice(&to.to_le_bytes());
     head[12..16].copy_from_slice(&send.kind.to_le_bytes());
@@ -191,8 +188,18 @@ pub fn request_crc(send: &Send<'_>) -> u32 {
         head[32..36].copy_from_slice(&relation.target.device.to_le_bytes());
         head[36..44].copy_from_slice(&relation.target.client_id.to_le_bytes());
     }
-    crc32c::crc32c_append(crc32c::crc32c(&head), send.payload)
+    // In one piece, because every call costs as much as a hundred bytes.
+    if let Some(room) = rest.get_mut(..send.payload.len()) {
+        room.copy_from_slice(send.payload);
+        return crc32c::crc32c(&bytes[..REQUEST_HEAD_BYTES + send.payload.len()]);
+    }
+    crc32c::crc32c_append(crc32c::crc32c(head), send.payload)
 }
+
+/// What makes a request besides its payload.
+const REQUEST_HEAD_BYTES: usize = 44;
+/// Payloads up to this are moved behind that to be summed up.
+const SHORT_PAYLOAD_BYTES: usize = 212;
 
 /// What the sender's home does with a request that came back.
 #[derive(Debug)]
@@ -227,7 +234,7 @@ pub fn finish(tables: &mut Tables, request: Box<Request>) -> Finish {
         _ => {
             // No copy is wanted: a device that joins later starts behind this message, and a repeat
             // must not append one out of its order.
-            settle(tables, &request, true);
+            settle_at(tables, device, &request, true);
             Finish::Done(request)
         }
     }
@@ -235,7 +242,12 @@ pub fn finish(tables: &mut Tables, request: Box<Request>) -> Finish {
 
 /// Everything about the request is durable: remember the answer and give it.
 pub fn settle(tables: &mut Tables, request: &Request, copied: bool) {
-    let Some(device) = sender_device(tables, request) else { return };
+    if let Some(device) = sender_device(tables, request) {
+        settle_at(tables, device, request, copied);
+    }
+}
+
+fn settle_at(tables: &mut Tables, device: u32, request: &Request, copied: bool) {
     let window = tables.users.device(device).window;
     if let Some(answer) = tables.windows.find(window, request.client_id) {
         answer.outcome = request.outcome;
@@ -298,6 +310,13 @@ fn forget_for_retry(tables: &mut Tables, device: u32, request: &Request) {
 /// The device a request came from, if it was not dropped meanwhile.
 #[must_use]
 pub fn sender_device(tables: &Tables, request: &Request) -> Option<u32> {
+    let here = tables.users.device_if_any(request.device_at);
+    let is_same = |here: &Device| {
+        here.id == request.device && tables.users.user(here.user).id == request.sender
+    };
+    if here.is_some_and(is_same) {
+        return Some(request.device_at);
+    }
     let user = tables.users.find(request.sender)?;
     tables.users.device_of(user, request.device).filter(|&device| device != NONE)
 }
@@ -305,6 +324,7 @@ pub fn sender_device(tables: &Tables, request: &Request) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use wire::Confirmed;
 
     #[test]
     fn an_id_that_comes_too_late_is_not_told_to_try_again() {
@@ -319,8 +339,17 @@ mod tests {
             Answer { client_id: 5, request_crc: 0, stream, copied: true, settling: false, outcome };
         tables.windows.insert(&mut window, answer);
         tables.users.device_mut(device).window = window;
-        assert!(!is_new(&mut tables, device, 4, Stream::User(8)), "refused at once: stale_id");
-        assert!(is_new(&mut tables, device, 4, Stream::User(9)), "another stream");
-        assert!(is_new(&mut tables, device, 6, Stream::User(8)));
+        tables.users.device_mut(device).top = 5;
+        let mut look = |client_id, to| {
+            let (confirmed, to) = (Confirmed::default(), Stream::User(to));
+            let (payload, relation): (&[u8], _) = (&[], None);
+            let (ttl_seconds, kind, automatic) = (0, 0, false);
+            let send =
+                Send { client_id, confirmed, to, payload, ttl_seconds, kind, relation, automatic };
+            look(&mut tables, &Rules::default(), device, &send)
+        };
+        assert!(matches!(look(4, 8), Looked::Refused(Refusal::StaleId)), "refused at once");
+        assert!(matches!(look(4, 9), Looked::New(9)), "another stream");
+        assert!(matches!(look(6, 8), Looked::New(8)));
     }
 }

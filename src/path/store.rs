@@ -321,7 +321,7 @@ pub fn release_acked(tables: &mut Tables, user: u32) {
     let Some(mut inbox) = tables.inboxes.get_mut(here.inbox) else { return };
     let mut releases = false;
     while let Some(entry) = inbox.pop_through(acked) {
-        forget_entry(&mut tables.live, &mut tables.pairs, user, &entry);
+        forget_entry(&mut tables.live, &mut tables.pairs, (user, here.first_pair), &entry);
         releases = true;
     }
     tables.inboxes.release_empty(&mut here.inbox);
@@ -343,8 +343,13 @@ fn tell_implied(tables: &mut Tables, user: u32) {
     }
 }
 
-/// What was counted for an entry that left its inbox.
-pub fn forget_entry(live: &mut Live, pairs: &mut Pairs, user: u32, entry: &Entry) {
+/// What was counted for an entry that left the inbox of this user, whose pairs begin there.
+pub fn forget_entry(
+    live: &mut Live,
+    pairs: &mut Pairs,
+    (user, first_pair): (u32, u32),
+    entry: &Entry,
+) {
     if let Some(at) = entry.at()
         && !entry.is_moving()
     {
@@ -353,7 +358,7 @@ pub fn forget_entry(live: &mut Live, pairs: &mut Pairs, user: u32, entry: &Entry
     if !entry.is_message() {
         return;
     }
-    if let Some(pair) = pairs.find(user, entry.sender) {
+    if let Some(pair) = pairs.find_from(first_pair, user, entry.sender) {
         let pair = pairs.get_mut(pair);
         pair.waiting = pair.waiting.saturating_sub(1);
         pair.waiting_bytes = pair.waiting_bytes.saturating_sub(u64::from(entry.bytes()));

@@ -188,7 +188,7 @@ impl<T> Mailbox<T> {
                 self.pending &= !(1 << from);
                 continue;
             };
-            self.next = (from + 1) % self.peers.len();
+            self.next = if from + 1 < self.peers.len() { from + 1 } else { 0 };
             self.settle(from, kind);
             return Some((from, kind, item));
         }
@@ -313,7 +313,8 @@ impl<T> Mailbox<T> {
     /// The pending sender at or after the place in the round.
     fn next_pending(&self) -> Option<usize> {
         let from_here = self.pending & (u64::MAX << self.next);
-        bits(from_here).next().or_else(|| bits(self.pending).next())
+        let round = if from_here == 0 { self.pending } else { from_here };
+        (round != 0).then(|| round.trailing_zeros() as usize)
     }
 }
 

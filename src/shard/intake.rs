@@ -68,7 +68,7 @@ impl<S, R: Reader> Core<S, R> {
         let mut partial =
             self.tables.partials.take(conn).unwrap_or_else(|| self.tables.partials.fresh());
         if partial.raw.is_empty() && partial.waiting.is_empty() {
-            let Partial { assembly, raw, waiting } = &mut partial;
+            let Partial { assembly, raw, waiting } = &mut *partial;
             let used = self.consume(token, bytes, assembly, waiting);
             raw.extend_from_slice(&bytes[used..]);
         } else {
@@ -102,7 +102,7 @@ impl<S, R: Reader> Core<S, R> {
         }
     }
 
-    fn keep(&mut self, token: Token, partial: Partial) -> Next {
+    fn keep(&mut self, token: Token, partial: Box<Partial>) -> Next {
         let Some(conn) = self.tables.conns.get_mut(token) else {
             self.tables.partials.recycle(partial);
             return Next::Close;
@@ -165,11 +165,14 @@ impl<S, R: Reader> Core<S, R> {
             match unit {
                 frame::Unit::More => return used,
                 frame::Unit::Nothing => {}
-                frame::Unit::Frame(frame) => {
-                    if self.on_frame(token, &frame) == Step::Wait {
-                        frame.encode(waiting);
+                frame::Unit::Frame(bytes) => match frame::decode(bytes) {
+                    Ok(frame) => {
+                        if self.on_frame(token, &frame) == Step::Wait {
+                            waiting.extend_from_slice(bytes);
+                        }
                     }
-                }
+                    Err(unit) => self.on_transport(token, unit),
+                },
                 unit => self.on_transport(token, unit),
             }
         }

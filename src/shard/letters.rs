@@ -1,4 +1,4 @@
-//! What a shard takes in from the others, and from itself, in batches.
+//! What a shard takes in from the others, and from itself, in batches; questions about other users.
 //!
 //! Looked at together before the first is stored: people who were not heard of for a while are in
 //! no cache, and the waits for memory of a batch overlap (`path::ahead`).
@@ -9,7 +9,7 @@ use crate::log::Reader;
 use crate::path::receipt::Receipt;
 use crate::path::{ahead, presence, receipt};
 use crate::ring::Kind;
-use crate::state::request::Envelope;
+use crate::state::request::{Envelope, Errand};
 
 impl<S, R: Reader> Core<S, R> {
     /// Letters from other shards, then what is for users of this one. True: letters are left.
@@ -68,6 +68,40 @@ impl<S, R: Reader> Core<S, R> {
             Envelope::Presence { watcher, device, user, online, last_seen_s } => {
                 let news = presence::News { watcher, device, user, online, last_seen_s };
                 presence::push(&mut self.tables, &news);
+            }
+        }
+    }
+
+    /// Carries questions about other users to their homes, as far as there are credits.
+    pub(super) fn run_errands(&mut self) {
+        let mut without_credit = 0u64; // a bit per shard: at most 64
+        for _ in 0..self.errands.len() {
+            let Some(errand) = self.errands.pop_front() else { return };
+            let home = self.placement.home(errand.target());
+            if home == self.me {
+                self.run_errand(errand);
+                continue;
+            }
+            let full = without_credit & (1 << home) != 0;
+            if full || self.mailbox.notify(home, Envelope::Errand(errand)).is_err() {
+                if !full {
+                    self.mailbox.wants_credit(home);
+                    without_credit |= 1 << home;
+                }
+                self.errands.push_back(errand);
+            }
+        }
+    }
+
+    pub(super) fn run_errand(&mut self, errand: Errand) {
+        match errand {
+            Errand::Receipts { asker, peer } => receipt::ask(&mut self.tables, asker, peer),
+            Errand::Watch { watcher, device, target } => {
+                let Self { tables, mailbox, placement, me, now, .. } = self;
+                if let Some(news) = presence::watch(tables, watcher, device, target, *now) {
+                    let _told =
+                        super::traffic::tell_presence(tables, mailbox, *placement, *me, news);
+                }
             }
         }
     }

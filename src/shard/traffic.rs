@@ -11,7 +11,7 @@ use crate::ring::Mailbox;
 use crate::state::Tables;
 use crate::state::placement::Placement;
 use crate::state::request::{Envelope, Errand, Request, Staged};
-use crate::state::window::Outcome;
+use crate::state::window::{Answer, Outcome};
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use wire::{Refusal, Send, Stream};
@@ -30,7 +30,8 @@ impl<S, R: Reader> Core<S, R> {
             Stream::Group(_) => self.me,
         };
         session::confirm(&mut self.tables, device, send.confirmed);
-        if route::is_new(&mut self.tables, device, send.client_id, send.to) {
+        let looked = route::look(&mut self.tables, &self.rules, device, send);
+        if matches!(looked, route::Looked::New(_)) {
             if let Some(reason) = self.cannot_keep(device, send.to) {
                 route::hold(&mut self.tables, device, send.client_id);
                 route::refuse(&mut self.tables, device, send.client_id, reason);
@@ -43,29 +44,43 @@ impl<S, R: Reader> Core<S, R> {
         if !send.automatic {
             session::active(&mut self.tables, user, self.now);
         }
-        match route::route(&mut self.tables, &self.rules, device, send) {
-            route::Routed::New(mut request) => {
-                request.refusals_heard = self.refusals_heard[home];
-                if home == self.me {
-                    self.own.push_back(request); // stored in this turn, with others at once
-                    if self.own.len() >= self.own_max {
-                        self.store_own();
-                    }
-                    return Step::Taken;
-                }
-                let sent = self.mailbox.ask(home, Envelope::Send(request));
-                debug_assert!(sent.is_ok(), "a credit was there a moment ago");
+        match looked {
+            route::Looked::New(to) => {
+                let request = route::begin(&mut self.tables, device, to, send);
+                self.carry(home, request);
             }
-            route::Routed::CopyMissing(request) => self.store_copy(request),
-            route::Routed::Answered(outcome) => {
-                let outcome = outcome.unwrap_or(Outcome::Pending);
-                route::answer(&mut self.tables, device, send.client_id, outcome);
-            }
-            route::Routed::Refused(reason) => {
+            route::Looked::Known(answer) => self.on_repeat(device, send, answer),
+            route::Looked::Refused(reason) => {
                 route::refuse(&mut self.tables, device, send.client_id, reason);
             }
         }
         Step::Taken
+    }
+
+    /// Takes a request to the recipient's home, toward which there is a credit.
+    fn carry(&mut self, home: usize, mut request: Box<Request>) {
+        request.refusals_heard = self.refusals_heard[home];
+        if home == self.me {
+            self.own.push_back(request); // stored in this turn, with others at once
+            if self.own.len() >= self.own_max {
+                self.store_own();
+            }
+            return;
+        }
+        let sent = self.mailbox.ask(home, Envelope::Send(request));
+        debug_assert!(sent.is_ok(), "a credit was there a moment ago");
+    }
+
+    fn on_repeat(&mut self, device: u32, send: &Send<'_>, answer: Answer) {
+        match route::repeat(&mut self.tables, device, send, answer) {
+            route::Repeated::CopyMissing(request) => self.store_copy(request),
+            route::Repeated::Answered(outcome) => {
+                route::answer(&mut self.tables, device, send.client_id, outcome);
+            }
+            route::Repeated::Refused(reason) => {
+                route::refuse(&mut self.tables, device, send.client_id, reason);
+            }
+        }
     }
 
     /// What the state of the log says to a new message before anybody else is asked. After a failed
@@ -108,7 +123,9 @@ impl<S, R: Reader> Core<S, R> {
         match stored {
             Ok(stored) => {
                 deliver::push(tables, &stored, &request, *now);
-                self.delete_target(&stored, &request);
+                if deletes {
+                    self.delete_target(&stored, &request);
+                }
                 let (position, time_ms) = (stored.position, stored.time_ms);
                 request.outcome = Outcome::Sent { position, time_ms };
                 let (ticket, user) = (stored.ticket, stored.user);
@@ -313,39 +330,6 @@ impl<S, R: Reader> Core<S, R> {
             presence::push_typing(&mut self.tables, from, to, stopped);
         } else if self.mailbox.notify(home, Envelope::Typing { from, to, stopped }).is_err() {
             self.tables.counters.shed += 1;
-        }
-    }
-
-    /// Carries questions about other users to their homes, as far as there are credits.
-    pub(super) fn run_errands(&mut self) {
-        let mut without_credit = 0u64; // a bit per shard: at most 64
-        for _ in 0..self.errands.len() {
-            let Some(errand) = self.errands.pop_front() else { return };
-            let home = self.placement.home(errand.target());
-            if home == self.me {
-                self.run_errand(errand);
-                continue;
-            }
-            let full = without_credit & (1 << home) != 0;
-            if full || self.mailbox.notify(home, Envelope::Errand(errand)).is_err() {
-                if !full {
-                    self.mailbox.wants_credit(home);
-                    without_credit |= 1 << home;
-                }
-                self.errands.push_back(errand);
-            }
-        }
-    }
-
-    pub(super) fn run_errand(&mut self, errand: Errand) {
-        match errand {
-            Errand::Receipts { asker, peer } => receipt::ask(&mut self.tables, asker, peer),
-            Errand::Watch { watcher, device, target } => {
-                let Self { tables, mailbox, placement, me, now, .. } = self;
-                if let Some(news) = presence::watch(tables, watcher, device, target, *now) {
-                    let _told = tell_presence(tables, mailbox, *placement, *me, news);
-                }
-            }
         }
     }
 }

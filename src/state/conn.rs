@@ -99,8 +99,9 @@ pub struct Partial {
 /// Partial inputs of the connections that have one; buffers are recycled.
 #[derive(Debug, Default)]
 pub struct Partials {
-    slots: slab::Slab<Partial>,
-    spare: Vec<Partial>,
+    slots: slab::Slab<Box<Partial>>,
+    #[allow(clippy::vec_box, reason = "the box itself goes to and fro with every read")]
+    spare: Vec<Box<Partial>>,
 }
 
 const SPARE_PARTIALS_MAX: usize = 1024;
@@ -117,7 +118,7 @@ impl Partials {
     }
 
     /// Takes the partial input out, to work on it while the tables are borrowed.
-    pub fn take(&mut self, conn: &mut Conn) -> Option<Partial> {
+    pub fn take(&mut self, conn: &mut Conn) -> Option<Box<Partial>> {
         if conn.partial == NONE {
             return None;
         }
@@ -127,7 +128,7 @@ impl Partials {
     }
 
     /// Puts a partial input back, or recycles it when it is empty.
-    pub fn put(&mut self, conn: &mut Conn, partial: Partial) {
+    pub fn put(&mut self, conn: &mut Conn, partial: Box<Partial>) {
         debug_assert_eq!(conn.partial, NONE);
         let empty =
             partial.raw.is_empty() && partial.assembly.is_empty() && partial.waiting.is_empty();
@@ -139,12 +140,12 @@ impl Partials {
     }
 
     /// An empty one to work with.
-    pub fn fresh(&mut self) -> Partial {
+    pub fn fresh(&mut self) -> Box<Partial> {
         self.spare.pop().unwrap_or_default()
     }
 
     /// Gives buffers back.
-    pub fn recycle(&mut self, mut partial: Partial) {
+    pub fn recycle(&mut self, mut partial: Box<Partial>) {
         partial.raw.clear();
         partial.assembly.clear();
         partial.waiting.clear();

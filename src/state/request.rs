@@ -3,6 +3,7 @@
 //! Requests are boxed and recycled: the box goes to the recipient's home and comes home with the
 //! outcome, so that a hop between shards allocates nothing.
 
+use crate::state::NONE;
 use crate::state::window::Outcome;
 use std::net::IpAddr;
 use wire::{Confirmed, Parser, Refusal, Relation};
@@ -14,6 +15,9 @@ pub struct Request {
     pub sender: u64,
     /// From which device.
     pub device: u32,
+    /// Where that device probably is in the tables of its home: to be checked. [`NONE`] if nobody
+    /// knows.
+    pub device_at: u32,
     /// Refusals with "try again" its shard had heard from the recipient's home, see `path::store`.
     pub refusals_heard: u64,
     /// The device's id for it.
@@ -68,6 +72,7 @@ impl Requests {
             Box::new(Request {
                 sender: 0,
                 device: 0,
+                device_at: NONE,
                 refusals_heard: 0,
                 client_id: 0,
                 to: 0,
@@ -86,6 +91,7 @@ impl Requests {
     /// Gives a request back.
     pub fn give(&mut self, mut request: Box<Request>) {
         if self.spare.len() < SPARE_REQUESTS_MAX {
+            request.device_at = NONE;
             request.payload.clear();
             request.payload.shrink_to(SPARE_PAYLOAD_BYTES_MAX);
             self.spare.push(request);

@@ -9,7 +9,7 @@
 //!  random   the one source of chance        fast     maps for the checkers
 //! ```
 //!
-//! Deliberately not here: threads, sockets and files (`tests/conformance.rs` and the end-to-end
+//! Deliberately not here: threads, sockets and files (`tests/conformance/` and the end-to-end
 //! tests have those), groups, history.
 
 pub(crate) mod checks;

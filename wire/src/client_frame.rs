@@ -6,12 +6,11 @@
 
 use crate::history_frame::{self, Fetch, ListConversations, SetRetention};
 use crate::schema::{
-    DecodeError, Field, Fields, Sink, complete_relation, frame_length, read_confirmed,
+    DecodeError, Field, Fields, LongSink, complete_relation, frame_length, read_confirmed,
     read_envelope, read_relation, read_stream, required, write_choice, write_confirmed,
     write_frame, write_relation, write_stream,
 };
 use crate::types::{Confirmed, Relation, Stream};
-use crate::websocket::HeaderBytes;
 
 /// Users one `WatchPresence` may name.
 pub const WATCHED_USERS_MAX: usize = 64;
@@ -170,7 +169,7 @@ impl<'a> ClientFrame<'a> {
 
     /// Appends the frame's bytes to `out`, without any framing.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        self.write(out, |_| HeaderBytes::default());
+        self.write(out, |_, _| 0);
     }
 
     /// How many bytes [`encode`](Self::encode) appends.
@@ -178,27 +177,14 @@ impl<'a> ClientFrame<'a> {
         frame_length(self.number(), |sink| self.describe(sink))
     }
 
-    /// Appends what goes before a frame of such a length and the frame; returns where it begins.
+    /// Appends what goes before the frame (see [`write_frame`]) and the frame; returns where it
+    /// begins.
     pub(crate) fn write(
         &self,
         out: &mut Vec<u8>,
-        prefix_of: impl Fn(usize) -> HeaderBytes,
+        put_prefix: impl Fn(&mut [u8], usize) -> usize,
     ) -> usize {
-        let variable_bytes = self.variable_bytes();
-        write_frame(out, self.number(), variable_bytes, prefix_of, |sink| self.describe(sink))
-    }
-
-    /// The most that payload, text or list contribute to the length.
-    fn variable_bytes(&self) -> usize {
-        const ID_BYTES_MAX: usize = 10;
-        match self {
-            Self::Hello(hello) => hello.token.len(),
-            Self::Renew(renew) => renew.token.len(),
-            Self::Send(send) => send.payload.len(),
-            Self::WatchPresence(watch) => watch.users.len() * ID_BYTES_MAX,
-            Self::AskReceipts(ask) => ask.peers.len() * ID_BYTES_MAX,
-            _ => 0,
-        }
+        write_frame(out, self.number(), put_prefix, |sink| self.describe(sink))
     }
 
     fn number(&self) -> u32 {
@@ -218,7 +204,7 @@ impl<'a> ClientFrame<'a> {
         }
     }
 
-    fn describe(&self, sink: &mut impl Sink) {
+    fn describe<'p>(&'p self, sink: &mut impl LongSink<'p>) {
         match self {
             Self::Hello(hello) => {
                 sink.bytes(1, hello.token.as_bytes());
@@ -255,7 +241,7 @@ impl<'a> ClientFrame<'a> {
     }
 }
 
-fn describe_send(sink: &mut impl Sink, send: &Send<'_>) {
+fn describe_send<'p>(sink: &mut impl LongSink<'p>, send: &Send<'p>) {
     sink.uint64(1, send.client_id);
     write_confirmed(sink, 2, send.confirmed);
     write_choice(sink, [3, 4], send.to);

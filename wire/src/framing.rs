@@ -25,7 +25,7 @@ use crate::client_frame::ClientFrame;
 use crate::handshake::{HANDSHAKE_BYTES_MAX, Handshake, head_end, read_request};
 use crate::server_frame::{Goodbye, ServerFrame};
 use crate::websocket::{
-    Control, Header, HeaderBytes, HeaderRead, Opcode, apply_mask, binary_header, read_close,
+    Control, Header, HeaderRead, Opcode, apply_mask, put_binary_header, put_last, read_close,
     read_header, unmask, write_control,
 };
 
@@ -288,12 +288,10 @@ fn next_length_prefixed(
     }
 }
 
-/// The length before a frame on plain TCP.
-fn length_prefix(length: usize) -> HeaderBytes {
+/// Puts the length of a frame on plain TCP at the end of the room before it.
+fn put_length(before: &mut [u8], length: usize) -> usize {
     // Frames are bounded far below 4 GiB; one that is not would be refused by its reader.
-    let mut prefix = HeaderBytes::default();
-    prefix.push(&u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes());
-    prefix
+    put_last(before, u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes())
 }
 
 /// Appends a frame from the server with its framing. Nothing while the transport is `Undecided`:
@@ -302,10 +300,10 @@ pub fn write_server_frame(transport: Transport, frame: &ServerFrame<'_>, out: &m
     match transport {
         Transport::Undecided => {}
         Transport::Tcp => {
-            frame.write(out, length_prefix);
+            frame.write(out, put_length);
         }
         Transport::WebSocket => {
-            frame.write(out, |length| binary_header(length, None));
+            frame.write(out, |before, length| put_binary_header(before, length, None));
         }
     }
 }
@@ -335,10 +333,11 @@ pub fn write_client_frame(
 ) {
     match transport {
         Transport::Undecided | Transport::Tcp => {
-            frame.write(out, length_prefix);
+            frame.write(out, put_length);
         }
         Transport::WebSocket => {
-            let frame_at = frame.write(out, |length| binary_header(length, Some(mask)));
+            let frame_at =
+                frame.write(out, |before, length| put_binary_header(before, length, Some(mask)));
             apply_mask(mask, &mut out[frame_at..]);
         }
     }

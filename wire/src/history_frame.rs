@@ -6,8 +6,8 @@
 
 use crate::reasons::Refusal;
 use crate::schema::{
-    DecodeError, Field, Fields, NO_ID, Sink, complete_id, complete_relation, read_id, read_reason,
-    read_relation, read_stream, required, write_id, write_relation, write_stream,
+    DecodeError, Field, Fields, LongSink, NO_ID, Sink, complete_id, complete_relation, read_id,
+    read_reason, read_relation, read_stream, required, write_id, write_relation, write_stream,
 };
 use crate::types::{MessageId, Relation, Retention, Stream};
 
@@ -156,7 +156,7 @@ fn describe_retention(sink: &mut impl Sink, numbers: [u32; 2], retention: Retent
     sink.uint64(numbers[1], u64::from(retention.seconds()));
 }
 
-pub(crate) fn describe_item(sink: &mut impl Sink, item: &Item<'_>) {
+pub(crate) fn describe_item<'p>(sink: &mut impl LongSink<'p>, item: &Item<'p>) {
     sink.uint64(1, item.request);
     sink.uint64(2, item.number);
     write_id(sink, 3, item.id);

@@ -10,8 +10,10 @@
 //! skipped. It is stricter in two points: a known field of the wrong wire type is `Malformed`, and
 //! a number that does not fit its type is `OutOfRange` instead of being cut.
 //!
+//! A varint of up to eight bytes is read and written with one access, without a loop.
+//!
 //! Writing describes a message once as calls on a [`Sink`]. [`write_frame`] runs the description
-//! into room that is large enough for any frame of its kind and then puts the lengths before it;
+//! into room of its own, puts lengths and framing before it and copies the whole once;
 //! [`frame_length`] runs it to count.
 
 mod read;
@@ -22,9 +24,12 @@ pub(crate) use read::{
     read_reason, read_relation, read_stream, required, required32,
 };
 pub(crate) use write::{
-    Sink, frame_length, write_choice, write_confirmed, write_frame, write_id, write_mark,
+    LongSink, Sink, frame_length, write_choice, write_confirmed, write_frame, write_id, write_mark,
     write_relation, write_stream,
 };
+
+/// The bit of each byte of a varint that says that another one follows, for eight bytes at once.
+const GOES_ON: u64 = 0x8080_8080_8080_8080;
 
 /// Why bytes are no frame. The connection they came on is closed with `bad_frame`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]

@@ -1,18 +1,18 @@
 //! What the server says: one struct per frame, encoded without a copy in between.
 //!
-//! Meanings: `docs/protocol.md`, "Frames from the server". Encoding counts first and writes once;
-//! the only allocation is the growth of the buffer. A newer server's reason is `OutOfRange`.
+//! Meanings: `docs/protocol.md`, "Frames from the server". A payload is copied once, nothing is
+//! counted beforehand, and the only allocation is the growth of the buffer. A newer server's reason
+//! is `OutOfRange`.
 
 mod read;
 
 use crate::history_frame::{self, Conversation, Conversations, Fetched, Item, RequestRefused};
 use crate::reasons::{Parting, Refusal};
 use crate::schema::{
-    DecodeError, Sink, frame_length, read_envelope, write_frame, write_id, write_mark,
+    DecodeError, LongSink, Sink, frame_length, read_envelope, write_frame, write_id, write_mark,
     write_relation, write_stream,
 };
 use crate::types::{Mark, MessageId, Relation, Stream};
-use crate::websocket::HeaderBytes;
 
 /// A frame from the server. Borrows payload and detail.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -251,7 +251,7 @@ impl<'a> ServerFrame<'a> {
 
     /// Appends the frame's bytes to `out`, without any framing.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        self.write(out, |_| HeaderBytes::default());
+        self.write(out, |_, _| 0);
     }
 
     /// How many bytes [`encode`](Self::encode) appends.
@@ -259,24 +259,14 @@ impl<'a> ServerFrame<'a> {
         frame_length(self.number(), |sink| self.describe(sink))
     }
 
-    /// Appends what goes before a frame of such a length and the frame; returns where it begins.
+    /// Appends what goes before the frame (see [`write_frame`]) and the frame; returns where it
+    /// begins.
     pub(crate) fn write(
         &self,
         out: &mut Vec<u8>,
-        prefix_of: impl Fn(usize) -> HeaderBytes,
+        put_prefix: impl Fn(&mut [u8], usize) -> usize,
     ) -> usize {
-        let variable_bytes = self.variable_bytes();
-        write_frame(out, self.number(), variable_bytes, prefix_of, |sink| self.describe(sink))
-    }
-
-    /// The most that payload, text or list contribute to the length.
-    fn variable_bytes(&self) -> usize {
-        match self {
-            Self::Deliver(deliver) => deliver.payload.len(),
-            Self::Item(item) => item.payload.len(),
-            Self::Goodbye(goodbye) => goodbye.detail.len(),
-            _ => 0,
-        }
+        write_frame(out, self.number(), put_prefix, |sink| self.describe(sink))
     }
 
     fn number(&self) -> u32 {
@@ -301,7 +291,7 @@ impl<'a> ServerFrame<'a> {
         }
     }
 
-    fn describe(&self, sink: &mut impl Sink) {
+    fn describe<'p>(&'p self, sink: &mut impl LongSink<'p>) {
         match self {
             Self::Welcome(welcome) => describe_welcome(sink, welcome),
             Self::Sent(sent) => {
@@ -384,7 +374,7 @@ fn describe_limits(sink: &mut impl Sink, limits: Limits) {
 }
 
 #[inline]
-fn describe_deliver(sink: &mut impl Sink, deliver: &Deliver<'_>) {
+fn describe_deliver<'p>(sink: &mut impl LongSink<'p>, deliver: &Deliver<'p>) {
     write_stream(sink, 1, deliver.stream);
     sink.fixed64(2, deliver.position);
     write_id(sink, 3, deliver.id);

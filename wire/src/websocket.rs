@@ -165,68 +165,62 @@ pub(crate) fn unmask(frame: &mut [u8], header: &Header) {
 pub(crate) fn apply_mask(key: [u8; 4], bytes: &mut [u8]) {
     let wide = u64::from(u32::from_le_bytes(key));
     let wide = wide << 32 | wide;
-    let mut words = bytes.chunks_exact_mut(8);
-    for word in &mut words {
-        if let Some(word) = word.first_chunk_mut::<8>() {
+    let (lines, rest) = bytes.as_chunks_mut::<32>(); // two or four steps of a vector
+    for line in lines {
+        for word in line.as_chunks_mut::<8>().0 {
             *word = (u64::from_le_bytes(*word) ^ wide).to_le_bytes();
         }
     }
-    for (byte, mask) in words.into_remainder().iter_mut().zip(key.iter().cycle()) {
+    let (words, rest) = rest.as_chunks_mut::<8>();
+    for word in words {
+        *word = (u64::from_le_bytes(*word) ^ wide).to_le_bytes();
+    }
+    for (byte, mask) in rest.iter_mut().zip(key.iter().cycle()) {
         *byte ^= mask;
     }
 }
 
-/// A few bytes that go before a frame: a WebSocket header or another framing's.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct HeaderBytes {
-    bytes: [u8; HEADER_BYTES_MAX],
-    length: u8,
+/// Puts bytes at the end of `room`, which holds them; says how many.
+#[inline]
+pub(crate) fn put_last<const N: usize>(room: &mut [u8], bytes: [u8; N]) -> usize {
+    let at = room.len() - N;
+    room[at..].copy_from_slice(&bytes);
+    N
 }
 
-impl HeaderBytes {
-    #[inline]
-    pub(crate) fn push(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.bytes[usize::from(self.length)] = *byte;
-            self.length += 1;
+/// Puts the header of an unfragmented binary message at the end of the room before its payload;
+/// says how much it takes, at most [`HEADER_BYTES_MAX`].
+#[inline]
+pub(crate) fn put_binary_header(
+    before: &mut [u8],
+    payload_bytes: usize,
+    mask: Option<[u8; 4]>,
+) -> usize {
+    put_header(before, Opcode::Binary, payload_bytes, mask)
+}
+
+#[inline]
+fn put_header(
+    before: &mut [u8],
+    opcode: Opcode,
+    payload_bytes: usize,
+    mask: Option<[u8; 4]>,
+) -> usize {
+    let key_bytes = mask.map_or(0, |key| put_last(before, key));
+    let rest = before.len() - key_bytes;
+    let before = &mut before[..rest];
+    let (first, masked) = (FIN | opcode.bits(), if mask.is_some() { MASKED } else { 0 });
+    key_bytes
+        + if let Some(short) = u8::try_from(payload_bytes).ok().filter(|it| *it < LENGTH_16) {
+            put_last(before, [first, masked | short])
+        } else if let Ok(length) = u16::try_from(payload_bytes) {
+            let [high, low] = length.to_be_bytes();
+            put_last(before, [first, masked | LENGTH_16, high, low])
+        } else {
+            let length_bytes = put_last(before, (payload_bytes as u64).to_be_bytes());
+            let rest = before.len() - length_bytes;
+            length_bytes + put_last(&mut before[..rest], [first, masked | LENGTH_64])
         }
-    }
-
-    #[inline]
-    pub(crate) fn len(&self) -> usize {
-        usize::from(self.length)
-    }
-
-    #[inline]
-    pub(crate) fn as_slice(&self) -> &[u8] {
-        &self.bytes[..self.len()]
-    }
-}
-
-/// The header of an unfragmented binary message.
-#[inline]
-pub(crate) fn binary_header(payload_bytes: usize, mask: Option<[u8; 4]>) -> HeaderBytes {
-    header(Opcode::Binary, payload_bytes, mask)
-}
-
-#[inline]
-fn header(opcode: Opcode, payload_bytes: usize, mask: Option<[u8; 4]>) -> HeaderBytes {
-    let masked = if mask.is_some() { MASKED } else { 0 };
-    let mut header = HeaderBytes::default();
-    header.push(&[FIN | opcode.bits()]);
-    if let Some(short) = u8::try_from(payload_bytes).ok().filter(|short| *short < LENGTH_16) {
-        header.push(&[masked | short]);
-    } else if let Ok(length) = u16::try_from(payload_bytes) {
-        header.push(&[masked | LENGTH_16]);
-        header.push(&length.to_be_bytes());
-    } else {
-        header.push(&[masked | LENGTH_64]);
-        header.push(&(payload_bytes as u64).to_be_bytes());
-    }
-    if let Some(key) = mask {
-        header.push(&key);
-    }
-    header
 }
 
 /// Appends a control frame; `mask` is `Some` on a client.
@@ -243,7 +237,9 @@ pub fn write_control(control: Control<'_>, mask: Option<[u8; 4]>, out: &mut Vec<
         }
     };
     let payload = &payload[..payload.len().min(CONTROL_BYTES_MAX)];
-    out.extend_from_slice(header(opcode, code.len() + payload.len(), mask).as_slice());
+    let mut header = [0; HEADER_BYTES_MAX];
+    let header_bytes = put_header(&mut header, opcode, code.len() + payload.len(), mask);
+    out.extend_from_slice(&header[HEADER_BYTES_MAX - header_bytes..]);
     let start = out.len();
     out.extend_from_slice(code);
     out.extend_from_slice(payload);

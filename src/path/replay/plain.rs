@@ -122,7 +122,7 @@ fn bury(tables: &mut Tables, user: u32, position: u64) {
         if let Some(at) = entry.at() {
             tables.live.scrub(at);
         }
-        forget_entry(&mut tables.live, &mut tables.pairs, user, &entry);
+        forget_entry(&mut tables.live, &mut tables.pairs, (user, owner.first_pair), &entry);
     }
     tables.inboxes.release_empty(&mut owner.inbox);
 }

@@ -3,10 +3,9 @@
 //! Rules and strictness are in the header of `schema.rs`. Deliberately not here: the frames
 //! (`client_frame.rs`, `server_frame/read.rs`).
 
-use super::DecodeError;
+use super::{DecodeError, GOES_ON};
 use crate::types::{Confirmed, MessageId, Relation, Stream};
 use buffa::encoding::{Tag, WireType, decode_varint, skip_field};
-use buffa::types::{borrow_bytes, borrow_str, decode_fixed64};
 
 /// The fields of one message, front to back.
 pub(crate) struct Fields<'a> {
@@ -15,7 +14,8 @@ pub(crate) struct Fields<'a> {
 
 /// One field whose tag was read; exactly one of its methods takes the value.
 pub(crate) struct Field<'f, 'a> {
-    tag: Tag,
+    /// Number of the field, and its wire type in the lowest three bits.
+    tag: u32,
     rest: &'f mut &'a [u8],
 }
 
@@ -24,31 +24,86 @@ impl<'a> Fields<'a> {
         Self { rest: bytes }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn next(&mut self) -> Result<Option<Field<'_, 'a>>, DecodeError> {
-        if self.rest.is_empty() {
-            return Ok(None);
+        let tag = match self.rest.split_first() {
+            None => return Ok(None),
+            Some((&first, behind)) if first < 0x80 => {
+                self.rest = behind;
+                u32::from(first)
+            }
+            Some(_) => long_tag(&mut self.rest)?,
+        };
+        if tag >> 3 == 0 {
+            return Err(DecodeError::Malformed);
         }
-        let tag = Tag::decode(&mut self.rest)?;
         Ok(Some(Field { tag, rest: &mut self.rest }))
     }
 }
 
+/// A field number above 15.
+#[cold]
+#[inline(never)]
+fn long_tag(rest: &mut &[u8]) -> Result<u32, DecodeError> {
+    u32::try_from(varint(rest)?).map_err(|_| DecodeError::Malformed)
+}
+
+/// Takes a varint from the front.
+#[inline(always)]
+fn varint(rest: &mut &[u8]) -> Result<u64, DecodeError> {
+    let Some((&first, behind)) = rest.split_first() else { return Err(DecodeError::Malformed) };
+    if first < 0x80 {
+        *rest = behind;
+        return Ok(u64::from(first));
+    }
+    if let Some((&second, behind)) = behind.split_first()
+        && second < 0x80
+    {
+        *rest = behind;
+        return Ok(u64::from(first & 0x7f) | u64::from(second) << 7);
+    }
+    if let Some(eight) = rest.first_chunk() {
+        let eight = u64::from_le_bytes(*eight);
+        let last = !eight & GOES_ON; // the first byte behind which none follows
+        if last != 0 {
+            let bits = last.trailing_zeros() + 1;
+            *rest = &rest[bits as usize / 8..];
+            return Ok(joined(eight & u64::MAX >> (64 - bits) & !GOES_ON));
+        }
+    }
+    rare_varint(rest)
+}
+
+/// One of nine or ten bytes, at the very end, or broken.
+#[cold]
+#[inline(never)]
+fn rare_varint(rest: &mut &[u8]) -> Result<u64, DecodeError> {
+    Ok(decode_varint(rest)?)
+}
+
+/// Puts together what eight bytes hold, seven bits each: the opposite of `write::eight_groups`.
+#[inline(always)]
+fn joined(groups: u64) -> u64 {
+    let quarters = groups - (groups & 0x7f00_7f00_7f00_7f00) / 2;
+    let halves = quarters - (quarters & 0x3fff_0000_3fff_0000) / 4 * 3;
+    halves - (halves & 0x0fff_ffff_0000_0000) / 16 * 15
+}
+
 impl<'a> Field<'_, 'a> {
-    #[inline]
+    #[inline(always)]
     pub(crate) fn number(&self) -> u32 {
-        self.tag.field_number()
+        self.tag >> 3
     }
 
-    #[inline]
+    #[inline(always)]
     fn expect(&self, wire_type: WireType) -> Result<(), DecodeError> {
-        if self.tag.wire_type() == wire_type { Ok(()) } else { Err(DecodeError::Malformed) }
+        if self.tag & 7 == wire_type as u32 { Ok(()) } else { Err(DecodeError::Malformed) }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn uint64(self) -> Result<u64, DecodeError> {
         self.expect(WireType::Varint)?;
-        Ok(decode_varint(self.rest)?)
+        varint(self.rest)
     }
 
     /// A `uint32` (or an enum); `name` is for the error.
@@ -62,25 +117,29 @@ impl<'a> Field<'_, 'a> {
         Ok(self.uint64()? != 0)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn fixed64(self) -> Result<u64, DecodeError> {
         self.expect(WireType::Fixed64)?;
-        Ok(decode_fixed64(self.rest)?)
+        let (value, behind) = self.rest.split_first_chunk().ok_or(DecodeError::Malformed)?;
+        *self.rest = behind;
+        Ok(u64::from_le_bytes(*value))
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn bytes(self) -> Result<&'a [u8], DecodeError> {
         self.expect(WireType::LengthDelimited)?;
-        Ok(borrow_bytes(self.rest)?)
+        let length = usize::try_from(varint(self.rest)?).map_err(|_| DecodeError::Malformed)?;
+        let (value, behind) = self.rest.split_at_checked(length).ok_or(DecodeError::Malformed)?;
+        *self.rest = behind;
+        Ok(value)
     }
 
     pub(crate) fn text(self) -> Result<&'a str, DecodeError> {
-        self.expect(WireType::LengthDelimited)?;
-        Ok(borrow_str(self.rest)?)
+        std::str::from_utf8(self.bytes()?).map_err(|_| DecodeError::Malformed)
     }
 
     /// A sub-message's fields.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn message(self) -> Result<Fields<'a>, DecodeError> {
         Ok(Fields::new(self.bytes()?))
     }
@@ -102,19 +161,21 @@ impl<'a> Field<'_, 'a> {
             ids.push(id);
             Ok(())
         };
-        if self.tag.wire_type() == WireType::Varint {
-            return add(decode_varint(self.rest)?);
+        if self.tag & 7 == WireType::Varint as u32 {
+            return add(varint(self.rest)?);
         }
         let mut run = self.bytes()?;
         while !run.is_empty() {
-            add(decode_varint(&mut run)?)?;
+            add(varint(&mut run)?)?;
         }
         Ok(())
     }
 
     /// Passes over a field this version does not know.
+    #[cold]
     pub(crate) fn skip(self) -> Result<(), DecodeError> {
-        Ok(skip_field(self.tag, self.rest)?)
+        let tag = Tag::new(self.number(), WireType::from_u32(self.tag & 7)?);
+        Ok(skip_field(tag, self.rest)?)
     }
 }
 
@@ -131,7 +192,7 @@ pub(crate) fn required32(value: u32, name: &'static str) -> Result<u32, DecodeEr
 }
 
 /// Reads `Confirmed`, merging into what an earlier field of the same number said.
-#[inline]
+#[inline(always)]
 pub(crate) fn read_confirmed(
     mut fields: Fields<'_>,
     confirmed: &mut Confirmed,
@@ -234,7 +295,7 @@ pub(crate) fn read_reason<T>(
 /// The envelope of both directions: exactly one known body, unknown fields beside it skipped.
 ///
 /// Returns the body's field number (at most `body_number_max`) and its bytes.
-#[inline]
+#[inline(always)]
 pub(crate) fn read_envelope(
     bytes: &[u8],
     body_number_max: u32,

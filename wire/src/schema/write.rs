@@ -3,17 +3,18 @@
 //! A message is described once as calls on a [`Sink`]; see the header of `schema.rs`. Deliberately
 //! not here: the frames (`client_frame.rs`, `server_frame.rs`).
 
+use super::GOES_ON;
 use crate::types::{Confirmed, Mark, MessageId, Relation, Stream};
-use crate::websocket::{HEADER_BYTES_MAX, HeaderBytes};
-use buffa::encoding::{WireType, varint_len};
+use crate::websocket::{HEADER_BYTES_MAX, put_last};
+use buffa::encoding::{WireType, encode_varint, varint_len};
 
 /// Where the description of a message goes. Fields of value 0, `false` or empty are left out, as
 /// proto3 has it.
 pub(crate) trait Sink {
     /// A varint without a tag.
     fn varint(&mut self, value: u64);
-    /// Bytes as they are.
-    fn raw(&mut self, bytes: &[u8]);
+    /// Eight bytes as they are.
+    fn eight(&mut self, bytes: [u8; 8]);
 
     #[inline(always)]
     fn tag(&mut self, number: u32, wire_type: WireType) {
@@ -43,28 +44,7 @@ pub(crate) trait Sink {
     fn fixed64(&mut self, number: u32, value: u64) {
         if value != 0 {
             self.tag(number, WireType::Fixed64);
-            self.raw(&value.to_le_bytes());
-        }
-    }
-
-    #[inline(always)]
-    fn bytes(&mut self, number: u32, value: &[u8]) {
-        if !value.is_empty() {
-            self.tag(number, WireType::LengthDelimited);
-            self.varint(value.len() as u64);
-            self.raw(value);
-        }
-    }
-
-    /// A repeated `uint64`, packed.
-    fn ids(&mut self, number: u32, ids: &[u64]) {
-        if !ids.is_empty() {
-            self.tag(number, WireType::LengthDelimited);
-            let length: usize = ids.iter().map(|id| varint_len(*id)).sum();
-            self.varint(length as u64);
-            for id in ids {
-                self.varint(*id);
-            }
+            self.eight(value.to_le_bytes());
         }
     }
 
@@ -74,14 +54,45 @@ pub(crate) trait Sink {
         Self: Sized;
 }
 
+/// Where the description of a frame goes, whose one long value (payload, token, detail, list) is
+/// not copied before its place is known. Not for sub-messages.
+pub(crate) trait LongSink<'p>: Sink {
+    /// The value of the field that may be long, without tag and length.
+    fn long(&mut self, long: Long<'p>);
+
+    #[inline(always)]
+    fn bytes(&mut self, number: u32, value: &'p [u8]) {
+        self.list(number, Long::Bytes(value));
+    }
+
+    /// A repeated `uint64`, packed.
+    fn ids(&mut self, number: u32, ids: &'p [u64]) {
+        self.list(number, Long::Ids(ids));
+    }
+
+    #[inline(always)]
+    fn list(&mut self, number: u32, long: Long<'p>) {
+        let length = long.len();
+        if length > 0 {
+            self.tag(number, WireType::LengthDelimited);
+            self.varint(length as u64);
+            self.long(long);
+        }
+    }
+}
+
 /// The longest sub-message: one byte holds its length. `Relation` and `Limits` come to 38 at most.
 const SUB_MESSAGE_BYTES_MAX: u8 = 127;
-/// The longest body of a frame without its payload, token, detail or list. `Deliver` is the one.
-const FIXED_BYTES_MAX: usize = 144;
-/// What a body without its payload usually comes to; a wrong guess costs a move of the body.
-const FIXED_BYTES_USUAL: usize = 40;
 /// A body's tag and length.
 const ENVELOPE_BYTES_MAX: usize = 7;
+/// Where a body begins in its room: before it everything fits that goes before a body.
+const BODY_AT: u8 = 21;
+/// A place in the room is one byte, so that most need no look at its end.
+const ROOM_BYTES: usize = 256;
+/// The longest body of a frame without its payload, token, detail or list. `Deliver` is the one.
+const FIXED_BYTES_MAX: usize = 144;
+const _: () = assert!(BODY_AT as usize == HEADER_BYTES_MAX + ENVELOPE_BYTES_MAX);
+const _: () = assert!(BODY_AT as usize + FIXED_BYTES_MAX + 8 <= ROOM_BYTES);
 
 /// Counts the bytes of a description.
 #[derive(Default)]
@@ -92,8 +103,8 @@ impl Sink for Length {
         self.0 += varint_len(value);
     }
 
-    fn raw(&mut self, bytes: &[u8]) {
-        self.0 += bytes.len();
+    fn eight(&mut self, _: [u8; 8]) {
+        self.0 += 8;
     }
 
     fn message(&mut self, number: u32, describe: impl FnOnce(&mut Self)) {
@@ -103,42 +114,104 @@ impl Sink for Length {
     }
 }
 
-/// Writes a description into zeroed room that is large enough for every frame of its kind.
-pub(crate) struct Writer<'a> {
-    room: &'a mut [u8],
-    used: usize,
+impl<'p> LongSink<'p> for Length {
+    fn long(&mut self, long: Long<'p>) {
+        self.0 += long.len();
+    }
+}
+
+/// The one value of a frame that may be long.
+#[derive(Clone, Copy)]
+pub(crate) enum Long<'p> {
+    Bytes(&'p [u8]),
+    /// Varints without tags.
+    Ids(&'p [u64]),
+}
+
+impl Long<'_> {
+    #[inline]
+    fn len(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Ids(ids) => ids.iter().map(|id| varint_len(*id)).sum(),
+        }
+    }
+}
+
+/// Writes a description into room of its own, all but the long value, and notes where that goes.
+pub(crate) struct Writer<'p> {
+    room: [u8; ROOM_BYTES],
+    used: u8,
+    long: Long<'p>,
+    long_at: u8,
 }
 
 impl Sink for Writer<'_> {
     #[inline(always)]
-    fn varint(&mut self, mut value: u64) {
-        let mut used = self.used;
-        while value >= 0x80 {
-            self.room[used] = (value & 0x7f) as u8 | 0x80;
-            value >>= 7;
-            used += 1;
+    fn varint(&mut self, value: u64) {
+        if value < 0x80 {
+            self.room[usize::from(self.used)] = (value & 0x7f) as u8;
+            self.used = self.used.wrapping_add(1);
+        } else if value >> 56 == 0 {
+            let (bytes, length) = eight_groups(value);
+            self.put(bytes, length);
+        } else {
+            // Eight groups that all say "goes on", and the rest.
+            let (bytes, _) = eight_groups(value & (u64::MAX >> 8));
+            let bytes = u64::from_le_bytes(bytes) | GOES_ON;
+            self.put(bytes.to_le_bytes(), 8);
+            let (bytes, length) = eight_groups(value >> 56);
+            self.put(bytes, length);
         }
-        self.room[used] = (value & 0x7f) as u8;
-        self.used = used + 1;
     }
 
     #[inline(always)]
-    fn raw(&mut self, bytes: &[u8]) {
-        let end = self.used + bytes.len();
-        self.room[self.used..end].copy_from_slice(bytes);
-        self.used = end;
+    fn eight(&mut self, bytes: [u8; 8]) {
+        self.put(bytes, 8);
     }
 
     #[inline(always)]
     fn message(&mut self, number: u32, describe: impl FnOnce(&mut Self)) {
         self.tag(number, WireType::LengthDelimited);
         let length_at = self.used;
-        self.used += 1;
+        self.used = self.used.wrapping_add(1);
         describe(self);
-        let length = self.used - length_at - 1;
-        debug_assert!(length <= usize::from(SUB_MESSAGE_BYTES_MAX), "{length}");
-        self.room[length_at] = u8::try_from(length).unwrap_or(SUB_MESSAGE_BYTES_MAX);
+        let length = self.used.wrapping_sub(length_at).wrapping_sub(1);
+        debug_assert!(length <= SUB_MESSAGE_BYTES_MAX, "{length}");
+        self.room[usize::from(length_at)] = length;
     }
+}
+
+impl<'p> LongSink<'p> for Writer<'p> {
+    #[inline(always)]
+    fn long(&mut self, long: Long<'p>) {
+        (self.long, self.long_at) = (long, self.used);
+    }
+}
+
+impl Writer<'_> {
+    /// Appends the first `length` of `bytes`.
+    #[inline(always)]
+    fn put(&mut self, bytes: [u8; 8], length: u8) {
+        let at = usize::from(self.used);
+        self.room[at..at + 8].copy_from_slice(&bytes);
+        self.used = self.used.wrapping_add(length);
+        debug_assert!(usize::from(self.used) <= usize::from(BODY_AT) + FIXED_BYTES_MAX);
+    }
+}
+
+/// A number below 2^56 as a varint: eight bytes, and how many of them count.
+#[inline(always)]
+#[allow(clippy::cast_possible_truncation, reason = "there are eight bytes")]
+fn eight_groups(value: u64) -> ([u8; 8], u8) {
+    // The upper half moves up by 4, the upper half of each half by 2, of each quarter by 1: then
+    // each byte holds seven bits.
+    let halves = value + (value & 0x00ff_ffff_f000_0000) * 0xf;
+    let quarters = halves + (halves & 0x0fff_c000_0fff_c000) * 0x3;
+    let groups = quarters + (quarters & 0x3f80_3f80_3f80_3f80);
+    let last_at = (groups | 1).ilog2() & !7;
+    let goes_on = GOES_ON & ((1 << last_at) - 1);
+    ((groups | goes_on).to_le_bytes(), (last_at / 8 + 1) as u8)
 }
 
 /// The length of a frame around a described body.
@@ -151,46 +224,65 @@ pub(crate) fn frame_length(number: u32, describe: impl FnOnce(&mut Length)) -> u
     envelope.0 + body.0
 }
 
-/// Appends a prefix that depends on the frame's length, then the frame around a described body;
-/// returns where the frame begins.
+/// Appends what goes before a frame, then the frame around a described body; returns where the
+/// frame begins.
 ///
-/// The body is written first, where it will probably stay: behind a prefix and an envelope for the
-/// length it probably has. So nothing is counted beforehand. `variable_bytes` bounds what payload,
-/// token, detail or list contribute. The growth of `out` is the only thing that may allocate.
+/// The body is written first, into room of its own on the stack, and what goes before it is put
+/// there when its length is known. `put_prefix` is given the room before the frame, whose end it
+/// fills, and the frame's length; it says how much it took, at most `HEADER_BYTES_MAX`. The growth
+/// of `out` is the only thing that may allocate.
 #[inline(always)]
-pub(crate) fn write_frame(
+pub(crate) fn write_frame<'p>(
     out: &mut Vec<u8>,
     number: u32,
-    variable_bytes: usize,
-    prefix_of: impl Fn(usize) -> HeaderBytes,
-    describe: impl FnOnce(&mut Writer<'_>),
+    put_prefix: impl Fn(&mut [u8], usize) -> usize,
+    describe: impl FnOnce(&mut Writer<'p>),
 ) -> usize {
-    let start = out.len();
-    let guess = variable_bytes + FIXED_BYTES_USUAL;
-    let tag_bytes = varint_len(u64::from(number << 3));
-    let envelope_bytes = |body_bytes: usize| tag_bytes + varint_len(body_bytes as u64);
-    let guessed_envelope = envelope_bytes(guess);
-    let guessed_at = start + prefix_of(guessed_envelope + guess).len() + guessed_envelope;
-    let room = HEADER_BYTES_MAX + ENVELOPE_BYTES_MAX + variable_bytes + FIXED_BYTES_MAX;
-    out.resize(start + room, 0);
-
-    let mut body = Writer { room: &mut out[guessed_at..], used: 0 };
+    let (long, long_at) = (Long::Bytes(&[]), BODY_AT);
+    let mut body = Writer { room: [0; ROOM_BYTES], used: BODY_AT, long, long_at };
     describe(&mut body);
-    let body_bytes = body.used;
+    let Writer { room, used, long, long_at } = &mut body;
+    let (used, long_at, body_at) =
+        (usize::from(*used), usize::from(*long_at), usize::from(BODY_AT));
+    let long_bytes = long.len();
+    let body_bytes = used - body_at + long_bytes;
+    let frame_at = body_at - put_envelope(&mut room[..body_at], number, body_bytes);
+    let frame_bytes = body_at - frame_at + body_bytes;
+    let prefix_bytes = put_prefix(&mut room[..frame_at], frame_bytes);
 
-    let frame_bytes = envelope_bytes(body_bytes) + body_bytes;
-    let prefix = prefix_of(frame_bytes);
-    let frame_at = start + prefix.len();
-    let body_at = frame_at + frame_bytes - body_bytes;
-    if body_at != guessed_at {
-        out.copy_within(guessed_at..guessed_at + body_bytes, body_at);
+    out.reserve(prefix_bytes + frame_bytes);
+    let begins_at = out.len() + prefix_bytes;
+    if long_bytes == 0 {
+        out.extend_from_slice(&room[frame_at - prefix_bytes..used]);
+        return begins_at;
     }
-    let mut head = Writer { room: &mut out[start..body_at], used: 0 };
-    head.raw(prefix.as_slice());
-    head.tag(number, WireType::LengthDelimited);
-    head.varint(body_bytes as u64);
-    out.truncate(frame_at + frame_bytes);
-    frame_at
+    out.extend_from_slice(&room[frame_at - prefix_bytes..long_at]);
+    match long {
+        Long::Bytes(bytes) => out.extend_from_slice(bytes),
+        Long::Ids(ids) => ids.iter().for_each(|id| encode_varint(*id, out)),
+    }
+    if long_at < used {
+        out.extend_from_slice(&room[long_at..used]);
+    }
+    begins_at
+}
+
+/// Puts a body's tag and length at the end of the room before it; returns how much they take.
+#[inline(always)]
+fn put_envelope(before: &mut [u8], number: u32, body_bytes: usize) -> usize {
+    let tag = number << 3 | WireType::LengthDelimited as u32;
+    if let (Ok(tag @ 0..0x80), Ok(length @ 0..0x80)) = (u8::try_from(tag), u8::try_from(body_bytes))
+    {
+        return put_last(before, [tag, length]);
+    }
+    let mut end = before.len();
+    for value in [body_bytes as u64, u64::from(tag)] {
+        let (bytes, length) = eight_groups(value);
+        let last = u64::from_le_bytes(bytes) << (64 - 8 * u32::from(length));
+        put_last(&mut before[..end], last.to_le_bytes());
+        end -= usize::from(length);
+    }
+    before.len() - end
 }
 
 /// Writes `Confirmed`; nothing if it is the default.
@@ -255,4 +347,37 @@ fn describe_relation(sink: &mut impl Sink, relation: Relation) {
 #[inline(always)]
 pub(crate) fn write_mark(sink: &mut impl Sink, number: u32, mark: Mark) {
     sink.uint64(number, u64::from(mark.code()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn varint(value: u64) -> Vec<u8> {
+        let mut writer =
+            Writer { room: [0; ROOM_BYTES], used: 0, long: Long::Bytes(&[]), long_at: 0 };
+        writer.varint(value);
+        writer.room[..usize::from(writer.used)].to_vec()
+    }
+
+    #[test]
+    fn a_varint_is_that_of_the_crate_around_every_power_of_two() {
+        let powers = (0..64).map(|bit| 1_u64 << bit);
+        for value in powers.flat_map(|it| [it - 1, it, it + 1, it | 1 << 20, !it]) {
+            let mut same = Vec::new();
+            encode_varint(value, &mut same);
+            assert_eq!(varint(value), same, "{value:#x}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_varint_is_that_of_the_crate(value: u64, shift in 0..64_u32) {
+            let value = value >> shift;
+            let mut same = Vec::new();
+            encode_varint(value, &mut same);
+            prop_assert_eq!(varint(value), same);
+        }
+    }
 }
