@@ -97,7 +97,7 @@ pub(super) const STOPS: [Setting; 11] = [
         default: "no limit",
         need: |plan| plan.memory().charged(),
         formula: "the server's part of memory: sockets are charged to the service's group (under \
-                  version 1 only 1,490 B of each)",
+                  version 1 only 1,530 B of each)",
         applies: |_, host| match host.text("memory.cgroup").as_deref() {
             Ok("none") => Err("the control group has no limit"),
             _ => Ok(()),
