@@ -2,7 +2,7 @@
 //! and in `myriad doctor`.
 //!
 //! Owner: whoever meets such an error calls [`note`], which only counts; the main thread tells the
-//! operator ([`news`]), once a minute at the most for each kind, because a host that is out of
+//! operator ([`News`]), once a minute at the most for each kind, because a host that is out of
 //! something says so with every connection. Not here: how much is needed (`doctor`).
 
 use std::io;

@@ -2,7 +2,7 @@
 //!
 //! One table holds every setting and resource: where it is read, what so many sessions need (a
 //! function), what happens without and where that is seen, what it costs, what to do, and where all
-//! of this is known from. [`judge`] compares it with a [`Host`], which may be made up; the tuning
+//! of this is known from. [`judge()`] compares it with a [`Host`], which may be made up; the tuning
 //! kits (`tuning/`) are printed from the same rows, and a test compares them.
 //!
 //! | file | what |

@@ -57,7 +57,7 @@ impl Plan {
         other
     }
 
-    /// Files the server's process needs: by [`Sizes`], as the server itself counts them.
+    /// Files the server's process needs: by `Sizes`, as the server itself counts them.
     #[must_use]
     pub fn files(&self) -> u64 {
         if self.driver == Driver::Uring {

@@ -117,6 +117,7 @@ fn what_stops_first_is_named_first() {
     let text = told(&judgement, &host, "as asked");
     assert!(text.contains("NO: 1,000,000 sessions stop at 4"), "{text}");
     assert!(text.contains("raise the limit on open files"), "{text}");
+    assert!(text.contains("shards: 2, on how many processors is not known"), "{text}");
 }
 
 #[test]

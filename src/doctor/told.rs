@@ -54,7 +54,7 @@ pub fn told(judgement: &Judgement, host: &Host, why: &str) -> String {
         line(&mut out, &format!("  {}: does not matter: {why}", finding.setting.name));
     }
     memory(&mut out, judgement);
-    layout(&mut out, host);
+    layout(&mut out, &judgement.plan, host);
     verdict(&mut out, judgement);
     out
 }
@@ -124,8 +124,15 @@ fn memory(out: &mut String, judgement: &Judgement) {
 }
 
 /// What no number of sessions follows from, but whoever tunes a host wants to see.
-fn layout(out: &mut String, host: &Host) {
+fn layout(out: &mut String, plan: &Plan, host: &Host) {
     out.push_str("\nLayout:\n");
+    let shards = plan.shards();
+    let threads = match host.number("processors") {
+        Ok(processors) if processors >= shards => "each on a processor of its own".to_owned(),
+        Ok(processors) => format!("on {processors} processors, not bound to any"),
+        Err(why) => format!("on how many processors is not known ({why})"),
+    };
+    line(out, &format!("  shards: {shards}, {threads}; a listener each on one port"));
     let mut say = |what: &str, name: &str| {
         let text = host.text(name).unwrap_or_else(|why| format!("not known ({why})"));
         line(out, &format!("  {what}: {text}"));
