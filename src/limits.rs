@@ -3,6 +3,10 @@
 //! `config.rs` lets an operator change some of them and takes its defaults from here. Relations
 //! between limits are asserted at compile time at the end of the file.
 
+mod overload;
+
+pub use overload::*;
+
 // ---- the wire ------------------------------------------------------------------------------
 
 /// Largest payload of one message. 64 KiB carries any text; media travels over HTTP.
@@ -91,8 +95,6 @@ pub const OUTBOX_BYTES_MAX: usize = 256 * 1024;
 pub const OUTBOX_BYTES_HIGH: usize = 128 * 1024;
 /// How long a frame may wait for a credit toward another shard before it is refused.
 pub const CREDIT_WAIT_MS: u64 = 200;
-/// What a client is told to wait after `overloaded`.
-pub const RETRY_AFTER_MS: u32 = 1_000;
 
 /// Frames one session may send in a second; more is a broken or hostile client.
 pub const FRAMES_PER_SECOND_MAX: u16 = 20_000;
@@ -399,8 +401,8 @@ const _: () = assert!(HISTORY_MESSAGES_MAX <= HISTORY_MESSAGES_SETTING_MAX);
 
 #[cfg(test)]
 mod tests {
-    /// The constants of this file, as they are written here.
-    const SOURCE: &str = include_str!("limits.rs");
+    /// The constants of this room, as they are written there.
+    const SOURCE: &str = concat!(include_str!("limits.rs"), include_str!("limits/overload.rs"));
 
     /// The value of a constant whose text is a product of numbers, or of another constant's name.
     fn value_of(name: &str) -> u64 {

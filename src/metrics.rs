@@ -55,8 +55,24 @@ counters! {
     clamped,
     /// Completions of connections that were gone.
     stale,
-    /// Presence and typing dropped because there was no room.
+    /// Presence and typing dropped because there was no room, or too much to do.
     shed,
+    /// Milliseconds at the level `busy` (presence and typing are shed),
+    busy_ms,
+    /// at `strained` (read receipts are delayed, heartbeats stretched),
+    strained_ms,
+    /// and at `full` (new sessions are refused).
+    full_ms,
+    /// Times that the level rose.
+    levels_raised,
+    /// Read marks whose receipts were delayed.
+    reads_delayed,
+    /// Sessions that were asked for heartbeats less often.
+    stretched,
+    /// Logins refused because the shard was full.
+    turned_away,
+    /// Idle sessions let go because memory was short.
+    sessions_shed,
     /// Own copies that were not stored: no room in the log, or too many wait for a device.
     own_copies_lost,
     /// Messages given up because they waited too long; their senders are told.

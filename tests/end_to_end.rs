@@ -2,6 +2,7 @@
 //!
 //! `messages`: offline, several devices, ticks, retries. `endings`: expiry, deletes. `presence`:
 //! online, last seen, typing. `lifecycle`: starting, refusing to start, draining, keys.
+//! `overload`: too much to do, too little memory, very many goodbyes.
 //! Deliberately not here: broken clients (`hostile`), kills under load (`crash`), full disks
 //! (`disk_full`).
 
@@ -21,5 +22,7 @@ mod endings;
 mod lifecycle;
 #[path = "end_to_end/messages.rs"]
 mod messages;
+#[path = "end_to_end/overload.rs"]
+mod overload;
 #[path = "end_to_end/presence.rs"]
 mod presence;

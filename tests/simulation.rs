@@ -13,6 +13,8 @@ mod sim;
 
 use std::time::Duration;
 
+use myriad::metrics::Counters;
+
 use sim::harness::{self, Failure, Order, Sums};
 use sim::plan::{Death, Plan, Trick};
 use sim::world::World;
@@ -107,6 +109,29 @@ fn two_shards_whose_queues_toward_each_other_are_full_both_go_on() {
         world.mend();
         world.come_to_rest().and_then(|()| world.judge()).expect("everything arrives");
     }
+}
+
+#[test]
+fn shards_that_are_told_to_shed_do_so_and_lose_nothing() {
+    let mut counted = Counters::default();
+    for seed in (3..).step_by(4).take(24) {
+        let mut plan = Plan::of(seed);
+        // Slow and quiet enough for users to have done nothing for a while.
+        plan.pressed_per_mille = 20;
+        plan.step_ms_max = 100;
+        plan.chances.write = 3;
+        plan.chances.chatter = 5;
+        plan.chances.crash = 0; // what is counted is that of one boot
+        plan.chances.drain = 0;
+        let mut world = World::new(plan);
+        world.phones.iter_mut().for_each(|phone| phone.session.set_active(false));
+        world.run().unwrap_or_else(|what| panic!("{what} in world {seed}"));
+        counted.add(&world.counted);
+    }
+    let Counters { shed, reads_delayed, stretched, turned_away, sessions_shed, .. } = counted;
+    let all = [shed, reads_delayed, stretched, turned_away, sessions_shed];
+    assert!(all.iter().all(|count| *count > 0), "{counted:?}");
+    assert!(counted.busy_ms > 0 && counted.strained_ms > 0 && counted.full_ms > 0, "{counted:?}");
 }
 
 /// What the checkers say of worlds that are broken on purpose from outside.

@@ -176,7 +176,8 @@ fn frames_of_a_newer_server_are_passed_over() {
         server.wait_for_hello();
         // Body 200, empty: tag 200 << 3 | 2 and length 0, in a length-prefixed frame.
         server.stream.write_all(&[3, 0, 0, 0, 0xc2, 0x0c, 0x00]).unwrap();
-        let bytes = server.bytes_of(&ServerFrame::Pong(Pong { server_time_ms: 9 }));
+        let bytes =
+            server.bytes_of(&ServerFrame::Pong(Pong { server_time_ms: 9, heartbeat_ms: 0 }));
         server.stream.write_all(&bytes).unwrap();
     });
     let mut client = logged_in(&urls(&address)[1]);

@@ -45,7 +45,7 @@ impl Least {
 }
 
 /// Every one, in the order they are checked: what a bound is made of comes before it.
-const BOUNDS: [Bounds; 18] = [
+const BOUNDS: [Bounds; 19] = [
     bounds("origins", "entries", 0, limits::ORIGINS_MAX as u64, |c| Some(c.origins.len() as u64)),
     bounds("shards", "count", 1, limits::SHARDS_MAX as u64, |c| Some(c.shards as u64)),
     bounds(
@@ -117,6 +117,10 @@ const BOUNDS: [Bounds; 18] = [
     bounds("history_messages_max", "count", 1, limits::HISTORY_MESSAGES_SETTING_MAX as u64, |c| {
         Some(c.history_messages_max.into())
     }),
+    Bounds {
+        max: Most::Any,
+        ..bounds("memory_max_bytes", "bytes", 0, 0, |c| Some(c.memory_max_bytes))
+    },
     bounds("drain_ms", "milliseconds", 0, limits::DRAIN_MS_SETTING_MAX, |c| Some(c.drain_ms)),
 ];
 

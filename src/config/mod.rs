@@ -88,6 +88,8 @@ pub struct Config {
     pub history_default: Retention,
     /// Messages it keeps of each side of a conversation.
     pub history_messages_max: u32,
+    /// Memory at which sessions are shed, in bytes; 0: the limit of the control group or the host.
+    pub memory_max_bytes: u64,
     /// Time to drain at a stop in milliseconds.
     pub drain_ms: u64,
 }
@@ -183,6 +185,7 @@ impl Config {
             history: said.history.unwrap_or_default(),
             history_default: Retention::UntilAcked,
             history_messages_max: said.history_messages_max.unwrap_or_default(),
+            memory_max_bytes: said.memory_max_bytes.unwrap_or_default(),
             drain_ms: said.drain_ms.unwrap_or_default(),
         }
     }
@@ -271,6 +274,7 @@ fn defaults() -> Settings {
         history: Some(false),
         history_default: Some("until-acked".to_owned()),
         history_messages_max: Some(limits::HISTORY_MESSAGES_MAX),
+        memory_max_bytes: Some(0),
         drain_ms: Some(limits::DRAIN_MS),
         // With `dev` it is allowed, otherwise not.
         unknown_users_allowed: None,

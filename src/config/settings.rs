@@ -122,6 +122,10 @@ pub struct Settings {
     /// Messages history keeps of each side of a conversation, the newest
     #[arg(long, value_name = "COUNT")]
     pub history_messages_max: Option<u32>,
+    /// Memory near which new sessions are refused and idle ones let go; 0: what the control group
+    /// or the host has
+    #[arg(long, value_name = "BYTES")]
+    pub memory_max_bytes: Option<u64>,
     /// Time a stopping server takes to finish what is under way
     #[arg(long, value_name = "MS")]
     pub drain_ms: Option<u64>,

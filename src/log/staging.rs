@@ -287,6 +287,12 @@ impl Stage {
         self.batch_bytes - record::RECORD_HEADER_BYTES
     }
 
+    /// Batches under way to the disk, in percent of those there are.
+    #[must_use]
+    pub fn used_percent(&self) -> u64 {
+        (self.in_flight * 100 / self.batches.max(1)) as u64
+    }
+
     /// Whether [`Stage::committed`] has something: a shard must not fall asleep over it.
     #[must_use]
     pub fn has_committed(&self) -> bool {

@@ -7,7 +7,7 @@
 use crate::clock::Now;
 use crate::limits;
 use crate::path::Rules;
-use crate::path::session::for_each_conn;
+use crate::path::session::{for_each_conn, heartbeat_ms};
 use crate::state::request::Errand;
 use crate::state::watch::Watch;
 use crate::state::{NONE, Tables};
@@ -31,7 +31,9 @@ pub struct News {
 /// Whether a user shows as online.
 #[must_use]
 pub fn is_online(tables: &Tables, rules: &Rules, user: u32, now: Now) -> bool {
-    let fresh_ms = limits::ONLINE_THRESHOLD_MS + rules.heartbeat_ms * 3 / 2;
+    let mut tokens = tables.users.devices_of(user).filter_map(|at| tables.users.device(at).conn());
+    let stretched = tokens.any(|token| tables.conns.get(token).is_some_and(|it| it.stretched));
+    let fresh_ms = limits::ONLINE_THRESHOLD_MS + heartbeat_ms(rules, stretched) * 3 / 2;
     let active_ms = u64::from(tables.users.user(user).active_s) * 1000;
     now.wall_ms.saturating_sub(active_ms) <= fresh_ms && tables.users.is_connected(user)
 }

@@ -106,8 +106,9 @@ pub fn ask(tables: &mut Tables, asker: u64, peer: u64) {
 }
 
 /// A device's user has read a conversation (or all of them) up to a position of the own inbox.
-/// Returns whether a mark moved.
-pub fn read(tables: &mut Tables, device: u32, peer: Option<u64>, up_to: u64) -> bool {
+/// `tell`: its senders are to be told now; else somebody marks the pairs on the list of dirty read
+/// marks later. Returns whether a mark moved.
+pub fn read(tables: &mut Tables, device: u32, peer: Option<u64>, up_to: u64, tell: bool) -> bool {
     let user = tables.users.device(device).user;
     let owner = tables.users.user(user);
     let (first_pair, tail) = (owner.first_pair, owner.tail);
@@ -119,13 +120,13 @@ pub fn read(tables: &mut Tables, device: u32, peer: Option<u64>, up_to: u64) -> 
     match peer {
         Some(peer) => {
             if let Some(index) = tables.pairs.find(user, peer) {
-                moved = read_pair(tables, index, up_to);
+                moved = read_pair(tables, index, up_to, tell);
             }
         }
         None => {
             let mut at = first_pair;
             while at != NONE {
-                moved |= read_pair(tables, at, up_to);
+                moved |= read_pair(tables, at, up_to, tell);
                 at = tables.pairs.get(at).next;
             }
         }
@@ -140,7 +141,7 @@ pub fn read(tables: &mut Tables, device: u32, peer: Option<u64>, up_to: u64) -> 
 
 /// Moves one conversation's mark. Its record is lazy: a mark lost in a crash is set again by the
 /// reader, and tick 3 was true when it was told.
-fn read_pair(tables: &mut Tables, index: u32, up_to: u64) -> bool {
+fn read_pair(tables: &mut Tables, index: u32, up_to: u64, tell: bool) -> bool {
     let pair = tables.pairs.get_mut(index);
     if up_to <= pair.read || pair.read >= pair.last {
         return false;
@@ -149,7 +150,9 @@ fn read_pair(tables: &mut Tables, index: u32, up_to: u64) -> bool {
     if !std::mem::replace(&mut pair.read_dirty, true) {
         tables.dirty_reads.push(index);
     }
-    tables.pairs.mark_dirty(index);
+    if tell {
+        tables.pairs.mark_dirty(index);
+    }
     true
 }
 

@@ -270,6 +270,17 @@ pub fn gone(tables: &mut Tables, token: Token, now: Now) {
     tables.watches.touch(tables.users.user(user).watchers);
 }
 
+/// How often a session shows that it lives, in milliseconds. `stretched`: it was asked to do so
+/// less often.
+#[must_use]
+pub fn heartbeat_ms(rules: &Rules, stretched: bool) -> u64 {
+    if !stretched {
+        return rules.heartbeat_ms;
+    }
+    let most_ms = limits::HEARTBEAT_MS_MAX.max(rules.heartbeat_ms);
+    (rules.heartbeat_ms * limits::HEARTBEAT_STRETCH).min(most_ms)
+}
+
 /// When to look at a connection again, and why to end it then.
 #[must_use]
 pub fn deadline(tables: &Tables, rules: &Rules, conn: &Conn, now: Now) -> (u64, Parting) {
@@ -280,7 +291,8 @@ pub fn deadline(tables: &Tables, rules: &Rules, conn: &Conn, now: Now) -> (u64, 
         }
         Phase::Session if conn.device == NONE => (now.mono_ms + 1, Parting::Replaced),
         Phase::Session => {
-            let silence_ms = rules.heartbeat_ms * limits::SILENT_HALF_INTERVALS / 2;
+            let beat_ms = heartbeat_ms(rules, conn.stretched);
+            let silence_ms = beat_ms * limits::SILENT_HALF_INTERVALS / 2;
             let mut due = (heard_ms + silence_ms, Parting::Silent);
             let device = tables.users.device(conn.device);
             if device.unacked > 0 {
@@ -313,7 +325,7 @@ pub fn seconds(now: Now) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::{attach, deadline};
+    use super::{attach, deadline, heartbeat_ms};
     use crate::clock::{Now, Past};
     use crate::mem::Token;
     use crate::path::Rules;
@@ -333,6 +345,22 @@ mod tests {
             Login { user: 7, device: 1, expires_s, resume_after: 0, confirmed, active: false };
         attach(&mut tables, token, device, &login, now);
         (tables, token)
+    }
+
+    #[test]
+    fn a_session_is_judged_by_the_interval_it_was_told() {
+        let mut rules = Rules::default();
+        let at = |mono_ms| Now { mono_ms, wall_ms: 1 };
+        let (mut tables, token) = session(at(0));
+        tables.conns.get_mut(token).unwrap().stretched = true;
+        for base_ms in [1_000, 5_000, 100_000, 300_000] {
+            rules.heartbeat_ms = base_ms;
+            let told_ms = heartbeat_ms(&rules, true);
+            assert!((base_ms..=300_000).contains(&told_ms));
+            let conn = tables.conns.get(token).unwrap();
+            let due = deadline(&tables, &rules, conn, at(1));
+            assert_eq!(due, (told_ms * 5 / 2, Parting::Silent));
+        }
     }
 
     #[test]

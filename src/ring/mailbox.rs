@@ -240,6 +240,17 @@ impl<T> Mailbox<T> {
         free(consumed)
     }
 
+    /// Credits in use toward the shard where most are, percent.
+    #[must_use]
+    pub fn used_percent(&self) -> u64 {
+        let used = self.peers.iter().enumerate().map(|(to, peer)| {
+            // Acquire as in `has_credit`.
+            let consumed = self.pair(self.me, to).consumed.load(Ordering::Acquire);
+            peer.questions + (peer.notices - consumed)
+        });
+        used.max().unwrap_or(0) * 100 / self.credits.max(1)
+    }
+
     /// Whether there is nothing to receive, nothing unpublished, and no credit came back that
     /// this shard said it wants. Call after [`Doorbell::prepare_sleep`]; whatever happens after
     /// that call rings.

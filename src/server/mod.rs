@@ -8,6 +8,8 @@ mod control;
 pub(crate) mod driver;
 mod history;
 mod last_seen;
+mod levels;
+mod memory;
 mod outlook;
 mod shards;
 mod side;
@@ -115,7 +117,8 @@ pub fn run(config: &Config, keys: Keys) -> Result<(), ServeError> {
     let control = control::Thread::start(source)?;
     announce(config, listen, &sizes, &choice);
 
-    let ended = watch(&running, &stop, &log_thread, teller);
+    let guard = memory::Guard::find(config.memory_max_bytes);
+    let ended = watch(&running, &stop, &log_thread, (teller, guard));
     let counters = running.drain(config.drain_ms);
     side.stop();
     control.stop();
@@ -258,10 +261,11 @@ fn watch(
     running: &shards::Running,
     stop: &AtomicBool,
     log_thread: &JoinHandle<Result<log::Written, String>>,
-    mut teller: outlook::Teller,
+    (mut teller, mut guard): (outlook::Teller, memory::Guard),
 ) -> Result<(), ServeError> {
     let clock = HostClock::start();
     let mut log_ended = false;
+    let mut levels = levels::Teller::default();
     while !stop.load(Ordering::Acquire) {
         if let Some((shard, error)) = running.ended() {
             return Err(ServeError::ShardEnded(shard, error));
@@ -273,7 +277,10 @@ fn watch(
                  store_failed. Check the disk, then restart"
             );
         }
-        teller.look(clock.now().mono_ms);
+        let now_ms = clock.now().mono_ms;
+        teller.look(now_ms);
+        guard.look(running.pressures(), now_ms);
+        levels.look(running.pressures(), now_ms);
         thread::sleep(Duration::from_millis(limits::MAIN_LOOK_MS));
     }
     Ok(())

@@ -13,7 +13,7 @@ use crate::log::{MapReader, Stage};
 use crate::metrics::Counters;
 use crate::path::Rules;
 use crate::ring;
-use crate::shard::{Drain, Parts, Shard};
+use crate::shard::{Drain, Parts, Pressure, Shard};
 use crate::state::placement::Placement;
 use crate::state::{Positions, Tables};
 use crate::sys;
@@ -44,7 +44,7 @@ pub(super) struct Running {
     threads: Vec<JoinHandle<Result<(), String>>>,
     drains: Vec<Arc<Drain>>,
     bells: Vec<Arc<LateBell>>,
-    counters: Arc<Mutex<Counters>>,
+    pressures: Vec<Arc<Pressure>>,
     ended: Arc<Mutex<Option<(usize, String)>>>,
 }
 
@@ -94,14 +94,16 @@ where
         threads: Vec::new(),
         drains: Vec::new(),
         bells: bells.to_vec(),
-        counters: Arc::default(),
+        pressures: Vec::new(),
         ended: Arc::default(),
     };
     let pieces = drivers.into_iter().zip(mailboxes).zip(tables).zip(stages);
     for (me, (((driver, mailbox), tables), stage)) in pieces.enumerate() {
         let reader = MapReader::open(&config.data);
         let drain = Arc::new(Drain::default());
+        let pressure = Arc::new(Pressure::default());
         running.drains.push(Arc::clone(&drain));
+        running.pressures.push(Arc::clone(&pressure));
         let parts = Parts {
             me,
             doorbell: driver.doorbell(),
@@ -117,14 +119,15 @@ where
             keys: Arc::clone(&keys),
             side: Some(side.of(me, history.and_then(|history| history.of(me)))),
             expiry_held,
-            drain,
+            drain: Arc::clone(&drain),
+            pressure,
             sessions_max: sizes.sessions_max,
             credits,
         };
         let core = (cores.len() >= config.shards).then(|| cores[me]);
-        let (counters, ended) = (Arc::clone(&running.counters), Arc::clone(&running.ended));
+        let ended = Arc::clone(&running.ended);
         running.threads.push(spawn(&format!("shard-{me}"), move || {
-            let result = body(parts, core, clock, &counters);
+            let result = body(parts, core, clock, &drain);
             if let Err(error) = &result {
                 let mut ended = ended.lock().unwrap_or_else(PoisonError::into_inner);
                 ended.get_or_insert((me, error.clone()));
@@ -140,7 +143,7 @@ fn body<D: io::Driver>(
     parts: Parts<D, MapReader>,
     core: Option<usize>,
     clock: HostClock,
-    counters: &Mutex<Counters>,
+    drain: &Drain,
 ) -> Result<(), String> {
     if let Some(core) = core {
         let _unpinned_is_only_slower = sys::pin_thread(core);
@@ -153,8 +156,8 @@ fn body<D: io::Driver>(
             Err(error) => break Err(error.to_string()),
         }
     };
-    let mut counters = counters.lock().unwrap_or_else(PoisonError::into_inner);
-    counters.add(&shard.tables().counters);
+    let report = (shard.tables().counters.clone(), 0);
+    *drain.report.lock().unwrap_or_else(PoisonError::into_inner) = report;
     result
 }
 
@@ -180,11 +183,25 @@ impl Running {
         });
         self.signal(2);
         let ended = wait_until(time, || self.threads.iter().all(JoinHandle::is_finished));
-        if !ended {
-            eprintln!("myriad: drain_ms is over; closing what is left");
+        let mut counters = Counters::default();
+        let mut left = 0;
+        for drain in &self.drains {
+            let report = drain.report.lock().unwrap_or_else(PoisonError::into_inner);
+            counters.add(&report.0);
+            left += report.1;
         }
-        let counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
-        counters.clone()
+        if !ended {
+            eprintln!(
+                "myriad: drain_ms is over; closing what is left: {left} connections without a \
+                 goodbye, or still reading it. What is counted below may lack the last moment"
+            );
+        }
+        counters
+    }
+
+    /// What the shards and the main thread tell each other of their load.
+    pub(super) fn pressures(&self) -> &[Arc<Pressure>] {
+        &self.pressures
     }
 
     fn signal(&self, phase: u8) {

@@ -31,10 +31,12 @@ impl Admission {
         Self { base, max: max.max(base), limit: base, crowded: None }
     }
 
-    /// Whether more are let in: `inside` have not said who they are, `served` have so far.
-    pub(super) fn is_open(&mut self, inside: usize, served: u64, now_ms: u64) -> bool {
-        if inside < self.limit {
-            if inside < self.base {
+    /// Whether more are let in: `inside` have not said who they are, `served` have so far. A shard
+    /// that is behind lets in fewer at a time: half of them for each step of `shrink`.
+    pub(super) fn is_open(&mut self, inside: usize, served: u64, now_ms: u64, shrink: u32) -> bool {
+        let limit = (self.limit >> shrink).max(1);
+        if inside < limit {
+            if inside < (self.base >> shrink).max(1) {
                 self.limit = self.base;
             }
             self.crowded = None;
@@ -43,12 +45,12 @@ impl Admission {
         let (since_ms, before) = *self.crowded.get_or_insert((now_ms, served));
         if now_ms >= since_ms + ADMISSION_LOOK_MS {
             self.crowded = Some((now_ms, served));
-            if (served - before) * SERVED_SHARE < self.limit as u64 {
+            if (served - before) * SERVED_SHARE < limit as u64 {
                 self.limit = (self.limit * 2).min(self.max);
             }
         }
         // At the cap newcomers come in again: each makes the oldest leave.
-        inside < self.limit || self.limit == self.max
+        inside < (self.limit >> shrink).max(1) || self.limit == self.max
     }
 
     /// When to look again though nothing happens.
@@ -64,35 +66,44 @@ mod tests {
     #[test]
     fn the_door_closes_while_many_are_inside_and_opens_as_they_get_on() {
         let mut door = Admission::new(10, 100);
-        assert!(door.is_open(9, 0, 0));
-        assert!(!door.is_open(10, 0, 0));
+        assert!(door.is_open(9, 0, 0, 0));
+        assert!(!door.is_open(10, 0, 0, 0));
         assert_eq!(door.look_ms(), Some(ADMISSION_LOOK_MS));
-        assert!(door.is_open(8, 2, 5));
+        assert!(door.is_open(8, 2, 5, 0));
         assert_eq!(door.look_ms(), None);
+    }
+
+    #[test]
+    fn a_shard_that_is_behind_lets_in_fewer_at_a_time_but_always_somebody() {
+        let mut door = Admission::new(64, 1_000);
+        assert!(door.is_open(63, 0, 0, 0) && !door.is_open(16, 0, 0, 2));
+        assert!(door.is_open(15, 0, 0, 2) && !door.is_open(4, 0, 0, 4));
+        assert!(door.is_open(0, 0, 0, 30), "one at least");
+        assert!(door.is_open(63, 0, 0, 0), "as before");
     }
 
     #[test]
     fn a_storm_that_is_served_stays_a_queue() {
         let mut door = Admission::new(10, 100);
         for look in 0..50 {
-            assert!(!door.is_open(10, look * 10, look * ADMISSION_LOOK_MS));
+            assert!(!door.is_open(10, look * 10, look * ADMISSION_LOOK_MS, 0));
         }
     }
 
     #[test]
     fn those_who_say_nothing_do_not_keep_the_others_out() {
         let mut door = Admission::new(10, 100);
-        assert!(!door.is_open(10, 0, 0));
+        assert!(!door.is_open(10, 0, 0, 0));
         let (mut inside, mut now_ms) = (10, 0);
         while inside < 100 {
             now_ms += ADMISSION_LOOK_MS;
-            assert!(door.is_open(inside, 0, now_ms), "{inside} inside");
+            assert!(door.is_open(inside, 0, now_ms, 0), "{inside} inside");
             inside = (inside * 2).min(100);
-            assert_eq!(door.is_open(inside, 0, now_ms), inside == 100);
+            assert_eq!(door.is_open(inside, 0, now_ms, 0), inside == 100);
         }
         assert!(now_ms <= 5 * ADMISSION_LOOK_MS);
         // Once they are gone it is as before.
-        assert!(door.is_open(3, 0, now_ms));
-        assert!(!door.is_open(10, 0, now_ms));
+        assert!(door.is_open(3, 0, now_ms, 0));
+        assert!(!door.is_open(10, 0, now_ms, 0));
     }
 }

@@ -11,11 +11,25 @@ use crate::io::{Driver, How};
 use crate::limits;
 use crate::log::Reader;
 use crate::mem::Token;
+use crate::metrics::Counters;
 use crate::path::session;
 use crate::shard::intake::Step;
 use crate::state::NONE;
 use crate::state::conn::Phase;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU8};
 use wire::{Parting, Transport};
+
+/// How the server ends: the coordinator moves the phase on, shards report.
+#[derive(Debug, Default)]
+pub struct Drain {
+    /// 0 run, 1 take nothing new and finish what is under way, 2 say goodbye and end.
+    pub phase: AtomicU8,
+    /// Nothing is under way on this shard.
+    pub quiet: AtomicBool,
+    /// What it has counted and how many connections it has left, a moment ago.
+    pub report: Mutex<(Counters, usize)>,
+}
 
 impl<S, R: Reader> Core<S, R> {
     /// Ends a connection for this reason, in the flush phase.
@@ -40,17 +54,14 @@ impl<S, R: Reader> Core<S, R> {
         close_code: u16,
         detail: &str,
     ) {
+        let retry_after_ms = self.retry_after_ms(token, parting);
         let Some(conn) = self.tables.conns.get_mut(token) else { return };
         if conn.phase == Phase::Leaving {
             return;
         }
         self.tables.counters.goodbyes += 1;
         let detail = if detail.is_empty() { parting.advice() } else { detail };
-        let frame = wire::Goodbye {
-            reason: parting,
-            retry_after_ms: retry_after_ms(parting),
-            detail: bounded(detail),
-        };
+        let frame = wire::Goodbye { reason: parting, retry_after_ms, detail: bounded(detail) };
         let transport = conn.transport();
         if transport != Transport::Undecided {
             self.tables.outboxes.write(token, conn, |out| {
@@ -137,13 +148,6 @@ impl<D: Driver, R: Reader> Shard<D, R> {
         }
     }
 
-    /// Says goodbye to every connection there is.
-    pub(super) fn doom_all(&mut self, parting: Parting) {
-        let tables = &mut self.core.tables;
-        let all = tables.conns.iter().map(|(token, _)| (token, parting));
-        tables.doomed.extend(all);
-    }
-
     /// Half-closes connections that left and have nothing more to be sent.
     pub(super) fn finish_leaving(&mut self) {
         let mut leaving = std::mem::take(&mut self.core.leaving);
@@ -157,19 +161,6 @@ impl<D: Driver, R: Reader> Shard<D, R> {
         });
         leaving.append(&mut self.core.leaving);
         self.core.leaving = leaving;
-    }
-}
-
-/// What a client is told to wait before it comes back.
-fn retry_after_ms(parting: Parting) -> u32 {
-    match parting {
-        Parting::Shutdown
-        | Parting::Overloaded
-        | Parting::Full
-        | Parting::Replaced
-        | Parting::StoreFailed
-        | Parting::Evicted => limits::RETRY_AFTER_MS,
-        _ => 0,
     }
 }
 

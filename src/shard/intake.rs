@@ -10,11 +10,11 @@ use crate::io::Next;
 use crate::limits;
 use crate::log::Reader;
 use crate::mem::Token;
-use crate::path::{accept, deliver, frame, presence, receipt, session};
+use crate::path::{accept, deliver, frame, presence, session};
 use crate::state::NONE;
 use crate::state::conn::{Conn, Parked, Partial, Phase};
 use std::net::IpAddr;
-use wire::{ClientFrame, Parting, ServerFrame, Stream};
+use wire::{ClientFrame, Parting, Stream};
 
 /// What became of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -255,21 +255,20 @@ impl<S, R: Reader> Core<S, R> {
                     Some(Stream::Group(_)) => return Step::Taken,
                     None => None,
                 };
-                receipt::read(&mut self.tables, device, peer, read.up_to);
+                self.note_read(device, peer, read.up_to);
             }
             ClientFrame::Ping(ping) => {
                 session::confirm(&mut self.tables, device, ping.confirmed);
                 if ping.active {
                     session::active(&mut self.tables, user, now);
                 }
-                if ping.answer {
-                    let pong = wire::Pong { server_time_ms: now.wall_ms };
-                    self.tables.write(token, &ServerFrame::Pong(pong));
-                }
+                self.pong(token, ping.answer);
             }
             ClientFrame::Typing(typing) => {
                 session::active(&mut self.tables, user, now);
-                if let Stream::User(to) = typing.to {
+                if self.overload.sheds_presence() {
+                    self.tables.counters.shed += 1;
+                } else if let Stream::User(to) = typing.to {
                     self.send_typing(user, to, typing.stopped);
                 }
             }
@@ -314,7 +313,7 @@ pub(super) fn spend(conn: &mut Conn, cost: u16, now_ms: u64) -> bool {
     if conn.phase != Phase::Session {
         return false;
     }
-    let second = u16::try_from(now_ms / 1000 % 65_536).unwrap_or(0);
+    let second = u8::try_from(now_ms / 1000 % 256).unwrap_or(0);
     if conn.second != second {
         (conn.second, conn.spent) = (second, 0);
     }

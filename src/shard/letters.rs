@@ -62,6 +62,9 @@ impl<S, R: Reader> Core<S, R> {
                 receipt::push(&mut self.tables, &receipt);
             }
             Envelope::Errand(errand) => self.run_errand(errand),
+            Envelope::Typing { .. } if self.overload.sheds_presence() => {
+                self.tables.counters.shed += 1;
+            }
             Envelope::Typing { from, to, stopped } => {
                 presence::push_typing(&mut self.tables, from, to, stopped);
             }

@@ -4,8 +4,8 @@
 //! and frames into steps of the path; `tokens.rs` checks who they are; `moving.rs` takes sessions
 //! home; `traffic.rs` carries requests between steps, shards and the log; `expiry.rs` gives up what
 //! has waited too long; `checkpoint.rs` does its part of a checkpoint; `history.rs` asks history;
-//! `closing.rs` ends connections. All control flow of the message path is in this room; the rules
-//! are in `path`.
+//! `overload.rs` judges how it stands and `shedding.rs` does less then; `closing.rs` ends
+//! connections. All control flow of the message path is in this room; the rules are in `path`.
 //!
 //! Invariant: nothing here blocks except `Driver::poll`, and only while there is nothing to do.
 
@@ -17,11 +17,15 @@ mod history;
 mod intake;
 mod letters;
 mod moving;
+mod overload;
+mod shedding;
 mod tokens;
 mod traffic;
 mod turn;
 
+pub use closing::Drain;
 pub use history::{Answer, Ask, Found, HistoryEnds, Kept, Question};
+pub use overload::{Level, Pressure};
 
 use crate::auth::{Claims, Keys, TokenError};
 use crate::clock::{ExpiryClock, Now};
@@ -38,7 +42,7 @@ use crate::state::request::{Envelope, Errand, Login, Request};
 use crate::state::{Positions, Tables};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32};
+use std::sync::atomic::AtomicU32;
 
 /// A token to be checked off the shard.
 #[derive(Debug)]
@@ -88,15 +92,6 @@ impl Side {
 /// Last-seen times of one flush: (user, seconds since 1970).
 pub type SeenBatch = Vec<(u64, u32)>;
 
-/// How the server ends: the coordinator moves the phase on, shards report.
-#[derive(Debug, Default)]
-pub struct Drain {
-    /// 0 run, 1 take nothing new and finish what is under way, 2 say goodbye and end.
-    pub phase: AtomicU8,
-    /// Nothing is under way on this shard.
-    pub quiet: AtomicBool,
-}
-
 /// What a shard is made of.
 #[derive(Debug)]
 pub struct Parts<D: Driver, R: Reader> {
@@ -130,6 +125,8 @@ pub struct Parts<D: Driver, R: Reader> {
     pub expiry_held: bool,
     /// The drain signal.
     pub drain: Arc<Drain>,
+    /// What it and the outside tell each other of its load.
+    pub pressure: Arc<Pressure>,
     /// Sessions it takes.
     pub sessions_max: usize,
     /// Credits toward each other shard.
@@ -248,6 +245,8 @@ struct Core<S, R> {
     slept_max_ms: u64,
     sessions_max: usize,
     admission: admission::Admission,
+    overload: overload::Overload,
+    shedding: shedding::Shedding,
     signatures_left: usize,
     drain_phase: u8,
     /// Accepted and not yet attached.
@@ -312,6 +311,8 @@ impl<D: Driver, R: Reader> Shard<D, R> {
             slept_max_ms: 0,
             sessions_max: parts.sessions_max,
             admission,
+            overload: overload::Overload::new(parts.pressure, now.mono_ms),
+            shedding: shedding::Shedding::default(),
             signatures_left: limits::SIGNATURES_PER_TURN_MAX,
             drain_phase: 0,
             arrivals: Vec::new(),

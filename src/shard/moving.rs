@@ -44,6 +44,9 @@ impl<S, R: Reader> Core<S, R> {
             self.doom(token, Parting::Shutdown);
             return;
         }
+        if self.turns_away(token) {
+            return;
+        }
         let sessions = self.tables.conns.len().saturating_sub(self.tables.sources.greeting());
         if sessions >= self.sessions_max {
             self.doom(token, Parting::Full);
@@ -80,6 +83,8 @@ impl<S, R: Reader> Core<S, R> {
         session::attach(tables, token, device, login, *now);
         deliver::ack(tables, device, login.resume_after, *now);
         session::welcome(tables, rules, token, device, *now);
+        self.pong(token, false); // if heartbeats are asked for less often
+        let Self { tables, now, .. } = self;
         let user = tables.users.device(device).user;
         if login.active {
             session::active(tables, user, *now);

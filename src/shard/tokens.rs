@@ -13,6 +13,9 @@ use wire::{Hello, Parting};
 
 impl<S, R: Reader> Core<S, R> {
     pub(super) fn on_hello(&mut self, token: Token, hello: &Hello<'_>) -> Step {
+        if self.turns_away(token) {
+            return Step::Taken;
+        }
         let login = Login {
             user: 0,
             device: 0,

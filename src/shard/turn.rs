@@ -11,7 +11,7 @@
 //!  flush         one batch to the log, one send per connection, one ring per doorbell
 //! ```
 
-use super::{Core, Shard, Side};
+use super::{Core, Level, Shard, Side};
 use crate::clock::Now;
 use crate::io::{Completion, Driver, Next};
 use crate::limits;
@@ -39,6 +39,7 @@ impl<D: Driver, R: Reader> Shard<D, R> {
         core.commits();
         core.checked();
         core.answered();
+        core.overload.leave_some(has_letters);
         core.checkpoint(phase, has_letters);
         self.attach_arrivals();
         self.move_home();
@@ -46,6 +47,7 @@ impl<D: Driver, R: Reader> Shard<D, R> {
         self.retry_parked();
         self.core.store_own();
         self.timers();
+        self.core.watch_load();
         self.admit();
         self.core.run_errands();
         self.core.tell_receipts();
@@ -54,6 +56,8 @@ impl<D: Driver, R: Reader> Shard<D, R> {
     }
 
     fn completions(&mut self, clock: &impl Fn() -> Now, sleep: bool) -> io::Result<()> {
+        let late_ms = self.core.has_done_much().then(|| clock().mono_ms);
+        self.core.overload.end(late_ms);
         self.doorbell.prepare_sleep(); // before looking: what comes after this rings
         let timeout_ms = if sleep && self.core.may_sleep() { self.core.sleep_ms() } else { 0 };
         let timeout = Duration::from_millis(timeout_ms);
@@ -62,11 +66,13 @@ impl<D: Driver, R: Reader> Shard<D, R> {
         }
         self.core.slept_max_ms = timeout_ms;
         let core = &mut self.core;
-        let mut read_clock = true;
+        let mut began_ms = None;
+        let received = core.tables.counters.receives;
         let polled =
             self.driver.poll(Some(timeout), limits::EVENTS_PER_TURN_MAX, &mut |completion| {
-                if std::mem::take(&mut read_clock) {
+                if began_ms.is_none() {
                     core.set_now(clock());
+                    began_ms = Some(core.host_ms);
                 }
                 match completion {
                     Completion::Accepted { socket, source } => core.on_accepted(socket, source),
@@ -77,7 +83,11 @@ impl<D: Driver, R: Reader> Shard<D, R> {
                 Next::Read
             });
         self.doorbell.awake();
-        self.core.set_now(clock());
+        let core = &mut self.core;
+        core.set_now(clock());
+        core.overload.begin(began_ms.unwrap_or(core.host_ms));
+        let received = core.tables.counters.receives - received;
+        core.overload.leave_some(received >= limits::EVENTS_PER_TURN_MAX as u64);
         polled
     }
 
@@ -95,7 +105,8 @@ impl<D: Driver, R: Reader> Shard<D, R> {
         let core = &mut self.core;
         let served = core.tables.counters.logins + core.tables.counters.moved;
         let inside = core.tables.sources.greeting();
-        let open = core.admission.is_open(inside, served, core.now.mono_ms);
+        let shrink = core.overload.door_shrink();
+        let open = core.admission.is_open(inside, served, core.now.mono_ms, shrink);
         let open = open && core.drain_phase == 0;
         if open != self.accepting {
             self.accepting = open;
@@ -135,7 +146,7 @@ impl<D: Driver, R: Reader> Shard<D, R> {
                 Lane::Reserve,
                 core.now.wall_ms,
             );
-            receipt::stage_reads(&mut core.tables, &mut core.stage, core.now.wall_ms);
+            core.stage_reads();
         }
         core.stage.flush();
         self.close_doomed();
@@ -188,13 +199,14 @@ impl<D: Driver, R: Reader> Shard<D, R> {
             self.core.drain_phase = phase;
             self.accepting = false;
             self.driver.accept(false);
-            if phase >= 2 {
-                self.doom_all(wire::Parting::Shutdown);
-            }
         }
-        let core = &self.core;
+        let core = &mut self.core;
         if phase > 0 {
             core.drain.quiet.store(core.is_quiet(), Ordering::Release);
+            core.report_drain();
+        }
+        if phase >= 2 {
+            core.say_farewells();
         }
         let saved = core.stage.is_idle() || core.stage.health() == crate::log::Health::Failed;
         phase < 2 || !core.tables.conns.is_empty() || !saved
@@ -226,7 +238,9 @@ impl<S, R: Reader> Core<S, R> {
         if !self.tables.dirty_cursors.is_empty() || !self.tables.dirty_reads.is_empty() {
             by(self.cursors_due_ms.max(self.now.mono_ms + 1));
         }
-        if self.tables.watches.count() > 0 {
+        if self.overload.level() > Level::Normal {
+            by(self.now.mono_ms + limits::OVERLOAD_LOOK_MS);
+        } else if self.tables.watches.count() > 0 {
             by(self.presence_due_ms.max(self.now.mono_ms + 1));
         }
         sleep_ms
@@ -242,8 +256,8 @@ impl<S, R: Reader> Core<S, R> {
 
     /// Presence: what happened to watched users soon, what time changed every second.
     fn watchers(&mut self, handles: &mut Vec<u32>) {
-        if self.now.mono_ms < self.presence_due_ms {
-            return;
+        if self.now.mono_ms < self.presence_due_ms || self.overload.sheds_presence() {
+            return; // what changes meanwhile stays marked
         }
         self.presence_due_ms = self.now.mono_ms + limits::PRESENCE_LOOK_MS;
         handles.clear();

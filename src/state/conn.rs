@@ -49,12 +49,15 @@ pub struct Conn {
     pub source: u32,
     /// Before login: bytes read (bounded by `HELLO_BYTES_MAX`). After: frames in this second.
     pub spent: u16,
-    /// The second `spent` counts, wrapping.
-    pub second: u16,
+    /// The second `spent` counts, wrapping: one that was silent for a multiple of 256 seconds finds
+    /// its former count, for that second.
+    pub second: u8,
     /// How far it has come.
     pub phase: Phase,
     /// Not read at present: its first waiting frame lacks a credit, or its outbox is high.
     pub paused: bool,
+    /// It was asked for heartbeats less often, and is judged by that.
+    pub stretched: bool,
 }
 
 const _: () = assert!(size_of::<Conn>() == 36 && Slab::<Conn>::TENANT_BYTES == 40);
@@ -75,6 +78,7 @@ impl Conn {
             second: 0,
             phase: Phase::Greeting,
             paused: false,
+            stretched: false,
         }
     }
 

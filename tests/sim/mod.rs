@@ -17,6 +17,7 @@ pub(crate) mod fast;
 pub(crate) mod harness;
 pub(crate) mod phone;
 pub(crate) mod plan;
+mod pressure;
 pub(crate) mod random;
 pub(crate) mod server;
 pub(crate) mod store;

@@ -100,6 +100,8 @@ pub(crate) struct Plan {
     pub(crate) hasty_per_mille: u64,
     /// Chances of what happens.
     pub(crate) chances: Chances,
+    /// Chance per round that a shard is told of another level of overload.
+    pub(crate) pressed_per_mille: u64,
     /// How the server dies.
     pub(crate) death: Death,
     /// Starts that die: the first after so many disk actions, the second after so many, ...
@@ -156,6 +158,7 @@ impl Plan {
             lazy_committer_per_mille: random.below(800),
             hasty_per_mille: rough(random, 500),
             chances,
+            pressed_per_mille: pressed(seed),
             ..Self::calm(seed)
         }
     }
@@ -196,6 +199,7 @@ impl Plan {
             lazy_committer_per_mille: random.below(600),
             hasty_per_mille: 500,
             chances,
+            pressed_per_mille: pressed(seed),
             ..Self::calm(seed)
         }
     }
@@ -258,10 +262,21 @@ impl Plan {
             lazy_committer_per_mille: 0,
             hasty_per_mille: 0,
             chances: Chances::default(),
+            pressed_per_mille: 0,
             death: Death::Either,
             deaths: Vec::new(),
             trick: None,
         }
+    }
+}
+
+/// In one world of four shards are pressed: rarely in the one, all the time in the other. By a
+/// chance of its own, so that all other worlds stay what they are.
+fn pressed(seed: u64) -> u64 {
+    match seed % 8 {
+        3 => 10,
+        7 => 100,
+        _ => 0,
     }
 }
 

@@ -13,7 +13,7 @@ use myriad::log::{self, Committer, Record, SharedMemory, Step, StoreReader};
 use myriad::path::Rules;
 use myriad::path::replay::StartError;
 use myriad::ring;
-use myriad::shard::{Drain, Parts, Shard};
+use myriad::shard::{Drain, Level, Parts, Pressure, Shard};
 use myriad::state::placement::Placement;
 use myriad::state::{Positions, Tables};
 
@@ -54,6 +54,8 @@ pub(crate) struct Server {
     pub(crate) committer: Committer<SharedMemory>,
     /// What tells shards to stop.
     pub(crate) drains: Vec<Arc<Drain>>,
+    /// What tells shards how they stand.
+    pub(crate) pressures: Vec<Arc<Pressure>>,
     /// The log failed; a restart is due.
     pub(crate) has_failed: bool,
     epoch: u32,
@@ -77,6 +79,7 @@ impl Server {
             store::open(disk, setup, &mut tables, now.wall_ms, seen)?;
         let rules = Arc::new(setup.rules.clone());
         let drains: Vec<_> = (0..setup.shards).map(|_| Arc::new(Drain::default())).collect();
+        let pressures: Vec<_> = (0..setup.shards).map(|_| Arc::new(Pressure::default())).collect();
         let drivers: Vec<Sim> =
             (0..setup.shards).map(|me| net.driver(me, CONNS_MAX, RECEIVE_BYTES)).collect();
         let doorbells = drivers.iter().map(Sim::doorbell).collect();
@@ -100,13 +103,14 @@ impl Server {
                 side: None,
                 expiry_held: false,
                 drain: Arc::clone(&drains[me]),
+                pressure: Arc::clone(&pressures[me]),
                 sessions_max: CONNS_MAX - 64,
                 credits: setup.credits,
             };
             Shard::new(parts, now)
         });
         let shards = shards.collect();
-        Ok((Self { shards, committer, drains, has_failed: false, epoch }, contents))
+        Ok((Self { shards, committer, drains, pressures, has_failed: false, epoch }, contents))
     }
 
     /// The epoch of this boot's positions.
@@ -137,6 +141,12 @@ impl Server {
         }
     }
 
+    /// From now on a shard is at this level at the least, and sheds sessions or not.
+    pub(crate) fn press(&self, shard: usize, level: Level, sheds: bool) {
+        self.pressures[shard].set_floor(level);
+        self.pressures[shard].set_shedding(sheds);
+    }
+
     /// Every device is connected and has acked everything.
     pub(crate) fn is_drained(&self) -> bool {
         self.shards.iter().all(|shard| {
@@ -155,7 +165,8 @@ impl Server {
         self.shards.iter().all(|shard| {
             let load = shard.load();
             let waits = load.waiters + load.parked + load.movers + load.copies + load.errands;
-            waits == 0 && !load.is_staged && !shard.tables().pairs.has_dirty()
+            let told = !shard.tables().pairs.has_dirty() && shard.tables().dirty_reads.is_empty();
+            waits == 0 && !load.is_staged && told
         })
     }
 }

@@ -91,6 +91,7 @@ impl World {
             self.set_clock();
         }
         self.break_disk();
+        self.press_shards();
         if self.random.per_mille(chances.crash) {
             self.crash();
         }
@@ -366,6 +367,7 @@ impl World {
         self.plan.chances.restore = 0;
         self.plan.chances.crash_in_start = 0;
         self.plan.deaths.clear();
+        self.release_shards();
         if self.server.as_ref().is_some_and(|server| server.has_failed) {
             self.crash();
         }

@@ -15,6 +15,7 @@ use myriad::auth::{self, Keys};
 use myriad::clock::Now;
 use myriad::io::sim::SimNet;
 use myriad::log::SharedMemory;
+use myriad::metrics::Counters;
 use wire::client::SessionOptions;
 
 use super::checks::Checks;
@@ -54,12 +55,17 @@ pub(crate) struct World {
     pub(super) server: Option<Server>,
     pub(super) now: Now,
     pub(super) troubles: Troubles,
+    /// The chance of what is pressed.
+    pub(super) press: Random,
+    /// What the last boot counted, at the end.
+    pub(crate) counted: Counters,
 }
 
 impl World {
     /// A world with a running server and phones that are not connected.
     pub(crate) fn new(plan: Plan) -> Self {
-        let mut random = Random::new(plan.seed);
+        let seed = plan.seed;
+        let mut random = Random::new(seed);
         let net = SimNet::new(random.next(), plan.net);
         let now = Now { mono_ms: 0, wall_ms: WALL_MS };
         let mut phones = Vec::new();
@@ -92,6 +98,8 @@ impl World {
             server: None,
             now,
             troubles: Troubles::default(),
+            counted: Counters::default(),
+            press: Random::new(seed ^ 0x9eu64.rotate_left(40)),
         };
         world.checks.traced_ms = std::env::var_os("MYRIAD_TRACE").map(|_| 0);
         world.boot();
@@ -285,7 +293,9 @@ impl World {
 
     /// What everybody got, and what is in the log.
     pub(crate) fn judge(&mut self) -> Result<(), String> {
-        self.server = None;
+        for shard in self.server.take().iter().flat_map(|server| &server.shards) {
+            self.counted.add(&shard.tables().counters);
+        }
         let Self { checks, phones, disk, setup, .. } = self;
         phones.iter().for_each(|phone| checks.checks_ticks_were_told(phone));
         checks.checks_ticks_were_true();

@@ -35,6 +35,7 @@ pub(crate) enum Got {
     Receipt(wire::Receipt),
     Goodbye {
         reason: Parting,
+        retry_after_ms: u32,
         detail: String,
     },
     Pong,
@@ -374,7 +375,8 @@ fn got(frame: &ServerFrame<'_>) -> Got {
         },
         ServerFrame::Receipt(receipt) => Got::Receipt(receipt),
         ServerFrame::Goodbye(goodbye) => {
-            Got::Goodbye { reason: goodbye.reason, detail: goodbye.detail.to_owned() }
+            let wire::Goodbye { reason, retry_after_ms, detail } = goodbye;
+            Got::Goodbye { reason, retry_after_ms, detail: detail.to_owned() }
         }
         ServerFrame::Pong(_) => Got::Pong,
         ref other => Got::Other(format!("{other:?}")),

@@ -5,11 +5,12 @@
 //! is `OutOfRange`.
 
 mod read;
+mod write;
 
 use crate::history_frame::{self, Conversation, Conversations, Fetched, Item, RequestRefused};
 use crate::reasons::{Parting, Refusal};
 use crate::schema::{
-    DecodeError, LongSink, Sink, frame_length, read_envelope, write_frame, write_id, write_mark,
+    DecodeError, LongSink, frame_length, read_envelope, write_frame, write_id, write_mark,
     write_relation, write_stream,
 };
 use crate::types::{Mark, MessageId, Relation, Stream};
@@ -29,7 +30,7 @@ pub enum ServerFrame<'a> {
     Receipt(Receipt),
     /// An own message ended before every device of the recipient had it.
     Expired(Expired),
-    /// The answer to a `Ping` that asked for one.
+    /// The answer to a `Ping` that asked for one, or word of another interval.
     Pong(Pong),
     /// The server closes.
     Goodbye(Goodbye<'a>),
@@ -169,6 +170,8 @@ pub struct Expired {
 pub struct Pong {
     /// Milliseconds since 1970.
     pub server_time_ms: u64,
+    /// From now on send some frame at least this often; 0: as before.
+    pub heartbeat_ms: u32,
 }
 
 /// The server closes.
@@ -293,7 +296,7 @@ impl<'a> ServerFrame<'a> {
 
     fn describe<'p>(&'p self, sink: &mut impl LongSink<'p>) {
         match self {
-            Self::Welcome(welcome) => describe_welcome(sink, welcome),
+            Self::Welcome(welcome) => write::welcome(sink, welcome),
             Self::Sent(sent) => {
                 sink.uint64(1, sent.client_id);
                 sink.fixed64(2, sent.position);
@@ -319,7 +322,10 @@ impl<'a> ServerFrame<'a> {
                 write_stream(sink, 3, expired.to);
                 sink.fixed64(4, expired.to_position);
             }
-            Self::Pong(pong) => sink.uint64(1, pong.server_time_ms),
+            Self::Pong(pong) => {
+                sink.uint64(1, pong.server_time_ms);
+                sink.uint64(2, u64::from(pong.heartbeat_ms));
+            }
             Self::Goodbye(goodbye) => {
                 sink.uint64(1, u64::from(goodbye.reason.code()));
                 sink.uint64(2, u64::from(goodbye.retry_after_ms));
@@ -351,26 +357,6 @@ impl<'a> ServerFrame<'a> {
             Self::RequestRefused(refused) => history_frame::describe_refused(sink, refused),
         }
     }
-}
-
-fn describe_welcome(sink: &mut impl Sink, welcome: &Welcome) {
-    sink.uint64(1, welcome.user);
-    sink.uint64(2, u64::from(welcome.device));
-    sink.uint64(3, welcome.next_client_id);
-    sink.uint64(4, u64::from(welcome.heartbeat_ms));
-    let limits = welcome.limits;
-    sink.message(5, |sink| describe_limits(sink, limits));
-    sink.uint64(6, welcome.server_time_ms);
-    sink.fixed64(7, welcome.cursor);
-}
-
-fn describe_limits(sink: &mut impl Sink, limits: Limits) {
-    sink.uint64(1, u64::from(limits.payload_bytes_max));
-    sink.uint64(2, u64::from(limits.unacked_messages_max));
-    sink.uint64(3, u64::from(limits.unacked_bytes_max));
-    sink.uint64(4, u64::from(limits.unconfirmed_ids_max));
-    sink.uint64(5, u64::from(limits.watched_users_max));
-    sink.uint64(6, u64::from(limits.asked_peers_max));
 }
 
 #[inline]

@@ -146,7 +146,7 @@ fn writing_a_turns_frames_allocates_nothing() {
             retry_after_ms: 1,
             next_client_id: 0,
         }),
-        ServerFrame::Pong(Pong { server_time_ms: 1 }),
+        ServerFrame::Pong(Pong { server_time_ms: 1, heartbeat_ms: 2 }),
     ];
     let mut out = Vec::with_capacity(4_096);
     for transport in [Transport::Tcp, Transport::WebSocket] {

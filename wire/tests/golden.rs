@@ -219,8 +219,13 @@ fn server_frames() -> Vec<(&'static str, ServerFrame<'static>, &'static str)> {
         ),
         (
             "server_pong",
-            ServerFrame::Pong(Pong { server_time_ms: TIME_MS }),
+            ServerFrame::Pong(Pong { server_time_ms: TIME_MS, heartbeat_ms: 0 }),
             "pong { server_time_ms: 1793664000123 }",
+        ),
+        (
+            "server_pong_heartbeat",
+            ServerFrame::Pong(Pong { server_time_ms: TIME_MS, heartbeat_ms: 20_000 }),
+            "pong { server_time_ms: 1793664000123 heartbeat_ms: 20000 }",
         ),
         (
             "server_goodbye",

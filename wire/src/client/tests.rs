@@ -528,6 +528,22 @@ fn heartbeat_lease_and_reads_keep_their_times() {
 }
 
 #[test]
+fn a_heartbeat_that_a_pong_names_is_kept_from_then_on() {
+    let mut session = live(1);
+    let pong = |heartbeat_ms| ServerFrame::Pong(crate::Pong { server_time_ms: 1, heartbeat_ms });
+    feed(&mut session, &pong(20_000));
+    session.tick(19_999);
+    assert!(frames(&mut session).is_empty());
+    session.tick(20_000);
+    assert_eq!(frames(&mut session).len(), 1);
+    feed(&mut session, &pong(0));
+    assert_eq!(session.heartbeat_ms(), 20_000, "as before");
+    feed(&mut session, &pong(1_000));
+    session.tick(21_000);
+    assert_eq!(frames(&mut session).len(), 1);
+}
+
+#[test]
 fn connection_without_a_sign_of_life_is_lost() {
     let mut session = live(1);
     assert!(!session.is_lost(19_999));

@@ -159,10 +159,11 @@ pub(super) fn expired(mut fields: Fields<'_>) -> Result<Expired, DecodeError> {
 }
 
 pub(super) fn pong(mut fields: Fields<'_>) -> Result<Pong, DecodeError> {
-    let mut pong = Pong { server_time_ms: 0 };
+    let mut pong = Pong { server_time_ms: 0, heartbeat_ms: 0 };
     while let Some(field) = fields.next()? {
         match field.number() {
             1 => pong.server_time_ms = field.uint64()?,
+            2 => pong.heartbeat_ms = field.uint32("heartbeat_ms")?,
             _ => field.skip()?,
         }
     }

@@ -283,7 +283,9 @@ fn server_plain() -> impl Strategy<Value = ServerFrame<'static>> {
                 ServerFrame::Expired(Expired { id, position, to, to_position })
             }
         ),
-        number().prop_map(|server_time_ms| ServerFrame::Pong(Pong { server_time_ms })),
+        (number(), any::<u32>()).prop_map(|(server_time_ms, heartbeat_ms)| {
+            ServerFrame::Pong(Pong { server_time_ms, heartbeat_ms })
+        }),
         (id64(), any::<bool>())
             .prop_map(|(user, stopped)| ServerFrame::Typing(TypingFrom { user, stopped })),
         (id64(), any::<bool>(), number()).prop_map(|(user, online, last_seen_ms)| {

@@ -94,6 +94,7 @@ impl<S: Store + Clone> Server<S> {
                 side: None,
                 expiry_held: false,
                 drain: Arc::new(Drain::default()),
+                pressure: Arc::default(),
                 sessions_max: places,
                 credits: CREDITS,
             };

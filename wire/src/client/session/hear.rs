@@ -35,6 +35,9 @@ impl Session {
                 events.push(ClientEvent::Expired { id: expired.id });
             }
             ServerFrame::Pong(pong) => {
+                if pong.heartbeat_ms > 0 {
+                    self.heartbeat_ms = u64::from(pong.heartbeat_ms);
+                }
                 events.push(ClientEvent::Pong { server_time_ms: pong.server_time_ms });
             }
             ServerFrame::Goodbye(goodbye) => events.push(goodbye_event(goodbye)),

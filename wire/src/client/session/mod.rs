@@ -295,6 +295,12 @@ impl Session {
             && now_ms.saturating_sub(self.heard_ms) >= LOST_AFTER_HEARTBEATS * self.heartbeat_ms
     }
 
+    /// The interval in which the server wants a sign of life, milliseconds.
+    #[must_use]
+    pub fn heartbeat_ms(&self) -> u64 {
+        self.heartbeat_ms
+    }
+
     /// Messages without an answer.
     #[must_use]
     pub fn unanswered(&self) -> usize {
