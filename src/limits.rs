@@ -380,7 +380,7 @@ const _: () = assert!(INBOX_BYTES_MAX <= INBOX_BYTES_SETTING_MAX);
 const _: () = assert!(SEGMENT_BYTES_SETTING_MIN > 8 * BATCH_BYTES_MAX as u64);
 const _: () = assert!(SEGMENT_BYTES_SETTING_MAX < u32::MAX as u64);
 const _: () = assert!(COMMIT_GAP_US <= COMMIT_GAP_US_SETTING_MAX);
-const _: () = assert!(TOKEN_BYTES_MAX < HELLO_BYTES_MAX);
+const _: () = assert!(TOKEN_BYTES_MAX < HELLO_BYTES_MAX && SURPLUS_BYTES_MAX <= HELLO_BYTES_MAX);
 const _: () = assert!(OUTBOX_BYTES_HIGH > FRAME_BYTES_MAX);
 const _: () = assert!(OUTBOX_BYTES_MAX > OUTBOX_BYTES_HIGH + FRAME_BYTES_MAX);
 const _: () = assert!(BATCH_BYTES_MAX > 2 * FRAME_BYTES_MAX);
@@ -390,7 +390,6 @@ const _: () = assert!(ROOM_LEASE_BYTES.is_multiple_of(COMMIT_ALIGN_BYTES as u64)
 const _: () = assert!(UNCONFIRMED_IDS_MAX == u64::BITS as u64);
 const _: () = assert!(UNACKED_MESSAGES_MAX < u8::MAX as u32, "counted in a byte per device");
 const _: () = assert!(USER_TIMEOUT_MS > ACK_TIMEOUT_MS);
-const _: () = assert!(SURPLUS_BYTES_MAX <= HELLO_BYTES_MAX);
 const _: () = assert!(
     OUTBOX_BYTES_HIGH + HISTORY_PAGE_BYTES_MAX + wire::PAGE_ITEMS_MAX as usize * 256
         <= OUTBOX_BYTES_MAX
