@@ -118,14 +118,14 @@ def binaries(folder):
 
 
 class Server:
-    """A server for so many sessions, with its data in `folder`."""
+    """A server for so many sessions, with its data in `folder`; `prefix`: what runs it."""
 
-    def __init__(self, folder, binary, driver, sessions, heartbeat_s, extra=()):
+    def __init__(self, folder, binary, driver, sessions, heartbeat_s, extra=(), prefix=()):
         self.secret = folder / "secret"
         self.secret.write_text(secrets.token_hex(32))
         errors = folder / "stderr"
         self.process = subprocess.Popen(
-            [binary, "serve", "--listen", "127.0.0.1:0", "--driver", driver,
+            [*prefix, binary, "serve", "--listen", "127.0.0.1:0", "--driver", driver,
              "--data", folder / "data", "--auth-secret-file", self.secret,
              "--heartbeat-ms", str(heartbeat_s * 1000),
              "--sessions-max", str(sessions + 1_000), "--users-max", str(sessions + 1_000),

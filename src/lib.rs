@@ -10,9 +10,10 @@ pub mod limits;
 pub mod metrics;
 mod sync;
 pub mod sys;
-// row 1: settings, memory, queues between shards
+// row 1: settings, memory, queues between shards, what to do when the host runs out
 pub mod config;
 pub mod mem;
+pub mod remedy;
 pub mod ring;
 // row 2: the append log, the drivers, tokens (the wire is a crate of its own)
 pub mod auth;
@@ -29,5 +30,7 @@ pub mod history;
 // row 7: start, drain, signals; the terminal client
 pub mod chat;
 pub mod server;
-// row 8: the command line, which starts any of them
+// row 8: what the host allows, judged with what the server knows of itself
+pub mod doctor;
+// row 9: the command line, which starts any of them
 pub mod cli;

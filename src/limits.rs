@@ -49,6 +49,8 @@ pub const FILES_BESIDE_SESSIONS: usize = 256;
 pub const FILES_RESERVED: u64 = 64;
 /// How often the main thread looks for signals, dead shards and what the log has to say.
 pub const MAIN_LOOK_MS: u64 = 20;
+/// Pause before the operator is told again that the host is out of the same thing.
+pub const SCARCE_SILENCE_MS: u64 = 60_000;
 /// How often it looks during a drain, which it is to end at once.
 pub const DRAIN_LOOK_MS: u64 = 2;
 /// How often a side thread looks for work that nobody rang for.
@@ -378,7 +380,7 @@ const _: () = assert!(INBOX_BYTES_MAX <= INBOX_BYTES_SETTING_MAX);
 const _: () = assert!(SEGMENT_BYTES_SETTING_MIN > 8 * BATCH_BYTES_MAX as u64);
 const _: () = assert!(SEGMENT_BYTES_SETTING_MAX < u32::MAX as u64);
 const _: () = assert!(COMMIT_GAP_US <= COMMIT_GAP_US_SETTING_MAX);
-const _: () = assert!(TOKEN_BYTES_MAX < HELLO_BYTES_MAX);
+const _: () = assert!(TOKEN_BYTES_MAX < HELLO_BYTES_MAX && SURPLUS_BYTES_MAX <= HELLO_BYTES_MAX);
 const _: () = assert!(OUTBOX_BYTES_HIGH > FRAME_BYTES_MAX);
 const _: () = assert!(OUTBOX_BYTES_MAX > OUTBOX_BYTES_HIGH + FRAME_BYTES_MAX);
 const _: () = assert!(BATCH_BYTES_MAX > 2 * FRAME_BYTES_MAX);
@@ -388,7 +390,6 @@ const _: () = assert!(ROOM_LEASE_BYTES.is_multiple_of(COMMIT_ALIGN_BYTES as u64)
 const _: () = assert!(UNCONFIRMED_IDS_MAX == u64::BITS as u64);
 const _: () = assert!(UNACKED_MESSAGES_MAX < u8::MAX as u32, "counted in a byte per device");
 const _: () = assert!(USER_TIMEOUT_MS > ACK_TIMEOUT_MS);
-const _: () = assert!(SURPLUS_BYTES_MAX <= HELLO_BYTES_MAX);
 const _: () = assert!(
     OUTBOX_BYTES_HIGH + HISTORY_PAGE_BYTES_MAX + wire::PAGE_ITEMS_MAX as usize * 256
         <= OUTBOX_BYTES_MAX

@@ -3,7 +3,7 @@
 //! Owner: called at start, before or by the thread concerned. Not here: sockets (`io::socket`),
 //! mapping (`log`).
 
-#![allow(unsafe_code, reason = "four calls of the C library, each a few lines")]
+#![allow(unsafe_code, reason = "five calls of the C library, each a few lines")]
 
 use std::io;
 
@@ -81,6 +81,35 @@ pub fn page_bytes() -> usize {
     // SAFETY: takes a number, gives a number.
     let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     usize::try_from(bytes).ok().filter(|bytes| *bytes > 0).unwrap_or(4096)
+}
+
+/// A number the kernel keeps under this name.
+///
+/// # Errors
+/// What the system says; `InvalidData` if it is no number of four or eight bytes.
+#[cfg(target_os = "freebsd")]
+#[allow(clippy::host_endian_bytes, reason = "the kernel writes in the host's order")]
+pub fn sysctl(name: &str) -> io::Result<u64> {
+    let name = std::ffi::CString::new(name)?;
+    let mut value = [0_u8; 8];
+    let mut bytes = value.len();
+    // SAFETY: the name ends in a zero, the value is ours to write and its true size is given;
+    // nothing is set.
+    check(unsafe {
+        libc::sysctlbyname(
+            name.as_ptr(),
+            value.as_mut_ptr().cast(),
+            &raw mut bytes,
+            std::ptr::null(),
+            0,
+        )
+    })?;
+    let [a, b, c, d, ..] = value;
+    match bytes {
+        4 => Ok(u64::from(u32::from_ne_bytes([a, b, c, d]))),
+        8 => Ok(u64::from_ne_bytes(value)),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidData, "it is no number")),
+    }
 }
 
 fn check(result: libc::c_int) -> io::Result<()> {

@@ -266,3 +266,50 @@ fn an_address_in_use_is_a_failure_not_a_refusal() {
     assert_eq!((code, out.as_str()), (1, ""), "{err}");
     assert!(err.contains(&listen), "{err}");
 }
+
+#[test]
+fn doctor_answers_for_people_for_programs_and_by_its_exit_code() {
+    let (code, out, err) = run(&["doctor", "--connections", "10"]);
+    assert!(code == 0 && out.contains("\nYES: nothing here stops 10 sessions."), "{out}{err}");
+    // As many as a program can be configured for, a file for each, and both ends here: 17 million
+    // files and 150 GiB are not what tests run on.
+    let most = ["doctor", "--connections", "16777216", "--driver", "ready", "--load"];
+    let (code, out, err) = run(&[&most[..], &["--json"]].concat());
+    assert_eq!((code, err.as_str()), (1, ""));
+    let report: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&report["version"], &report["verdict"]), (&1.into(), &"no".into()));
+    let checks = report["checks"].as_array().unwrap();
+    assert_eq!(checks[0]["name"], report["stopped_by"]);
+    let (code, people, _) = run(&most);
+    let first = checks[0]["remedy"].as_str().unwrap();
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(code == 1 && words(&people).contains(&words(first)), "{people}");
+}
+
+#[test]
+fn doctor_refuses_what_it_can_not_answer() {
+    for wrong in [
+        &["--connections", "0"][..],
+        &["--connections", "99999999999"],
+        &["--tls-share", "101"],
+        &["--print", "fstab"],
+        &["--print", "systemd", "--json"],
+        &["--config", "/nonexistent/file"],
+    ] {
+        let (code, out, err) = run(&[&["doctor"], wrong].concat());
+        assert_eq!((code, out.as_str()), (2, ""), "{wrong:?}: {err}");
+        assert!(!err.is_empty());
+    }
+}
+
+#[test]
+fn doctor_counts_the_tables_of_a_configuration() {
+    let folder = Folder::new("doctor");
+    let secret = folder.file("secret", SECRET);
+    let text = format!("data = \"d\"\nauth_secret_file = \"{secret}\"\nsessions_max = 50\n");
+    let config = folder.file("myriad.toml", text);
+    let (code, out, _) = run(&["doctor", "--config", &config]);
+    assert!(code == 0 && out.starts_with("50 sessions"), "{out}");
+    let (code, out, _) = run(&["doctor", "--config", &config, "--connections", "60"]);
+    assert!(code == 1 && out.contains("60 sessions stop at 50, because of sessions_max"), "{out}");
+}

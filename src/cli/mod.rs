@@ -3,12 +3,14 @@
 //! Owner: the main thread. Exit codes: 0 it was done, what was checked is whole (for `serve`:
 //! drained after a signal); 1 it failed, or damage was found (the server stopped by itself); 2 it
 //! was refused and nothing was done (command line, configuration, a key, a folder that is there,
-//! in use, or of a newer version). `docs/operations.md` has the table.
+//! in use, or of a newer version). `docs/operations.md` has the table; `doctor` has codes of its
+//! own.
 //! Standard output carries results only; everything said to people goes to standard error.
 //! Deliberately not here: anything a command does.
 
 mod backup;
 mod chat;
+mod doctor;
 mod log;
 mod serve;
 mod token;
@@ -28,6 +30,10 @@ use crate::config::{self, Config, ServeFlags};
 const EXIT_FAILED: u8 = 1;
 /// What was refused before it began; the code clap uses for a bad command line.
 const EXIT_REFUSED: u8 = 2;
+/// `doctor`: something stops the sessions asked about.
+const EXIT_STOPS: u8 = 1;
+/// `doctor`: something could not be read.
+const EXIT_UNKNOWN: u8 = 3;
 
 const EXIT_CODES: &str = "Exit codes: 0 done, or whole; 1 failed, or damage found; \
                           2 refused or wrong arguments, nothing done.";
@@ -55,6 +61,8 @@ enum Command {
     Backup(backup::BackupFlags),
     /// Make a data folder of a backup
     Restore(backup::RestoreFlags),
+    /// Say how many sessions this host allows, what stops more, and what to change
+    Doctor(doctor::DoctorFlags),
     /// Print or check a configuration file
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -78,6 +86,8 @@ enum Failure {
     Refused(String),
     /// It was started and failed.
     Failed(String),
+    /// It was done, and what it found is its exit code; everything was said.
+    Said(u8),
 }
 
 impl Failure {
@@ -92,6 +102,7 @@ impl Failure {
     fn text(&self) -> &str {
         match self {
             Self::Refused(text) | Self::Failed(text) => text,
+            Self::Said(_) => "",
         }
     }
 }
@@ -113,6 +124,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Log(command) => log::run(&command),
         Command::Backup(flags) => backup::backup(&flags),
         Command::Restore(flags) => backup::restore(&flags),
+        Command::Doctor(flags) => doctor::run(&flags),
         Command::Config(ConfigCommand::Example) => print(&config::example()),
         Command::Config(ConfigCommand::Check { file }) => check(&file),
     };
@@ -120,6 +132,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(()) => return ExitCode::SUCCESS,
         Err(Failure::Refused(text)) => (text, EXIT_REFUSED),
         Err(Failure::Failed(text)) => (text, EXIT_FAILED),
+        Err(Failure::Said(code)) => return code.into(),
     };
     let _ = writeln!(io::stderr(), "myriad: {text}");
     code.into()

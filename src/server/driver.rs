@@ -9,25 +9,25 @@ use crate::limits;
 
 /// The decision.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Choice {
+pub(crate) struct Choice {
     /// Never [`Driver::Auto`].
-    pub(super) driver: Driver,
+    pub(crate) driver: Driver,
     /// For the operator.
-    pub(super) why: String,
+    pub(crate) why: String,
 }
 
 /// What the decision rests on.
 #[derive(Clone, Debug)]
-struct Host {
-    sessions_max: usize,
-    files: u64,
-    syscall_ns: u64,
+pub(crate) struct Host {
+    pub(crate) sessions_max: usize,
+    pub(crate) files: u64,
+    pub(crate) syscall_ns: u64,
     /// io_uring works here, or why it does not.
-    uring: Result<(), String>,
+    pub(crate) uring: Result<(), String>,
 }
 
 /// Looks at the host and decides.
-pub(super) fn choose(config: &Config, files: u64) -> Choice {
+pub(crate) fn choose(config: &Config, files: u64) -> Choice {
     if config.driver == Driver::Ready {
         return Choice { driver: Driver::Ready, why: "as configured".to_owned() };
     }
@@ -36,18 +36,21 @@ pub(super) fn choose(config: &Config, files: u64) -> Choice {
     decide(config.driver, &host)
 }
 
+/// Whether io_uring works with so many files, and what a system call costs in nanoseconds.
 #[cfg(target_os = "linux")]
-fn look(files: u64) -> (Result<(), String>, u64) {
+pub(crate) fn look(files: u64) -> (Result<(), String>, u64) {
     let slots = u32::try_from(files).unwrap_or(u32::MAX);
     (crate::io::uring::probe(slots), crate::io::uring::syscall_ns())
 }
 
+/// See above.
 #[cfg(not(target_os = "linux"))]
-fn look(_files: u64) -> (Result<(), String>, u64) {
+pub(crate) fn look(_files: u64) -> (Result<(), String>, u64) {
     (Err("io_uring is Linux's".to_owned()), 0)
 }
 
-fn decide(asked: Driver, host: &Host) -> Choice {
+/// The decision, of nothing but these.
+pub(crate) fn decide(asked: Driver, host: &Host) -> Choice {
     let Host { sessions_max, files, syscall_ns, uring } = host;
     if let Err(why) = uring {
         return Choice { driver: Driver::Ready, why: format!("io_uring does not work: {why}") };

@@ -5,7 +5,7 @@
 
 mod clock_guard;
 mod control;
-mod driver;
+pub(crate) mod driver;
 mod history;
 mod last_seen;
 mod levels;
@@ -13,7 +13,7 @@ mod memory;
 mod outlook;
 mod shards;
 mod side;
-mod sizes;
+pub(crate) mod sizes;
 pub mod tools;
 
 pub use control::{Asked, ask_for_backup};
@@ -28,6 +28,7 @@ use crate::limits;
 use crate::log::{self, FileStore, Settings, Wake};
 use crate::metrics::Counters;
 use crate::path::replay::{ReplayError, StartError, start};
+use crate::remedy;
 use crate::ring::Doorbell;
 use crate::state::Tables;
 use crate::state::placement::Placement;
@@ -249,8 +250,8 @@ fn announce(config: &Config, listen: std::net::SocketAddr, sizes: &Sizes, choice
     if let Some(sessions) = sizes.short_of_files(config) {
         eprintln!(
             "myriad: files are the limit: sessions beyond {sessions} are told that the server is \
-             full. Raise it with LimitNOFILE= or ulimit -n, take --driver uring, or lower \
-             sessions_max"
+             full. To have more, {}; or lower sessions_max",
+            remedy::FILES
         );
     }
 }

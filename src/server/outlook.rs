@@ -1,10 +1,12 @@
-//! Tells the operator what the log can't do: once when it begins, once when it is over.
+//! Tells the operator what the log can't do: once when it begins, once when it is over; and what
+//! the host ran out of.
 //!
 //! Owner: the main thread, with each of its looks. A full disk is not an end: messages are refused,
 //! acks make room, and the server goes on by itself; but nobody would know why without a word.
 
 use crate::limits;
 use crate::log::Outlook;
+use crate::remedy;
 
 /// See the module.
 #[derive(Debug)]
@@ -12,15 +14,20 @@ pub(super) struct Teller {
     log: Outlook,
     full: Episode,
     unscrubbed: Episode,
+    scarce: remedy::News,
 }
 
 impl Teller {
     pub(super) fn new(log: Outlook) -> Self {
-        Self { log, full: Episode::default(), unscrubbed: Episode::default() }
+        let scarce = remedy::News::default();
+        Self { log, full: Episode::default(), unscrubbed: Episode::default(), scarce }
     }
 
     /// Looks, and says what is news. `now_ms` is of a monotonic clock.
     pub(super) fn look(&mut self, now_ms: u64) {
+        for news in self.scarce.look(now_ms) {
+            eprintln!("myriad: {news}");
+        }
         match self.full.news(self.log.full(), now_ms) {
             Some(News::Began(why)) => eprintln!(
                 "myriad: the log has no room: {why}. Messages are refused with disk_full; what \

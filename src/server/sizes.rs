@@ -26,7 +26,7 @@ impl Sizes {
     /// With readiness every connection is a file; with `io_uring` only strangers are. Where files
     /// are scarce there are fewer of both, so that the log always finds one for its next segment
     /// and whoever comes too late is told so.
-    pub(super) fn of(config: &Config, files: u64, driver: Driver) -> Self {
+    pub(crate) fn of(config: &Config, files: u64, driver: Driver) -> Self {
         let share = |all: usize| all.div_ceil(config.shards) * 9 / 8 + 64;
         let files_here = usize::try_from(files).unwrap_or(usize::MAX);
         let files_here =
@@ -54,7 +54,7 @@ impl Sizes {
     }
 
     /// Sessions that the process can hold because of its files, if they are fewer than configured.
-    pub(super) fn short_of_files(&self, config: &Config) -> Option<usize> {
+    pub(crate) fn short_of_files(&self, config: &Config) -> Option<usize> {
         let all = self.sessions_max * config.shards;
         (all < config.sessions_max).then_some(all)
     }

@@ -29,7 +29,7 @@ pub const NONE: u32 = u32::MAX;
 
 /// Bytes of an idle session with one device: its records here, and its links in the timer wheel.
 /// `docs/budgets.md` draws them, with what drivers add.
-const SESSION_BYTES: usize = Slab::<conn::Conn>::TENANT_BYTES
+pub(crate) const SESSION_BYTES: usize = Slab::<conn::Conn>::TENANT_BYTES
     + size_of::<users::User>()
     + entry_bytes::<device::Device>()
     + WHEEL_ENTRY_BYTES;

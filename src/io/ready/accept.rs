@@ -8,6 +8,7 @@
 
 use super::super::{Counts, socket};
 use crate::limits::{ACCEPT_PAUSE_MS, FILES_RESERVED};
+use crate::remedy::{self, Scarce};
 use crate::sys;
 use mio::{Interest, Registry, Token};
 use std::io;
@@ -73,6 +74,7 @@ impl Acceptor {
                 // The system gives the lowest free number, so a high one says that all are taken.
                 Ok((socket, _)) if i64::from(socket.as_raw_fd()) >= self.files_max => {
                     drop(socket);
+                    remedy::note(Scarce::Files);
                     self.rest(counts);
                 }
                 Ok((socket, address)) => {
@@ -87,7 +89,10 @@ impl Acceptor {
                     counts.accept_failures += 1;
                     return None;
                 }
-                Err(_) => self.rest(counts),
+                Err(error) => {
+                    remedy::note_error(&error);
+                    self.rest(counts);
+                }
             }
         }
         None

@@ -30,6 +30,7 @@ mod serve;
 use super::{Closed, Completion, Counts, Driver, How, Next};
 use crate::limits::{ACCEPTS_PER_TURN_MAX, CLOSE_READS_MAX};
 use crate::mem::Token;
+use crate::remedy;
 use crate::ring::Doorbell;
 use accept::Acceptor;
 use entry::{Entry, PAUSED, QUEUED, READABLE, SENDING, WRITABLE};
@@ -197,7 +198,9 @@ impl Driver for Ready {
         let entry = &mut self.entries[index];
         assert!(entry.socket.is_none(), "the index is taken");
         let source = socket.as_raw_fd();
-        self.poll.registry().register(&mut SourceFd(&source), name(token), Interest::READABLE)?;
+        let registry = self.poll.registry();
+        let watched = registry.register(&mut SourceFd(&source), name(token), Interest::READABLE);
+        watched.inspect_err(remedy::note_error)?;
         *entry =
             Entry { socket: Some(socket), generation: token.generation, flags: 0, fault: None };
         Ok(())

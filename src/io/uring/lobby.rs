@@ -8,6 +8,7 @@ use super::slots::{Home, PAUSED, Place, Slot, Where};
 use super::{Guest, NOBODY, Uring};
 use crate::limits::URING_GROW_PAUSE_MS;
 use crate::mem::Token;
+use crate::remedy;
 use std::io;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -52,7 +53,8 @@ impl Uring {
         if self.grow_again.is_some_and(|again| Instant::now() < again) {
             return None;
         }
-        if self.rings.grow().is_err() {
+        if let Err(error) = self.rings.grow() {
+            remedy::note_error(&error);
             let pause = Duration::from_millis(URING_GROW_PAUSE_MS);
             self.grow_again = Some(Instant::now() + pause);
             return None;
