@@ -126,6 +126,7 @@ fn note_configuration(host: &mut Host, flags: &DoctorFlags) -> Result<(), Failur
     let Some(file) = &flags.config else { return Ok(()) };
     let config = Config::load_file(file).map_err(Failure::refused)?;
     host.set("sessions_max", Fact::Number(config.sessions_max as u64));
+    host.set("memory_max_bytes", Fact::Number(config.memory_max_bytes));
     host.set("users_max", Fact::Number(config.users_max as u64));
     Ok(())
 }

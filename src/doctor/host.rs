@@ -73,6 +73,7 @@ pub fn read_below(root: &Path) -> Host {
     host.set("memory.cgroup", left);
     host.set("memory.cgroup.version", Fact::Number(version));
     host.set("sessions_max", Fact::Text("not given".to_owned()));
+    host.set("memory_max_bytes", Fact::Text("not given".to_owned()));
     host.set("users_max", Fact::Text("not given".to_owned()));
     host.set("SESSIONS_SETTING_MAX", Fact::Number(crate::limits::SESSIONS_SETTING_MAX as u64));
     host.set_text("kernel", files.text("proc/sys/kernel/osrelease"));

@@ -13,7 +13,7 @@ pub(super) const fn sysctl(value: fn(&Plan) -> String) -> Option<Kit> {
 }
 
 /// Rows whose lack means that there are no more sessions.
-pub(super) const STOPS: [Setting; 11] = [
+pub(super) const STOPS: [Setting; 12] = [
     Setting {
         name: "RLIMIT_NOFILE",
         read: "getrlimit, the hard limit; the server raises the soft one to it",
@@ -79,10 +79,12 @@ pub(super) const STOPS: [Setting; 11] = [
         read: "/proc/meminfo, MemAvailable",
         place: Place::Machine,
         default: "what is built in",
-        need: |plan| plan.memory().host(),
-        formula: "what is drawn below as memory, and 256 MiB to stay free",
-        breaks: "the kernel kills processes, or refuses sockets (ENOMEM)",
-        counter: "`Out of memory` in the kernel's log; ENOMEM on stderr",
+        need: |plan| plan.memory().host().max(plan.below_ceiling(plan.memory().server())),
+        formula: "what is drawn below as memory, and 256 MiB or a tenth of it to stay free",
+        breaks: "the server refuses sessions; or the kernel kills processes or refuses sockets \
+                 (ENOMEM)",
+        counter: "the server's line about memory; `Out of memory` in the kernel's log; ENOMEM on \
+                  stderr",
         cost: "itself",
         remedy: "more memory, or fewer sessions on this host",
         source: "measured; docs/tuning.md",
@@ -95,15 +97,18 @@ pub(super) const STOPS: [Setting; 11] = [
                takes is not counted",
         place: Place::Machine,
         default: "no limit",
-        need: |plan| plan.memory().charged(),
-        formula: "the server's part of memory: sockets are charged to the service's group (under \
-                  version 1 only 1,530 B of each)",
+        need: |plan| plan.below_ceiling(plan.memory().charged()),
+        formula: "the server's part of memory and a ninth, because it refuses sessions from 90 % \
+                  on: sockets are charged to the service's group (under version 1 only 1,530 B of \
+                  each)",
         applies: |_, host| match host.text("memory.cgroup").as_deref() {
             Ok("none") => Err("the control group has no limit"),
             _ => Ok(()),
         },
-        breaks: "the server is killed, or accept fails with ENOMEM, while the host has memory",
-        counter: "oom_kill in memory.events or memory.oom_control of the group; ENOMEM on stderr",
+        breaks: "the server refuses sessions; with memory_max_bytes too high it is killed, or \
+                 accept fails with ENOMEM, while the host has memory",
+        counter: "the server's line about memory; oom_kill in memory.events or memory.oom_control \
+                  of the group; ENOMEM on stderr",
         cost: "itself",
         remedy: "raise MemoryMax= of the service, or --memory of the container",
         source: "Documentation/admin-guide/cgroup-v2.rst of Linux",
@@ -159,6 +164,24 @@ pub(super) const STOPS: [Setting; 11] = [
         counter: "clients are told `Full`; counter goodbyes, printed when the server drains",
         cost: "no memory before they come",
         remedy: "raise sessions_max (--sessions-max)",
+        source: "myriad config example",
+        ..LINUX_SYSCTL
+    },
+    Setting {
+        name: "memory_max_bytes",
+        read: "the configuration given",
+        place: Place::Server,
+        default: "0: what the host or the service's group allows",
+        need: |plan| plan.memory().server() * 100 / limits::MEMORY_FULL_PERCENT,
+        formula: "the server's part of memory and a ninth: it refuses sessions from 90 % on",
+        applies: |plan, host| match plan.config.memory_max_bytes {
+            0 => Err("the rows of memory say what the host and the group allow"),
+            _ => configured(plan, host),
+        },
+        breaks: "the server refuses sessions, and lets idle ones go above 97 %",
+        counter: "the server's line about memory; counter turned_away",
+        cost: "no memory before they come",
+        remedy: "raise memory_max_bytes (--memory-max-bytes)",
         source: "myriad config example",
         ..LINUX_SYSCTL
     },

@@ -57,6 +57,17 @@ impl Plan {
         other
     }
 
+    /// The ceiling that so many bytes need: the server refuses sessions when it uses nine tenths of
+    /// it. One that the operator set is a row of its own.
+    #[must_use]
+    pub fn below_ceiling(&self, bytes: u64) -> u64 {
+        if self.config.memory_max_bytes == 0 {
+            bytes * 100 / limits::MEMORY_FULL_PERCENT
+        } else {
+            bytes
+        }
+    }
+
     /// Files the server's process needs: by `Sizes`, as the server itself counts them.
     #[must_use]
     pub fn files(&self) -> u64 {

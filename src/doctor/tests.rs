@@ -75,6 +75,8 @@ fn each_row_stops_or_slows_alone_at_the_number_it_names() {
         plan.load = true;
         plan.sources = Some(10);
         for row in rows().filter(|row| row.system == system) {
+            // The ceiling of memory is a row of its own when it is set, and in others when not.
+            plan.config.memory_max_bytes = u64::from(row.name == "memory_max_bytes");
             let need = (row.need)(&plan);
             let mut host = rich(system);
             let short = match row.rule {
