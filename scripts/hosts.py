@@ -29,8 +29,7 @@ class Settings:
         self.old = {}
 
     def __enter__(self):
-        for number in SIGNALS:
-            signal.signal(number, lambda number, _: sys.exit(128 + number))
+        end_at_signals()
         try:
             self.set()
         except BaseException:
@@ -63,6 +62,12 @@ class Settings:
                 say(f"put {path} back to {value} by hand: {error}")
         if self.old:
             say(f"{len(self.old)} settings put back")
+
+
+def end_at_signals():
+    """Signals end the program in order: what was started ends too."""
+    for number in SIGNALS:
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
 
 
 def say(line):

@@ -49,10 +49,10 @@ pub const FILES_BESIDE_SESSIONS: usize = 256;
 pub const FILES_RESERVED: u64 = 64;
 /// How often the main thread looks for signals, dead shards and what the log has to say.
 pub const MAIN_LOOK_MS: u64 = 20;
-/// Pause before the operator is told again that the host is out of the same thing.
-pub const SCARCE_SILENCE_MS: u64 = 60_000;
 /// How often it looks during a drain, which it is to end at once.
 pub const DRAIN_LOOK_MS: u64 = 2;
+/// Pause before the operator is told again that the host is out of the same thing.
+pub const SCARCE_SILENCE_MS: u64 = 60_000;
 /// How often a side thread looks for work that nobody rang for.
 pub const SIDE_LOOK_MS: u64 = 100;
 /// Tokens waiting for the thread that checks slow signatures.
@@ -235,8 +235,8 @@ pub const COMMIT_ALIGN_BYTES: usize = 4096;
 pub const BATCH_BYTES_MAX: usize = 256 * 1024;
 /// Batches a shard may have under way to the committer.
 pub const BATCHES_PER_SHARD_MAX: usize = 64;
-/// Of these, as many may be under way when a piece of a checkpoint is staged: all of them would be
-/// touched by each checkpoint, and stay in memory for ever (16 MiB per shard).
+/// While as many of these are under way a checkpoint stages one piece per batch: all of them would
+/// be filled by each checkpoint, and stay in memory for ever (16 MiB per shard).
 pub const IMAGE_BATCHES_MAX: usize = 4;
 /// Pause between the end of one commit and the start of the next.
 pub const COMMIT_GAP_US: u64 = 1_000;

@@ -116,8 +116,9 @@ impl News {
             self.told[at] = met[at];
             self.again_ms[at] = now_ms + SCARCE_SILENCE_MS;
             news.push(format!(
-                "{}, {times} times since it was last said: connections wait or are told that the \
-                 server is full. To have more, {}. `myriad doctor` says how much is needed",
+                "{}, {times} times since it was last said: connections wait, are closed, or are \
+                 told that the server is full. To have more, {}. `myriad doctor` says how much is \
+                 needed",
                 scarce.what(),
                 scarce.remedy()
             ));

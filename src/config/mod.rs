@@ -88,7 +88,8 @@ pub struct Config {
     pub history_default: Retention,
     /// Messages it keeps of each side of a conversation.
     pub history_messages_max: u32,
-    /// Memory at which sessions are shed, in bytes; 0: the limit of the control group or the host.
+    /// Memory near which sessions are refused and idle ones let go, in bytes; 0: the limit of the
+    /// control group or the host.
     pub memory_max_bytes: u64,
     /// Time to drain at a stop in milliseconds.
     pub drain_ms: u64,

@@ -182,9 +182,9 @@ fn systemd(plan: &Plan) -> String {
     let _ = writeln!(out, "LimitNOFILE={}", plan.files());
     comment(
         &mut out,
-        "the control group is charged for the kernel's sockets too. To bound the service, leave a \
-         third above what doctor computes for the server; a lower one ends in its death at a \
-         number of sessions that doctor names:",
+        "the control group is charged for the kernel's sockets too. To bound the service, leave \
+         three tenths above what doctor computes for the server; from 90 % of the bound on the \
+         server refuses sessions:",
     );
     let _ = writeln!(out, "#MemoryMax={most}M");
     let rest = [

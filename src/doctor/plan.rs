@@ -12,10 +12,10 @@ use crate::server::sizes::Sizes;
 const FILES_PER_URING_SHARD: u64 = 1_024;
 /// Of all sessions so many in a hundred have something on its way in the kernel at a time.
 pub(super) const ACTIVE_PERCENT: u64 = 5;
-/// For a hundred sessions so many connections have not logged in yet, or not closed yet.
-const ARRIVING_PERCENT: u64 = 3;
 /// Pages of `tcp_mem` each of those holds: what is queued to read and to send, two pages each.
 pub(super) const PAGES_PER_ACTIVE: u64 = 4;
+/// For a hundred sessions so many connections have not logged in yet, or not closed yet.
+const ARRIVING_PERCENT: u64 = 3;
 
 /// What is asked.
 #[derive(Clone, Debug)]
@@ -124,11 +124,10 @@ fn least(most: u64, suffices: impl Fn(u64) -> bool) -> u64 {
     high
 }
 
-/// The driver the server would take for this configuration on this host; `None` in the choice's
-/// place if what decides is not known.
+/// The driver the server would take for this configuration on this host.
 ///
 /// # Errors
-/// What is not known.
+/// What decides and is not known.
 pub(crate) fn driver_of(config: &Config, host: &Host) -> Result<Choice, String> {
     if config.driver == Driver::Ready || host.system == System::FreeBsd {
         let why = if host.system == System::FreeBsd { "kqueue is FreeBSD's" } else { "as asked" };

@@ -7,7 +7,8 @@ pub const OVERLOAD_LOOK_MS: u64 = 100;
 pub const OVERLOAD_RISE_LOOKS: u32 = 2;
 /// A level falls by one step after so long a time in which half of its threshold was not reached.
 pub const OVERLOAD_CALM_MS: u64 = 2_000;
-/// A turn with fewer frames and sends is short by itself and not timed.
+/// A turn with fewer frames, sends and stored messages that took all there was is short by itself
+/// and not timed.
 pub const OVERLOAD_TIMED_EVENTS: u64 = 64;
 /// Behind by this, all the time: presence and typing are shed. People don't notice it yet.
 pub const BUSY_LATE_MS: u64 = 20;
@@ -55,7 +56,7 @@ pub const DRAIN_REPORT_MS: u64 = 100;
 
 /// How often the server looks at its memory.
 pub const MEMORY_LOOK_MS: u64 = 1_000;
-/// What the kernel keeps for a session: socket, inode, file, dentry (docs/budgets.md).
+/// What the kernel keeps for a session: socket, inode, file, dentry (docs/performance.md).
 pub const KERNEL_BYTES_PER_SESSION: u64 = 4_096;
 /// From this share of the ceiling on new sessions are refused,
 pub const MEMORY_FULL_PERCENT: u64 = 90;

@@ -9,8 +9,7 @@
 //!
 //! Invariants: a stage's batches come back in the order they were handed over; a batch holds at
 //! most `batch_bytes`; a shard has at most `batches_per_shard` of them, all made at start, so
-//! neither queue can be full when one is pushed. Buffers are used last in, first out, so that a
-//! quiet shard touches one or two of them.
+//! neither queue is ever full. Buffers are used last in, first out: a quiet shard touches few.
 
 use std::fmt;
 use std::sync::Arc;
@@ -287,10 +286,13 @@ impl Stage {
         self.batch_bytes - record::RECORD_HEADER_BYTES
     }
 
-    /// Batches under way to the disk, in percent of those there are.
+    /// How full the ring is, in percent of what is beyond the half that is under way whenever the
+    /// disk is slow ([`Stage::flush`]). A failed log is no load.
     #[must_use]
     pub fn used_percent(&self) -> u64 {
-        (self.in_flight * 100 / self.batches.max(1)) as u64
+        let (half, failed) = (self.batches / 2, self.shared.has_failed());
+        let beyond = if failed { 0 } else { self.in_flight.saturating_sub(half) };
+        (beyond * 100 / (self.batches - half).max(1)) as u64
     }
 
     /// Whether [`Stage::committed`] has something: a shard must not fall asleep over it.
@@ -311,15 +313,19 @@ impl Stage {
         }
     }
 
-    /// Whether so much is under way that pieces of a checkpoint wait, as [`Refused::Busy`] would
-    /// have them. Hurries what is under way along.
+    /// Bytes of a checkpoint that may be staged in this turn. While several batches are under way:
+    /// one piece per batch, neither filling all of them nor starving behind messages on a slow
+    /// disk; and what is under way is hurried along.
     #[must_use]
-    pub fn crowds_image(&mut self) -> bool {
-        let crowded = self.in_flight >= (self.batches / 2).clamp(1, limits::IMAGE_BATCHES_MAX);
-        if crowded && !self.shared.urgent.swap(true, Ordering::Release) {
+    pub fn image_room(&mut self) -> usize {
+        if self.in_flight < (self.batches / 2).clamp(1, limits::IMAGE_BATCHES_MAX) {
+            return limits::IMAGE_BYTES_PER_TURN_MAX;
+        }
+        if !self.shared.urgent.swap(true, Ordering::Release) {
             self.unannounced = Some(true);
         }
-        crowded
+        let few = limits::IMAGE_BYTES_MAX / 2; // a piece is larger, and so the only one
+        if self.open.as_ref().is_some_and(|open| open.bytes.len() >= few) { 0 } else { few }
     }
 
     /// Whether nothing is staged and nothing is under way. Never again true once the log failed

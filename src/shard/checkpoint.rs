@@ -85,8 +85,8 @@ impl<S, R: Reader> Core<S, R> {
     /// Stages pieces of the image, as many as one turn may and the log takes, each followed by what
     /// is to be copied of its users.
     fn image(&mut self) {
-        let mut left = limits::IMAGE_BYTES_PER_TURN_MAX;
-        while !self.stage.crowds_image() && self.copy_forward(&mut left) {
+        let mut left = self.stage.image_room();
+        while left > 0 && self.copy_forward(&mut left) {
             if self.imaging.walk == Walk::Done {
                 return self.end_image();
             }

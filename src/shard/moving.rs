@@ -44,7 +44,7 @@ impl<S, R: Reader> Core<S, R> {
             self.doom(token, Parting::Shutdown);
             return;
         }
-        if self.turns_away(token) {
+        if self.turn_away_if_full(token) {
             return;
         }
         let sessions = self.tables.conns.len().saturating_sub(self.tables.sources.greeting());

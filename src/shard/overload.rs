@@ -63,7 +63,10 @@ impl Level {
             Self::Normal => "nothing is shed",
             Self::Busy => "presence and typing are shed",
             Self::Strained => "presence and typing are shed, read receipts and heartbeats delayed",
-            Self::Full => "presence and typing are shed, new sessions are told to come back later",
+            Self::Full => {
+                "presence and typing are shed, read receipts and heartbeats delayed, new sessions \
+                 told to come back later"
+            }
         }
     }
 
@@ -230,6 +233,11 @@ impl Overload {
     /// This turn does not take all there is.
     pub(super) fn leave_some(&mut self, left: bool) {
         self.left_some |= left;
+    }
+
+    /// Whether the turn that ends did not take all there was.
+    pub(super) fn has_left_some(&self) -> bool {
+        self.left_some
     }
 
     /// A turn has ended; `host_ms` is none if it did too little to take long.

@@ -39,12 +39,12 @@ pub(super) struct Shedding {
 }
 
 impl<S, R: Reader> Core<S, R> {
-    /// Whether the turn that ends did so much that it may have taken long.
-    pub(super) fn has_done_much(&mut self) -> bool {
+    /// Whether the turn that ends did so much, or left so much, that it may have taken long.
+    pub(super) fn take_done_much(&mut self) -> bool {
         let counters = &self.tables.counters;
-        let handled = counters.frames + counters.sends;
+        let handled = counters.frames + counters.sends + counters.stored;
         let done = handled - std::mem::replace(&mut self.shedding.handled, handled);
-        done >= limits::OVERLOAD_TIMED_EVENTS
+        done >= limits::OVERLOAD_TIMED_EVENTS || self.overload.has_left_some()
     }
 
     /// Looks how the shard stands, if it is time, and does what the level asks for.
@@ -67,7 +67,7 @@ impl<S, R: Reader> Core<S, R> {
     }
 
     /// A full shard takes no new session. True: this one is told to come back later.
-    pub(super) fn turns_away(&mut self, token: Token) -> bool {
+    pub(super) fn turn_away_if_full(&mut self, token: Token) -> bool {
         let full = self.overload.is_full() && self.drain_phase == 0;
         if full {
             self.tables.counters.turned_away += 1;

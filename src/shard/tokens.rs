@@ -13,7 +13,7 @@ use wire::{Hello, Parting};
 
 impl<S, R: Reader> Core<S, R> {
     pub(super) fn on_hello(&mut self, token: Token, hello: &Hello<'_>) -> Step {
-        if self.turns_away(token) {
+        if self.turn_away_if_full(token) {
             return Step::Taken;
         }
         let login = Login {

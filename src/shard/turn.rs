@@ -56,8 +56,8 @@ impl<D: Driver, R: Reader> Shard<D, R> {
     }
 
     fn completions(&mut self, clock: &impl Fn() -> Now, sleep: bool) -> io::Result<()> {
-        let late_ms = self.core.has_done_much().then(|| clock().mono_ms);
-        self.core.overload.end(late_ms);
+        let ended_ms = self.core.take_done_much().then(|| clock().mono_ms);
+        self.core.overload.end(ended_ms);
         self.doorbell.prepare_sleep(); // before looking: what comes after this rings
         let timeout_ms = if sleep && self.core.may_sleep() { self.core.sleep_ms() } else { 0 };
         let timeout = Duration::from_millis(timeout_ms);

@@ -1,9 +1,9 @@
 //! One body of checks, every driver: what `src/io/mod.rs` promises.
 //!
 //! Each check is a function over a [`World`]: drivers of a few shards and clients that can reach
-//! them. The list at the end runs every check on the readiness driver over loopback sockets and on
-//! the simulated one over a calm network and over several bad ones. What only real sockets have
-//! (doorbells, descriptors that run out) follows.
+//! them. The list below runs every check on the readiness driver and on io_uring over loopback
+//! sockets, and on the simulated one over a calm network and over several bad ones. What only real
+//! sockets have (doorbells, descriptors that run out) follows.
 
 #![allow(
     clippy::unwrap_used,

@@ -24,6 +24,10 @@ fn is_found(planted: Canary, breaks: &str) {
             // Only the restore of a backup shows it, and few worlds have any.
             (plan.chances.backup, plan.chances.restore) = (20, 300);
         }
+        if planted == Canary::AnswerAnew {
+            // Only somebody who left before the answer came asks again, and few do.
+            plan.chances.leave *= 4;
+        }
         match harness::run_world(plan) {
             Ok(world) => events += world.events(),
             Err(failure) => {

@@ -12,6 +12,12 @@ failures=0
 say() { printf '%s\n' "$*"; }
 die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 2; }
 
+# Old values that can't be kept are a reason to change nothing.
+no_room() {
+    rm -f "$pending"
+    die "old values can't be kept in $state (is the disk full?): nothing was changed by this run"
+}
+
 # Opens a state file: makes its folder, keeps other runs out, drops what an earlier boot left.
 open_state() {
     state=$1
@@ -24,13 +30,18 @@ open_state() {
         flock -n 9 || die "another run is under way ($state.lock)"
     fi
     boot=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null || echo unknown)
+    if [ -f "$state" ]; then
+        # A file that is cut off or is something else is nothing to decide by.
+        sed -n 1p "$state" | grep -q '^boot .' ||
+            die "$state is damaged: look at it, and remove it if nothing is to be put back"
+    fi
     if [ -f "$state" ] && [ "$(sed -n 1p "$state")" != "boot $boot" ]; then
         say "the values kept in $state are of an earlier boot and went with it: dropped"
-        rm -f "$state"
+        rm -f "$state" "$state.queues"
     fi
     rm -f "$state".pending.*
-    echo "boot $boot" >"$pending"
-    [ ! -f "$state" ] || sed 1d "$state" >>"$pending"
+    echo "boot $boot" 2>/dev/null >"$pending" || no_room
+    [ ! -f "$state" ] || sed 1d "$state" 2>/dev/null >>"$pending" || no_room
 }
 
 # The value of a file in one line, single spaces.
@@ -38,13 +49,14 @@ value_of() { tr -s '\t\n ' '   ' <"$1" 2>/dev/null | sed 's/^ //; s/ $//'; }
 
 # Notes the old value of a file, unless an older one is known.
 remember() {
-    grep -q "^$1$tab" "$pending" || printf '%s\t%s\n' "$1" "$(value_of "$1")" >>"$pending"
+    grep -q "^$1$tab" "$pending" ||
+        printf '%s\t%s\n' "$1" "$(value_of "$1")" 2>/dev/null >>"$pending" || no_room
 }
 
 # From here on what was remembered survives this run.
 keep_state() {
-    sync "$pending" 2>/dev/null || sync
-    mv "$pending" "$state"
+    sync "$pending" 2>/dev/null || sync || no_room
+    mv "$pending" "$state" || no_room
     sync "$(dirname "$state")" 2>/dev/null || sync
 }
 
@@ -70,7 +82,7 @@ undo_state() {
     for round in 1 2; do
         left=0
         while IFS=$tab read -r file value; do
-            [ -n "$value" ] || continue
+            { [ -n "$value" ] && [ -e "$file" ]; } || continue # a queue may be gone
             now=$(value_of "$file")
             [ "$now" != "$value" ] || continue
             if printf '%s\n' "$value" 2>/dev/null >"$file" && [ "$(value_of "$file")" = "$value" ]
@@ -95,7 +107,8 @@ undo_state() {
 # Whether anything is not as it was.
 still_different() {
     while IFS=$tab read -r file value; do
-        if [ -n "$value" ] && [ "$(value_of "$file")" != "$value" ]; then return 0; fi
+        { [ -n "$value" ] && [ -e "$file" ]; } || continue
+        [ "$(value_of "$file")" = "$value" ] || return 0
     done <"$state"
     return 1
 }

@@ -177,7 +177,7 @@ impl Sink for Writer<'_> {
         self.used = self.used.wrapping_add(1);
         describe(self);
         let length = self.used.wrapping_sub(length_at).wrapping_sub(1);
-        debug_assert!(length <= SUB_MESSAGE_BYTES_MAX, "{length}");
+        assert!(length <= SUB_MESSAGE_BYTES_MAX, "a sub-message of {length} bytes");
         self.room[usize::from(length_at)] = length;
     }
 }
