@@ -375,3 +375,31 @@ fn holds_image(disk: &SharedMemory, segment: u32) -> bool {
         record.is_some_and(|it| it.kind == Kind::Checkpoint && it.body_kind == CHECKPOINT_IMAGE)
     })
 }
+
+/// On a slow disk small batches of messages are under way all the time. A checkpoint has to get on
+/// beside them, a piece per batch, and that much traffic is no overload.
+#[test]
+fn a_checkpoint_gets_on_behind_a_slow_disk_without_filling_every_batch() {
+    let big = Settings { segment_bytes: 16 * 1024 * 1024, ..Settings::default() };
+    let (recovered, _) = recover(SharedMemory::new(), &big, &mut |_, _| {}).unwrap();
+    let (mut stages, _slow) = recovered.start(1, vec![Arc::new(NoWake)]).unwrap();
+    let mut stage = stages.remove(0);
+    let message = Record { stream: 72, payload: b"hello", ..Record::blank(Kind::Message) };
+    let piece = vec![7; 30 * 1024];
+    let image = Record { payload: &piece, ..Record::blank(Kind::Checkpoint) };
+    assert!(stage.image_room() > piece.len(), "while nothing is under way");
+    let mut pieces = 0;
+    for _ in 0..100 {
+        stage.append(Lane::Message, &message).unwrap();
+        while stage.image_room() > 0 && pieces < 1_000 {
+            stage.append(Lane::Image, &image).unwrap();
+            pieces += 1;
+            if stage.image_room() < piece.len() {
+                break; // as a turn of a shard does
+            }
+        }
+        assert!(stage.used_percent() == 0, "half of the batches is what a slow disk takes");
+        stage.flush();
+    }
+    assert!((20..=80).contains(&pieces), "{pieces}");
+}

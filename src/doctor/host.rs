@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use super::facts::{Fact, Host, System};
 use super::table::{Place, Rule, rows};
 use crate::server::driver;
+use crate::server::memory::{self, Names};
 use crate::sys;
 
 /// Counters of the kernel that tell of what has happened already.
@@ -138,12 +139,10 @@ impl Files {
         for line in text.lines() {
             let mut parts = line.splitn(3, ':').skip(1);
             let (Some(kinds), Some(path)) = (parts.next(), parts.next()) else { continue };
-            let (mounts, limit, used, version): (&[&str], _, _, _) = if kinds.is_empty() {
-                let mounts = &["sys/fs/cgroup", "sys/fs/cgroup/unified"];
-                (mounts, "memory.max", "memory.current", 2)
+            let (mounts, names, version): (&[&str], _, _) = if kinds.is_empty() {
+                (&["sys/fs/cgroup", "sys/fs/cgroup/unified"], &memory::SECOND, 2)
             } else if kinds.split(',').any(|kind| kind == "memory") {
-                let mounts = &["sys/fs/cgroup/memory"];
-                (mounts, "memory.limit_in_bytes", "memory.usage_in_bytes", 1)
+                (&["sys/fs/cgroup/memory"], &memory::FIRST, 1)
             } else {
                 continue;
             };
@@ -152,7 +151,7 @@ impl Files {
                 // In a namespace of groups the path may lead nowhere: the mount is the group then.
                 for folder in Path::new(path.trim_start_matches('/')).ancestors() {
                     let folder = format!("{mount}/{}", folder.display());
-                    let left = self.room(&folder, limit, used).map(|bytes| (bytes, version));
+                    let left = self.room(&folder, names).map(|bytes| (bytes, version));
                     least = least.into_iter().chain(left).min();
                 }
             }
@@ -166,10 +165,13 @@ impl Files {
         }
     }
 
-    /// What one group leaves; `None` if it has no limit.
-    fn room(&self, folder: &str, limit: &str, used: &str) -> Option<u64> {
-        let limit: u64 = self.text(&format!("{folder}/{limit}")).ok()?.parse().ok()?;
-        let used: u64 = self.text(&format!("{folder}/{used}")).ok()?.parse().ok()?;
+    /// What one group leaves; `None` if it has no limit. Pages of files can be dropped, so they do
+    /// not count, as they do not for the server's own ceiling.
+    fn room(&self, folder: &str, names: &Names) -> Option<u64> {
+        let limit: u64 = self.text(&format!("{folder}/{}", names.limit)).ok()?.parse().ok()?;
+        let used: u64 = self.text(&format!("{folder}/{}", names.used)).ok()?.parse().ok()?;
+        let stat = self.text(&format!("{folder}/memory.stat")).unwrap_or_default();
+        let used = used.saturating_sub(memory::files_bytes(&stat, names));
         // What this process takes itself is free again when the server runs.
         let own = self.kib("proc/self/status", "RssAnon:").unwrap_or(0).min(used);
         (limit < UNLIMITED_BYTES).then(|| limit.saturating_sub(used - own))

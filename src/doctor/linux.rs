@@ -93,8 +93,8 @@ pub(super) const STOPS: [Setting; 12] = [
     Setting {
         name: "memory.cgroup",
         read: "memory.max less memory.current (version 2) or memory.limit_in_bytes less \
-               memory.usage_in_bytes (version 1), the narrowest up to the root; what doctor itself \
-               takes is not counted",
+               memory.usage_in_bytes (version 1), the narrowest up to the root; pages of files and \
+               what doctor itself takes are not counted",
         place: Place::Machine,
         default: "no limit",
         need: |plan| plan.below_ceiling(plan.memory().charged()),

@@ -351,6 +351,10 @@ mod files {
         write(root, "sys/fs/cgroup/c/memory.max", "3000\n");
         write(root, "sys/fs/cgroup/c/memory.current", "1\n");
         assert_eq!(read_below(root).number("memory.cgroup"), Ok(2_999));
+        // Pages of files can be dropped.
+        write(root, "sys/fs/cgroup/c/memory.current", "2001\n");
+        write(root, "sys/fs/cgroup/c/memory.stat", "anon 1\ninactive_file 1500\nactive_file 500\n");
+        assert_eq!(read_below(root).number("memory.cgroup"), Ok(2_999));
         write(root, "sys/fs/cgroup/c/memory.max", "max\n");
         write(root, "sys/fs/cgroup/memory/a/memory.limit_in_bytes", "9223372036854771712\n");
         assert_eq!(read_below(root).text("memory.cgroup").unwrap(), "none");

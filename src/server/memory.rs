@@ -37,19 +37,19 @@ enum Whose {
 
 /// How a version of control groups calls what is needed here.
 #[derive(Debug, PartialEq, Eq)]
-struct Names {
-    limit: &'static str,
-    used: &'static str,
+pub(crate) struct Names {
+    pub(crate) limit: &'static str,
+    pub(crate) used: &'static str,
     /// In `memory.stat`: pages of files, which the kernel may drop.
     files: [&'static str; 2],
 }
 
-static SECOND: Names = Names {
+pub(crate) static SECOND: Names = Names {
     limit: "memory.max",
     used: "memory.current",
     files: ["inactive_file ", "active_file "],
 };
-static FIRST: Names = Names {
+pub(crate) static FIRST: Names = Names {
     limit: "memory.limit_in_bytes",
     used: "memory.usage_in_bytes",
     files: ["total_inactive_file ", "total_active_file "],
@@ -204,7 +204,8 @@ fn group_bytes(folder: &Path, names: &Names) -> Option<u64> {
     Some(used.saturating_sub(files_bytes(&stat, names)))
 }
 
-fn files_bytes(stat: &str, names: &Names) -> u64 {
+/// Pages of files that a group is charged for, by its `memory.stat`.
+pub(crate) fn files_bytes(stat: &str, names: &Names) -> u64 {
     let of = |line: &str| {
         let number = names.files.iter().find_map(|name| line.strip_prefix(name))?;
         number.trim().parse::<u64>().ok()

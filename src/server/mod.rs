@@ -9,7 +9,7 @@ pub(crate) mod driver;
 mod history;
 mod last_seen;
 mod levels;
-mod memory;
+pub(crate) mod memory;
 mod outlook;
 mod shards;
 mod side;

@@ -21,7 +21,7 @@ use std::net::TcpListener;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What the shards are started with.
 pub(super) struct Start<'a> {
@@ -174,6 +174,7 @@ impl Running {
     /// Finishes what is under way, says goodbye, ends. Returns what all shards counted.
     pub(super) fn drain(self, drain_ms: u64) -> Counters {
         let time = Duration::from_millis(drain_ms);
+        let began = Instant::now();
         self.signal(1);
         let mut quiet_looks = 0;
         wait_until(time / 2, || {
@@ -182,7 +183,8 @@ impl Running {
             quiet_looks >= 3
         });
         self.signal(2);
-        let ended = wait_until(time, || self.threads.iter().all(JoinHandle::is_finished));
+        let left = time.saturating_sub(began.elapsed());
+        let ended = wait_until(left, || self.threads.iter().all(JoinHandle::is_finished));
         let mut counters = Counters::default();
         let mut left = 0;
         for drain in &self.drains {
