@@ -13,7 +13,7 @@ use crate::support::raw::{Got, Raw, hello, message};
 use crate::support::{Pair, Server, WAIT, next_message, ticked};
 
 /// Longest wait for a level: a busy machine may need several attempts.
-const LEVEL_WAIT: Duration = Duration::from_secs(90);
+const LEVEL_WAIT: Duration = Duration::from_secs(240);
 
 /// Waits until the server has said this on standard error.
 fn said(server: &Server, words: &str, each: &mut dyn FnMut()) {
@@ -37,7 +37,7 @@ struct Crowd {
 
 impl Crowd {
     /// Beyond this a session could be cut for the frames it sends in a second.
-    const WEIGHT_MAX: usize = 900;
+    const WEIGHT_MAX: usize = 1_300;
 
     fn start(server: &Server, threads: u64, each: u64) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
