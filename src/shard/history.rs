@@ -132,7 +132,7 @@ impl<S, R: Reader> Core<S, R> {
     pub(super) fn on_question(&mut self, token: Token, user: u32, frame: &ClientFrame<'_>) -> Step {
         let Some((request, question)) = question_of(frame) else { return Step::Taken };
         let Some(conn) = self.tables.conns.get_mut(token) else { return Step::Taken };
-        if spend(conn, limits::HISTORY_ASK_COST_FRAMES, self.now.mono_ms) {
+        if spend(conn, limits::HISTORY_ASK_COST_FRAMES, self.host_ms) {
             return self.doom(token, Parting::TooManyFrames);
         }
         let refusal = match (question, self.side.as_ref().and_then(|side| side.history.as_ref())) {

@@ -158,7 +158,7 @@ impl<S, R: Reader> Core<S, R> {
             }
             let (step, unit) = frame::next(conn, &self.rules, &mut input[used..], assembly);
             used += step;
-            if !matches!(unit, frame::Unit::More) && spend(conn, 1, self.now.mono_ms) {
+            if !matches!(unit, frame::Unit::More) && spend(conn, 1, self.host_ms) {
                 self.doom(token, Parting::TooManyFrames);
                 return used;
             }
@@ -287,8 +287,8 @@ impl<S, R: Reader> Core<S, R> {
                 }
             }
             ClientFrame::Renew(renew) => {
-                let conn = self.tables.conns.get_mut(token);
-                if conn.is_some_and(|conn| spend(conn, limits::RENEW_COST_FRAMES, now.mono_ms)) {
+                let (conn, host_ms) = (self.tables.conns.get_mut(token), self.host_ms);
+                if conn.is_some_and(|conn| spend(conn, limits::RENEW_COST_FRAMES, host_ms)) {
                     return self.doom(token, Parting::TooManyFrames);
                 }
                 return self.on_token(token, renew.token, None);
@@ -308,7 +308,8 @@ impl<S, R: Reader> Core<S, R> {
     }
 }
 
-/// Counts what a session costs in this second. True: it is more than a session may.
+/// Counts what a session costs in this second of the host's clock; the session clock is slow while
+/// the server is late, and would count more. True: it is more than a session may.
 pub(super) fn spend(conn: &mut Conn, cost: u16, now_ms: u64) -> bool {
     if conn.phase != Phase::Session {
         return false;
