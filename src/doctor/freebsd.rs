@@ -1,7 +1,8 @@
 //! What sessions need on FreeBSD. None of it has been run: the rows are from its manual pages and
 //! source, and from what others published.
 
-use super::linux::configured;
+use super::facts::System;
+use super::linux;
 use super::plan::Plan;
 use super::table::{FREEBSD_SYSCTL, Kit, KitFile, Place, Rule, Setting, Weight};
 use crate::remedy;
@@ -162,47 +163,9 @@ pub(super) const ROWS: [Setting; 14] = [
         place: Place::Sysctl,
         ..BOOT
     },
-    Setting {
-        name: "sessions_max",
-        read: "the configuration given",
-        place: Place::Server,
-        default: "100,000",
-        need: Plan::sessions,
-        formula: "N",
-        applies: configured,
-        breaks: "sessions beyond are told that the server is full",
-        counter: "clients are told `Full`; counter goodbyes, printed when the server drains",
-        remedy: "raise sessions_max (--sessions-max)",
-        source: "myriad config example",
-        ..FREEBSD_SYSCTL
-    },
-    Setting {
-        name: "users_max",
-        read: "the configuration given",
-        place: Place::Server,
-        default: "1,000,000",
-        need: Plan::sessions,
-        formula: "at least a user per session; all who ever logged in count",
-        applies: configured,
-        breaks: "users beyond can't log in",
-        counter: "clients are told `Full`; counter goodbyes, printed when the server drains",
-        remedy: "raise users_max (--users-max)",
-        source: "myriad config example",
-        ..FREEBSD_SYSCTL
-    },
-    Setting {
-        name: "SESSIONS_SETTING_MAX",
-        read: "the program",
-        place: Place::Server,
-        default: "16,777,216",
-        need: Plan::sessions,
-        formula: "N",
-        breaks: "the server refuses a larger sessions_max at its start",
-        counter: "exit code 2",
-        remedy: "share the sessions among hosts",
-        source: "src/limits.rs",
-        ..FREEBSD_SYSCTL
-    },
+    Setting { system: System::FreeBsd, ..linux::SESSIONS_MAX },
+    Setting { system: System::FreeBsd, ..linux::USERS_MAX },
+    Setting { system: System::FreeBsd, ..linux::SESSIONS_SETTING },
 ];
 
 fn host_files(plan: &Plan) -> u64 {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::pages;
 use super::plan::Plan;
 use super::table::{KitFile, rows};
-use super::told::about;
+use super::told::{self, about};
 
 /// What can be printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,23 +110,7 @@ fn settings(what: Print, file: KitFile, plan: &Plan) -> String {
 
 /// A comment, broken at spaces.
 fn comment(out: &mut String, text: &str) {
-    const COLUMNS: usize = 98;
-    let mut column = 0;
-    for word in text.split_ascii_whitespace() {
-        if column == 0 {
-            out.push_str("# ");
-            column = 2;
-        } else if column + 1 + word.chars().count() > COLUMNS {
-            out.push_str("\n#    ");
-            column = 5;
-        } else {
-            out.push(' ');
-            column += 1;
-        }
-        out.push_str(word);
-        column += word.chars().count();
-    }
-    out.push('\n');
+    told::broken(out, text, "# ", "#    ");
 }
 
 /// Files and the reasons for their number, as every kit says it.

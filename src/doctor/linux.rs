@@ -2,7 +2,7 @@
 
 use super::facts::Host;
 use super::plan::Plan;
-use super::table::{Kit, KitFile, LINUX_SYSCTL, Place, Setting, Weight, always};
+use super::table::{Kit, KitFile, LINUX_SYSCTL, Place, Setting};
 use crate::config::Driver;
 use crate::limits;
 use crate::remedy;
@@ -13,6 +13,54 @@ pub(super) const fn sysctl(value: fn(&Plan) -> String) -> Option<Kit> {
 }
 
 /// Rows whose lack means that there are no more sessions.
+// Settings of the server itself, wherever it runs.
+pub(super) const SESSIONS_MAX: Setting = Setting {
+    name: "sessions_max",
+    read: "the configuration given",
+    place: Place::Server,
+    default: "100,000",
+    need: Plan::sessions,
+    formula: "N",
+    applies: configured,
+    breaks: "sessions beyond are told that the server is full",
+    counter: "clients are told `Full`; counter goodbyes, printed when the server drains",
+    cost: "no memory before they come",
+    remedy: "raise sessions_max (--sessions-max)",
+    source: "myriad config example",
+    ..LINUX_SYSCTL
+};
+
+pub(super) const USERS_MAX: Setting = Setting {
+    name: "users_max",
+    read: "the configuration given",
+    place: Place::Server,
+    default: "1,000,000",
+    need: Plan::sessions,
+    formula: "at least a user per session; all who ever logged in count",
+    applies: configured,
+    breaks: "users beyond can't log in",
+    counter: "clients are told `Full`; counter goodbyes, printed when the server drains",
+    cost: "5.7 to 11.4 B each from the start",
+    remedy: "raise users_max (--users-max)",
+    source: "myriad config example",
+    ..LINUX_SYSCTL
+};
+
+pub(super) const SESSIONS_SETTING: Setting = Setting {
+    name: "SESSIONS_SETTING_MAX",
+    read: "the program",
+    place: Place::Server,
+    default: "16,777,216",
+    need: Plan::sessions,
+    formula: "N",
+    breaks: "the server refuses a larger sessions_max at its start",
+    counter: "exit code 2",
+    cost: "-",
+    remedy: "share the sessions among hosts",
+    source: "src/limits.rs",
+    ..LINUX_SYSCTL
+};
+
 pub(super) const STOPS: [Setting; 12] = [
     Setting {
         name: "RLIMIT_NOFILE",
@@ -152,21 +200,7 @@ pub(super) const STOPS: [Setting; 12] = [
         source: "Documentation/networking/nf_conntrack-sysctl.rst of Linux",
         ..LINUX_SYSCTL
     },
-    Setting {
-        name: "sessions_max",
-        read: "the configuration given",
-        place: Place::Server,
-        default: "100,000",
-        need: Plan::sessions,
-        formula: "N",
-        applies: configured,
-        breaks: "sessions beyond are told that the server is full",
-        counter: "clients are told `Full`; counter goodbyes, printed when the server drains",
-        cost: "no memory before they come",
-        remedy: "raise sessions_max (--sessions-max)",
-        source: "myriad config example",
-        ..LINUX_SYSCTL
-    },
+    SESSIONS_MAX,
     Setting {
         name: "memory_max_bytes",
         read: "the configuration given",
@@ -185,37 +219,8 @@ pub(super) const STOPS: [Setting; 12] = [
         source: "myriad config example",
         ..LINUX_SYSCTL
     },
-    Setting {
-        name: "users_max",
-        read: "the configuration given",
-        place: Place::Server,
-        default: "1,000,000",
-        need: Plan::sessions,
-        formula: "at least a user per session; all who ever logged in count",
-        applies: configured,
-        breaks: "users beyond can't log in",
-        counter: "clients are told `Full`; counter goodbyes, printed when the server drains",
-        cost: "5.7 to 11.4 B each from the start",
-        remedy: "raise users_max (--users-max)",
-        source: "myriad config example",
-        ..LINUX_SYSCTL
-    },
-    Setting {
-        name: "SESSIONS_SETTING_MAX",
-        read: "the program",
-        place: Place::Server,
-        default: "16,777,216",
-        need: Plan::sessions,
-        formula: "N",
-        applies: always,
-        weight: Weight::Stops,
-        breaks: "the server refuses a larger sessions_max at its start",
-        counter: "exit code 2",
-        cost: "-",
-        remedy: "share the sessions among hosts",
-        source: "src/limits.rs",
-        ..LINUX_SYSCTL
-    },
+    USERS_MAX,
+    SESSIONS_SETTING,
 ];
 
 /// The kit is for hosts on which a trial runs both ends, too.

@@ -214,16 +214,21 @@ pub(super) fn bytes(bytes: u64) -> String {
 
 /// Writes a line, broken at spaces; what follows is set in as the line is, and a bit more.
 fn line(out: &mut String, text: &str) {
-    let indent = text.len() - text.trim_start().len();
+    let indent = " ".repeat(text.len() - text.trim_start().len());
+    broken(out, text, &indent, &format!("{indent}    "));
+}
+
+/// Writes words in lines, the first of which begins so and the others so.
+pub(super) fn broken(out: &mut String, text: &str, first: &str, others: &str) {
     let mut column = 0;
     for word in text.split_ascii_whitespace() {
         if column == 0 {
-            out.push_str(&" ".repeat(indent));
-            column = indent;
+            out.push_str(first);
+            column = first.len();
         } else if column + 1 + word.chars().count() > COLUMNS {
             out.push('\n');
-            out.push_str(&" ".repeat(indent + 4));
-            column = indent + 4;
+            out.push_str(others);
+            column = others.len();
         } else {
             out.push(' ');
             column += 1;

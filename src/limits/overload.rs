@@ -17,7 +17,8 @@ pub const STRAINED_LATE_MS: u64 = 60;
 /// Behind by this: new sessions are refused. Those who are in have waited as long as a `Send` may
 /// wait for a busy shard.
 pub const FULL_LATE_MS: u64 = 200;
-/// Share of the credits toward another shard, or of the batches for the log, in use: busy.
+/// Share of the credits toward another shard in use, or of the batches for the log beyond the half
+/// that a slow disk keeps busy: busy.
 pub const BUSY_QUEUE_PERCENT: u64 = 75;
 /// The same: strained. There is no such bound for new sessions: they need neither.
 pub const STRAINED_QUEUE_PERCENT: u64 = 95;

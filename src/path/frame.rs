@@ -56,7 +56,7 @@ fn unit(event: Event<'_>) -> Unit<'_> {
 /// What is in a frame.
 ///
 /// # Errors
-/// Nothing of the protocol: the unit says so.
+/// No frame of the protocol; the unit says why and ends the connection.
 pub fn decode(bytes: &[u8]) -> Result<ClientFrame<'_>, Unit<'_>> {
     ClientFrame::decode(bytes).map_err(|error| {
         let parting = Parting::BadFrame;

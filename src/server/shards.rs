@@ -183,8 +183,8 @@ impl Running {
             quiet_looks >= 3
         });
         self.signal(2);
-        let left = time.saturating_sub(began.elapsed());
-        let ended = wait_until(left, || self.threads.iter().all(JoinHandle::is_finished));
+        let rest = time.saturating_sub(began.elapsed());
+        let ended = wait_until(rest, || self.threads.iter().all(JoinHandle::is_finished));
         let mut counters = Counters::default();
         let mut left = 0;
         for drain in &self.drains {
