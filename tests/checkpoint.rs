@@ -389,17 +389,15 @@ fn a_checkpoint_gets_on_behind_a_slow_disk_without_filling_every_batch() {
     let image = Record { payload: &piece, ..Record::blank(Kind::Checkpoint) };
     assert!(stage.image_room() > piece.len(), "while nothing is under way");
     let mut pieces = 0;
-    for _ in 0..100 {
+    for turn in 0..100 {
         stage.append(Lane::Message, &message).unwrap();
-        while stage.image_room() > 0 && pieces < 1_000 {
+        if turn >= 4 && stage.image_room() > 0 {
+            assert!(stage.image_room() < piece.len(), "one is enough");
             stage.append(Lane::Image, &image).unwrap();
             pieces += 1;
-            if stage.image_room() < piece.len() {
-                break; // as a turn of a shard does
-            }
         }
         assert!(stage.used_percent() == 0, "half of the batches is what a slow disk takes");
         stage.flush();
     }
-    assert!((20..=80).contains(&pieces), "{pieces}");
+    assert!((20..=40).contains(&pieces), "{pieces}");
 }
