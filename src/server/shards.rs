@@ -13,7 +13,7 @@ use crate::log::{MapReader, Stage};
 use crate::metrics::Counters;
 use crate::path::Rules;
 use crate::ring;
-use crate::shard::{Drain, Parts, Pressure, Shard};
+use crate::shard::{Desk, Drain, Parts, Pressure, Shard};
 use crate::state::placement::Placement;
 use crate::state::{Positions, Tables};
 use crate::sys;
@@ -46,6 +46,7 @@ pub(super) struct Running {
     bells: Vec<Arc<LateBell>>,
     pressures: Vec<Arc<Pressure>>,
     ended: Arc<Mutex<Option<(usize, String)>>>,
+    desk: Desk,
 }
 
 /// Starts a thread per shard, with the driver chosen.
@@ -83,6 +84,7 @@ where
     if let Some(history) = history {
         history.hang(&doorbells);
     }
+    let desk = Desk::new(&doorbells);
     let credits = (limits::CREDITS_PER_SHARD / config.shards)
         .clamp(limits::CREDITS_PER_PAIR_MIN, limits::CREDITS_PER_PAIR_MAX);
     let mailboxes = ring::mesh(config.shards, credits, doorbells);
@@ -96,6 +98,7 @@ where
         bells: bells.to_vec(),
         pressures: Vec::new(),
         ended: Arc::default(),
+        desk,
     };
     let pieces = drivers.into_iter().zip(mailboxes).zip(tables).zip(stages);
     for (me, (((driver, mailbox), tables), stage)) in pieces.enumerate() {
@@ -118,6 +121,7 @@ where
             rules: Arc::clone(&rules),
             keys: Arc::clone(&keys),
             side: Some(side.of(me, history.and_then(|history| history.of(me)))),
+            orders: running.desk.of(me),
             expiry_held,
             drain: Arc::clone(&drain),
             pressure,
@@ -204,6 +208,11 @@ impl Running {
     /// What the shards and the main thread tell each other of their load.
     pub(super) fn pressures(&self) -> &[Arc<Pressure>] {
         &self.pressures
+    }
+
+    /// The ways for orders into the shards.
+    pub(super) fn desk(&self) -> &Desk {
+        &self.desk
     }
 
     fn signal(&self, phase: u8) {

@@ -17,6 +17,7 @@ mod history;
 mod intake;
 mod letters;
 mod moving;
+mod orders;
 mod overload;
 mod shedding;
 mod tokens;
@@ -25,6 +26,7 @@ mod turn;
 
 pub use closing::Drain;
 pub use history::{Answer, Ask, Found, HistoryEnds, Kept, Question};
+pub use orders::Desk;
 pub use overload::{Level, Pressure};
 
 use crate::auth::{Claims, Keys, TokenError};
@@ -37,6 +39,7 @@ use crate::path::store::Refusals;
 use crate::path::{Rules, ahead};
 use crate::ring::{Doorbell, Inlet, Kind, Mailbox};
 use crate::state::conn::Parked;
+use crate::state::order::Ordered;
 use crate::state::placement::Placement;
 use crate::state::request::{Envelope, Errand, Login, Request};
 use crate::state::{Positions, Tables};
@@ -121,6 +124,8 @@ pub struct Parts<D: Driver, R: Reader> {
     pub keys: Arc<Keys>,
     /// Threads beside it.
     pub side: Option<Side>,
+    /// Orders from outside the message path ([`Desk::of`]).
+    pub orders: Arc<Inlet<Ordered>>,
     /// The wall clock is not believed: nothing expires.
     pub expiry_held: bool,
     /// The drain signal.
@@ -217,6 +222,7 @@ struct Core<S, R> {
     rules: Arc<Rules>,
     keys: Arc<Keys>,
     side: Option<Side>,
+    orders: Arc<Inlet<Ordered>>,
     drain: Arc<Drain>,
     tables: Tables,
     stage: Stage,
@@ -291,6 +297,7 @@ impl<D: Driver, R: Reader> Shard<D, R> {
             rules: parts.rules,
             keys: parts.keys,
             side: parts.side,
+            orders: parts.orders,
             drain: parts.drain,
             tables: parts.tables,
             stage: parts.stage,

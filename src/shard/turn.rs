@@ -39,6 +39,7 @@ impl<D: Driver, R: Reader> Shard<D, R> {
         core.commits();
         core.checked();
         core.answered();
+        core.take_orders();
         core.overload.leave_some(has_letters);
         core.checkpoint(phase, has_letters);
         self.attach_arrivals();
@@ -251,6 +252,7 @@ impl<S, R: Reader> Core<S, R> {
         self.behind.is_empty()
             && self.mailbox.may_sleep()
             && !self.stage.has_committed()
+            && self.orders.is_empty()
             && self.side.as_ref().is_none_or(Side::is_empty)
     }
 

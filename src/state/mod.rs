@@ -10,6 +10,7 @@ mod entry;
 pub mod expiry;
 pub mod inbox;
 pub mod live;
+pub mod order;
 pub mod outbox;
 mod packed;
 pub mod pairs;

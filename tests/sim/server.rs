@@ -13,7 +13,7 @@ use myriad::log::{self, Committer, Record, SharedMemory, Step, StoreReader};
 use myriad::path::Rules;
 use myriad::path::replay::StartError;
 use myriad::ring;
-use myriad::shard::{Drain, Level, Parts, Pressure, Shard};
+use myriad::shard::{Desk, Drain, Level, Parts, Pressure, Shard};
 use myriad::state::placement::Placement;
 use myriad::state::{Positions, Tables};
 
@@ -59,6 +59,8 @@ pub(crate) struct Server {
     /// The log failed; a restart is due.
     pub(crate) has_failed: bool,
     epoch: u32,
+    /// The way in for orders.
+    pub(crate) desk: Desk,
 }
 
 impl Server {
@@ -82,7 +84,8 @@ impl Server {
         let pressures: Vec<_> = (0..setup.shards).map(|_| Arc::new(Pressure::default())).collect();
         let drivers: Vec<Sim> =
             (0..setup.shards).map(|me| net.driver(me, CONNS_MAX, RECEIVE_BYTES)).collect();
-        let doorbells = drivers.iter().map(Sim::doorbell).collect();
+        let doorbells: Vec<_> = drivers.iter().map(Sim::doorbell).collect();
+        let desk = Desk::new(&doorbells);
         let mailboxes = ring::mesh(setup.shards, setup.credits, doorbells);
         let epochs = Arc::new(AtomicU32::new(epoch));
         let pieces = drivers.into_iter().zip(mailboxes).zip(tables).zip(stages);
@@ -101,6 +104,7 @@ impl Server {
                 rules: Arc::clone(&rules),
                 keys: Arc::clone(keys),
                 side: None,
+                orders: desk.of(me),
                 expiry_held: false,
                 drain: Arc::clone(&drains[me]),
                 pressure: Arc::clone(&pressures[me]),
@@ -110,7 +114,10 @@ impl Server {
             Shard::new(parts, now)
         });
         let shards = shards.collect();
-        Ok((Self { shards, committer, drains, pressures, has_failed: false, epoch }, contents))
+        Ok((
+            Self { shards, committer, drains, pressures, has_failed: false, epoch, desk },
+            contents,
+        ))
     }
 
     /// The epoch of this boot's positions.

@@ -27,7 +27,7 @@ use myriad::limits;
 use myriad::log::{self, Committer, Settings, Step, Store, StoreReader, Wake};
 use myriad::path::Rules;
 use myriad::ring;
-use myriad::shard::{Drain, Parts, Shard};
+use myriad::shard::{Desk, Drain, Parts, Shard};
 use myriad::state::placement::Placement;
 use myriad::state::{Positions, Tables};
 use wire::Stream;
@@ -72,7 +72,8 @@ impl<S: Store + Clone> Server<S> {
         let (stages, committer) = recovered.start(epoch, wakes).expect("a disk without faults");
         let places = users.next_power_of_two().max(32);
         let (listen, drivers): (Vec<_>, Vec<_>) = (0..SHARDS).map(|_| driver(places)).unzip();
-        let doorbells = drivers.iter().map(Ready::doorbell).collect();
+        let doorbells: Vec<_> = drivers.iter().map(Ready::doorbell).collect();
+        let desk = Desk::new(&doorbells);
         let mailboxes = ring::mesh(SHARDS, CREDITS, doorbells);
         let (rules, epochs) = (Arc::new(Rules::default()), Arc::new(AtomicU32::new(epoch)));
         let keys = Arc::new(Keys::from_secret(SECRET));
@@ -92,6 +93,7 @@ impl<S: Store + Clone> Server<S> {
                 rules: Arc::clone(&rules),
                 keys: Arc::clone(&keys),
                 side: None,
+                orders: desk.of(me),
                 expiry_held: false,
                 drain: Arc::new(Drain::default()),
                 pressure: Arc::default(),
