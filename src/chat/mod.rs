@@ -30,7 +30,7 @@ use client::{Address, Client, Session, SessionOptions, SessionState};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use wire::client::backoff_ms;
-use wire::{Parting, Stream};
+use wire::Stream;
 
 use command::{Command, Peer};
 use input::Line;
