@@ -392,6 +392,6 @@ proptest! {
         let token = mint(SECRET, user, device, ttl_s, NOW_S);
         let expires_s = NOW_S + ttl_s;
         let claims = Keys::from_secret(SECRET).verify(&token, NOW_S).unwrap();
-        prop_assert_eq!(claims, Claims { user, device, expires_s });
+        prop_assert_eq!(claims, Claims { user, device, expires_s, issued_s: NOW_S });
     }
 }
