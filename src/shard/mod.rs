@@ -5,6 +5,7 @@
 //! home; `traffic.rs` carries requests between steps, shards and the log; `expiry.rs` gives up what
 //! has waited too long; `checkpoint.rs` does its part of a checkpoint; `history.rs` asks history;
 //! `orders.rs` takes what the directory and the HTTP API ask, `people.rs` and `posts.rs` do it;
+//! `rates.rs` bounds what one user or source may ask;
 //! `overload.rs` judges how it stands and `shedding.rs` does less then; `closing.rs` ends
 //! connections. All control flow of the message path is in this room; the rules are in `path`.
 //!
@@ -22,6 +23,7 @@ mod orders;
 mod overload;
 mod people;
 mod posts;
+mod rates;
 mod shedding;
 mod tokens;
 mod traffic;
@@ -231,6 +233,7 @@ struct Core<S, R> {
     orders: Arc<Inlet<Ordered>>,
     /// Who waits for messages from outside a session.
     callers: posts::Callers,
+    rates: rates::Rates,
     drain: Arc<Drain>,
     tables: Tables,
     stage: Stage,
@@ -299,6 +302,7 @@ impl<D: Driver, R: Reader> Shard<D, R> {
         let conns_max = parts.tables.conns.capacity();
         let Rules { admitted_at_once_max, unknown_conns_max, .. } = *parts.rules;
         let admission = admission::Admission::new(admitted_at_once_max, unknown_conns_max);
+        let rates = rates::Rates::new(&parts.rules);
         let core = Core {
             me: parts.me,
             placement: parts.placement,
@@ -307,6 +311,7 @@ impl<D: Driver, R: Reader> Shard<D, R> {
             side: parts.side,
             orders: parts.orders,
             callers: posts::Callers::default(),
+            rates,
             drain: parts.drain,
             tables: parts.tables,
             stage: parts.stage,

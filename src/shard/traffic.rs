@@ -4,7 +4,7 @@ use super::intake::Step;
 use super::{Core, Waiter};
 use crate::limits;
 use crate::log::{self, Placed, Reader, Record};
-use crate::mem::Token;
+use crate::mem::{RetryAfterMs, Token};
 use crate::path::receipt::Receipt;
 use crate::path::{deliver, people, presence, receipt, route, session, store};
 use crate::ring::Mailbox;
@@ -36,6 +36,13 @@ impl<S, R: Reader> Core<S, R> {
             if let Some(reason) = self.cannot_keep(device, send.to) {
                 route::hold(&mut self.tables, device, send.client_id);
                 route::refuse(&mut self.tables, device, send.client_id, reason);
+                return Step::Taken;
+            }
+            if let Err(RetryAfterMs(retry_after_ms)) = self.may_send(token, user) {
+                let Self { tables, .. } = self;
+                route::hold(tables, device, send.client_id);
+                let reason = Refusal::RateLimited;
+                route::refuse_for(tables, device, send.client_id, reason, retry_after_ms);
                 return Step::Taken;
             }
             if home != self.me && !self.mailbox.has_credit(home) {
