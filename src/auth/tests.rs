@@ -97,7 +97,7 @@ fn a_minted_token_verifies_and_ends() {
     let token = mint(SECRET, u64::MAX, u32::MAX, 60, NOW_S);
     let claims = keys.verify(&token, NOW_S).unwrap();
     let expires_s = NOW_S + 60;
-    assert_eq!(claims, Claims { user: u64::MAX, device: u32::MAX, expires_s });
+    assert_eq!(claims, Claims { user: u64::MAX, device: u32::MAX, expires_s, issued_s: NOW_S });
     assert_eq!(read_own(&token), Ok(claims));
     assert!(keys.verify(&token, expires_s - 1).is_ok());
     assert_eq!(keys.verify(&token, expires_s), Err(TokenError::Expired));
@@ -392,6 +392,6 @@ proptest! {
         let token = mint(SECRET, user, device, ttl_s, NOW_S);
         let expires_s = NOW_S + ttl_s;
         let claims = Keys::from_secret(SECRET).verify(&token, NOW_S).unwrap();
-        prop_assert_eq!(claims, Claims { user, device, expires_s });
+        prop_assert_eq!(claims, Claims { user, device, expires_s, issued_s: NOW_S });
     }
 }
