@@ -3,8 +3,10 @@
 //! `config.rs` lets an operator change some of them and takes its defaults from here. Relations
 //! between limits are asserted at compile time at the end of the file.
 
+mod directory;
 mod overload;
 
+pub use directory::*;
 pub use overload::*;
 
 // ---- the wire ------------------------------------------------------------------------------
