@@ -97,7 +97,7 @@ fn a_minted_token_verifies_and_ends() {
     let token = mint(SECRET, u64::MAX, u32::MAX, 60, NOW_S);
     let claims = keys.verify(&token, NOW_S).unwrap();
     let expires_s = NOW_S + 60;
-    assert_eq!(claims, Claims { user: u64::MAX, device: u32::MAX, issued_s: NOW_S, expires_s });
+    assert_eq!(claims, Claims { user: u64::MAX, device: u32::MAX, expires_s, issued_s: NOW_S });
     assert_eq!(read_own(&token), Ok(claims));
     assert!(keys.verify(&token, expires_s - 1).is_ok());
     assert_eq!(keys.verify(&token, expires_s), Err(TokenError::Expired));
@@ -115,7 +115,7 @@ fn the_servers_own_key_is_made_once_and_checks_its_tokens_beside_the_operators()
     assert_eq!(mode & 0o777, 0o600);
     let keys = Keys::from_secret(SECRET).and_own(&own);
     let token = again.mint(7, 3, 60, NOW_S);
-    let claims = Claims { user: 7, device: 3, issued_s: NOW_S, expires_s: NOW_S + 60 };
+    let claims = Claims { user: 7, device: 3, expires_s: NOW_S + 60, issued_s: NOW_S };
     assert_eq!(keys.verify(&token, NOW_S), Ok(claims));
     assert!(keys.verify(&mint(SECRET, 7, 3, 60, NOW_S), NOW_S).is_ok());
     // Another server's, and the operator's under its name.
@@ -422,6 +422,6 @@ proptest! {
         let token = mint(SECRET, user, device, ttl_s, NOW_S);
         let expires_s = NOW_S + ttl_s;
         let claims = Keys::from_secret(SECRET).verify(&token, NOW_S).unwrap();
-        prop_assert_eq!(claims, Claims { user, device, issued_s: NOW_S, expires_s });
+        prop_assert_eq!(claims, Claims { user, device, expires_s, issued_s: NOW_S });
     }
 }

@@ -22,11 +22,10 @@ pub struct Claims {
     pub user: u64,
     /// The device (`device`), never 0; 1 if the token names none.
     pub device: u32,
-    /// When the token was issued (`iat`), in seconds since 1970; 0 if it does not say, so that it
-    /// counts as older than whatever ended its device.
-    pub issued_s: u64,
     /// When the token ends (`exp`), in seconds since 1970.
     pub expires_s: u64,
+    /// When it was issued (`iat`), in seconds since 1970; 0 if it does not say.
+    pub issued_s: u64,
 }
 
 /// Why a token is refused.
@@ -79,7 +78,7 @@ impl TokenError {
             Self::MissingClaim(_) => "issue tokens with sub (the user) and exp (seconds)",
             Self::BadClaim(_) => {
                 "sub is a whole number above 0, plain or as text; device a number from 1 to \
-                 4294967295; exp, iat and nbf are seconds since 1970"
+                 4294967295; exp, nbf and iat are seconds since 1970"
             }
             Self::Expired => "fetch a new token and log in again",
             Self::NotYetValid => "wait, or set the clocks of issuer and server right",
@@ -162,7 +161,7 @@ impl<'t> Parts<'t> {
         if device == 0 {
             return Err(TokenError::BadClaim("device"));
         }
-        Ok((Claims { user, device, issued_s, expires_s }, not_before_s))
+        Ok((Claims { user, device, expires_s, issued_s }, not_before_s))
     }
 }
 
@@ -195,9 +194,9 @@ struct RawClaims {
     #[serde(default)]
     exp: Claim,
     #[serde(default)]
-    iat: Claim,
-    #[serde(default)]
     nbf: Claim,
+    #[serde(default)]
+    iat: Claim,
 }
 
 /// One claim as JSON has it.

@@ -52,8 +52,6 @@ pub const REFRESH_TOKEN_S: u64 = 90 * 24 * 3_600;
 /// How long the end of a device or an account is remembered to shards, in seconds. An operator's
 /// own tokens should not live longer: 30 days.
 pub const REVOCATION_S: u64 = 30 * 24 * 3_600;
-/// Devices of one user that were logged out and are remembered.
-pub const REVOCATIONS_PER_USER_MAX: i64 = 64;
 
 /// Largest id of a user the directory gives: what JavaScript can count to.
 pub const USER_ID_MAX: u64 = (1 << 53) - 1;
@@ -80,10 +78,6 @@ pub const REPORT_BYTES_MAX: usize = 16 * 1024;
 
 /// Rows of one page; a larger `limit` is this one.
 pub const PAGE_ROWS_MAX: u32 = 500;
-/// Contacts of one user.
-pub const CONTACTS_PER_USER_MAX: u64 = 10_000;
-/// Users one user may block.
-pub const BLOCKS_PER_USER_MAX: u64 = 10_000;
 /// Invitations to groups that wait for one user; the oldest makes room.
 pub const INVITATIONS_PER_USER_MAX: i64 = 256;
 /// How long an invitation to a group waits, in seconds: 30 days.
