@@ -81,8 +81,7 @@ impl List {
     }
 
     fn find(&self, other: u64) -> Ties {
-        let [contacts, both, blocked] =
-            self.runs().map(|run| run.binary_search(&other).is_ok());
+        let [contacts, both, blocked] = self.runs().map(|run| run.binary_search(&other).is_ok());
         Ties { contact: contacts || both, blocked: both || blocked }
     }
 
@@ -348,7 +347,8 @@ impl People {
     pub fn forget(&mut self, user: u32) {
         self.forget_ties(user);
         self.revoked.remove(&user);
-        let keys: Vec<_> = self.spans.range((user, 0)..=(user, u64::MAX)).map(|(key, _)| *key).collect();
+        let keys: Vec<_> =
+            self.spans.range((user, 0)..=(user, u64::MAX)).map(|(key, _)| *key).collect();
         for key in keys {
             self.spans.remove(&key);
         }
