@@ -3,9 +3,11 @@
 //! `config.rs` lets an operator change some of them and takes its defaults from here. Relations
 //! between limits are asserted at compile time at the end of the file.
 
+mod directory;
 mod overload;
 mod people;
 
+pub use directory::*;
 pub use overload::*;
 pub use people::*;
 

@@ -59,7 +59,7 @@ pub enum TokenError {
     /// `exp` has passed.
     #[error("the token has expired")]
     Expired,
-    /// `nbf` is still to come.
+    /// `nbf` or `iat` is still to come.
     #[error("the token is not valid yet")]
     NotYetValid,
 }
@@ -137,7 +137,9 @@ impl<'t> Parts<'t> {
         if now_s >= claims.expires_s {
             return Err(TokenError::Expired);
         }
-        if not_before_s > now_s.saturating_add(limits::TOKEN_LEEWAY_S) {
+        // A token from the future would outlive the end of its device.
+        let latest_s = now_s.saturating_add(limits::TOKEN_LEEWAY_S);
+        if not_before_s.max(claims.issued_s) > latest_s {
             return Err(TokenError::NotYetValid);
         }
         Ok(claims)

@@ -123,6 +123,16 @@ const BOUNDS: [Bounds; 21] = [
     bounds("history_messages_max", "count", 1, limits::HISTORY_MESSAGES_SETTING_MAX as u64, |c| {
         Some(c.history_messages_max.into())
     }),
+    bounds(
+        "access_token_s",
+        "seconds",
+        limits::ACCESS_TOKEN_S_MIN,
+        limits::ACCESS_TOKEN_S_MAX,
+        |c| Some(c.access_token_s),
+    ),
+    bounds("password_threads", "count", 1, limits::PASSWORD_THREADS_MAX as u64, |c| {
+        Some(c.password_threads as u64)
+    }),
     Bounds {
         max: Most::Any,
         ..bounds("memory_max_bytes", "bytes", 0, 0, |c| Some(c.memory_max_bytes))

@@ -49,6 +49,7 @@ fn sample(key: &str) -> Sample {
         "auth_secret_file" => Sample::Required("\"/etc/myriad/secret\""),
         "shards" => Sample::Unset("4"),
         "unknown_users_allowed" => Sample::Unset("false"),
+        "directory" => Sample::Unset("true"),
         "log_bytes_max" => Sample::Unset("100_000_000_000"),
         "auth_keys" => Sample::Unset(
             "[{ kid = \"2026\", alg = \"EdDSA\", file = \"/etc/myriad/issuer.pem\" }]",
