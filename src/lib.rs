@@ -25,7 +25,8 @@ pub mod state;
 pub mod path;
 // row 5: the phases of one turn
 pub mod shard;
-// row 6: history, beside the shards
+// row 6: beside the shards: history, accounts and what belongs to them
+pub mod directory;
 pub mod history;
 // row 7: start, drain, signals; the terminal client
 pub mod chat;

@@ -95,8 +95,11 @@ pub enum KeyError {
         /// The file.
         path: PathBuf,
     },
-    /// The secret of `--dev` can't be written.
-    #[error("The fresh secret can't be written to {path}: {cause}. Choose another --data folder.")]
+    /// A secret of our own can't be written.
+    #[error(
+        "A fresh secret can't be written to {path}: {cause}. Let this user write there, or choose \
+         another --data folder."
+    )]
     Unwritable {
         /// The file.
         path: PathBuf,
@@ -130,6 +133,11 @@ impl Key {
     pub(super) fn from_secret(secret: &[u8]) -> Self {
         let decoding = DecodingKey::from_secret(secret);
         Self { kid: None, algorithm: Algorithm::Hs256, decoding }
+    }
+
+    /// The same with a name.
+    pub(super) fn named(secret: &[u8], kid: String) -> Self {
+        Self { kid: Some(kid), ..Self::from_secret(secret) }
     }
 
     /// Whether this key made `signature` (base64url) over `signed`.

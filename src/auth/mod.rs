@@ -12,6 +12,7 @@
 
 mod keys;
 mod mint;
+mod own;
 mod token;
 
 #[cfg(test)]
@@ -20,6 +21,7 @@ mod tests;
 use self::keys::Key;
 pub use self::keys::{KeyError, read_secret};
 pub use self::mint::{FreshSecret, mint, write_fresh_secret};
+pub use self::own::OwnKey;
 pub use self::token::{Claims, TokenError};
 use self::token::{Header, Parts};
 use crate::config::{Algorithm, Config, KeyFile};
@@ -60,6 +62,14 @@ impl Keys {
             }
         }
         Ok(Self { keys })
+    }
+
+    /// The same keys and the server's own. Its name is its alone: a key of the operator's that is
+    /// called so is not tried any more.
+    #[must_use]
+    pub fn and_own(mut self, own: &OwnKey) -> Self {
+        self.keys.insert(0, own.checking());
+        self
     }
 
     /// One HS256 secret, held in memory: for tests and the simulator.

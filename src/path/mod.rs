@@ -15,6 +15,7 @@ pub mod deliver;
 pub mod expire;
 pub mod frame;
 pub mod image;
+pub mod people;
 pub mod presence;
 pub mod receipt;
 pub mod replay;

@@ -14,6 +14,7 @@ pub mod order;
 pub mod outbox;
 mod packed;
 pub mod pairs;
+pub mod people;
 pub mod placement;
 mod places;
 pub mod request;
@@ -49,6 +50,8 @@ pub struct Tables {
     pub sources: sources::Sources,
     /// Users and devices.
     pub users: users::Users,
+    /// What is known of users beside their mail.
+    pub people: people::People,
     /// Waiting mail.
     pub inboxes: inbox::Inboxes,
     /// When waiting mail has waited too long.
@@ -85,6 +88,7 @@ impl Tables {
             outboxes: outbox::Outboxes::default(),
             sources: sources::Sources::default(),
             users: users::Users::with_capacity(users_max),
+            people: people::People::with_capacity(users_max),
             inboxes: inbox::Inboxes::default(),
             expiry: expiry::Expiry::default(),
             live: live::Live::default(),

@@ -1,0 +1,120 @@
+//! Beside the message path: who may write to whom, who may see whom, and what changes that.
+//!
+//! ```text
+//!  directory --load--> tables, before anybody can connect
+//!  directory --order--> a change, obeyed by the next message
+//! ```
+//!
+//! Blocks and privacy are asked at the home of the user whose they are. What holds in both
+//! directions (presence, typing) is asked at both homes, each for its own user.
+
+use crate::path::session::for_each_conn;
+use crate::state::order::{Fault, Person, Ties};
+use crate::state::people::Marks;
+use crate::state::placement::Placement;
+use crate::state::users::Users;
+use crate::state::{NONE, Tables};
+use wire::Parting;
+
+/// One thing the directory knows when a server starts.
+#[derive(Clone, Copy, Debug)]
+pub enum Known<'a> {
+    /// The user exists and has these settings.
+    Person {
+        /// Who.
+        user: u64,
+        /// The settings.
+        person: Person,
+    },
+    /// All the user's contacts and blocks, in any order.
+    Ties {
+        /// Whose.
+        user: u64,
+        /// Of whom, and what. At most [`crate::limits::TIES_PER_USER_MAX`].
+        ties: &'a [(u64, Ties)],
+    },
+    /// Tokens issued before this are not good any more.
+    Revoked {
+        /// Whose.
+        user: u64,
+        /// Those of this device; none: of all devices.
+        device: Option<u32>,
+        /// Seconds since 1970.
+        not_before_s: u64,
+    },
+}
+
+impl Known<'_> {
+    fn user(&self) -> u64 {
+        match self {
+            Self::Person { user, .. } | Self::Ties { user, .. } | Self::Revoked { user, .. } => {
+                *user
+            }
+        }
+    }
+}
+
+/// Why what the directory knows does not fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LoadError {
+    /// More users than `users_max`.
+    #[error("the directory knows more users than users_max allows on this shard; raise users_max")]
+    TooManyUsers,
+    /// More contacts and blocks than a user may have.
+    #[error(
+        "user {0} has more contacts and blocks than {most}; remove some of them",
+        most = crate::limits::TIES_PER_USER_MAX
+    )]
+    TooManyTies(u64),
+}
+
+/// Takes in one thing the directory knows: at start, after the log was replayed and before anybody
+/// listens. `tables` are those of all shards, in order. The user need not be known before.
+///
+/// # Errors
+/// [`LoadError`]: there is no room for it.
+pub fn load(tables: &mut [Tables], known: Known<'_>) -> Result<(), LoadError> {
+    let home = Placement::new(tables.len()).home(known.user());
+    let Tables { users, people, .. } = &mut tables[home];
+    let found = match known {
+        // Nobody exists because tokens were revoked: the account may be gone, or never was used.
+        Known::Revoked { user, .. } => users.find_or_add_ended(user),
+        _ => users.find_or_add(known.user()),
+    };
+    let user = found.ok_or(LoadError::TooManyUsers)?;
+    let marks = &mut users.user_mut(user).marks;
+    match known {
+        Known::Person { person, .. } => marks.set_person(person),
+        Known::Ties { user: id, ties } => {
+            if !people.load(user, ties) {
+                return Err(LoadError::TooManyTies(id));
+            }
+            marks.set(Marks::BLOCKS, people.blocks_somebody(user));
+        }
+        Known::Revoked { device, not_before_s, .. } => {
+            people.revoke(user, device, u32::try_from(not_before_s).unwrap_or(u32::MAX));
+            marks.set(Marks::REVOKED, true);
+        }
+    }
+    Ok(())
+}
+
+/// Whether a user blocks another.
+#[must_use]
+pub fn blocks(tables: &Tables, user: u32, other: u64) -> bool {
+    tables.users.user(user).marks.any(Marks::BLOCKS) && tables.people.blocks(user, other)
+}
+
+/// Whether a user lets another see whether and when it was here, as far as this is the user's own
+/// choice.
+#[must_use]
+pub fn shows(tables: &Tables, user: u32, to: u64) -> bool {
+    const CHOSE: Marks = Marks::BLOCKS.and(Marks::CONTACTS_SEE).and(Marks::NOBODY_SEES);
+    let marks = tables.users.user(user).marks;
+    if !marks.any(CHOSE) {
+        return true;
+    }
+    let ties = tables.people.ties(user, to);
+    let hides = marks.any(Marks::NOBODY_SEES) || (marks.any(Marks::CONTACTS_SEE) && !ties.contact);
+    !ties.blocked && !hides
+}
