@@ -81,8 +81,7 @@ impl List {
     }
 
     fn find(&self, other: u64) -> Ties {
-        let [contacts, both, blocked] =
-            self.runs().map(|run| run.binary_search(&other).is_ok());
+        let [contacts, both, blocked] = self.runs().map(|run| run.binary_search(&other).is_ok());
         Ties { contact: contacts || both, blocked: both || blocked }
     }
 
@@ -107,10 +106,10 @@ impl List {
         {
             runs[run].insert(at, other);
         }
-        *self = Self::of(runs);
+        *self = Self::of(&runs);
     }
 
-    fn of(runs: [Vec<u64>; 3]) -> Self {
+    fn of(runs: &[Vec<u64>; 3]) -> Self {
         let both_from = runs[0].len();
         let blocked_from = both_from + runs[1].len();
         let number = |count| u32::try_from(count).unwrap_or(u32::MAX);
@@ -231,7 +230,7 @@ impl People {
             run.sort_unstable();
             run.dedup();
         }
-        let fresh = List::of(runs);
+        let fresh = List::of(&runs);
         if fresh.others.is_empty() {
             return true;
         }
@@ -348,7 +347,8 @@ impl People {
     pub fn forget(&mut self, user: u32) {
         self.forget_ties(user);
         self.revoked.remove(&user);
-        let keys: Vec<_> = self.spans.range((user, 0)..=(user, u64::MAX)).map(|(key, _)| *key).collect();
+        let keys: Vec<_> =
+            self.spans.range((user, 0)..=(user, u64::MAX)).map(|(key, _)| *key).collect();
         for key in keys {
             self.spans.remove(&key);
         }
