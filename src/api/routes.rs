@@ -94,8 +94,8 @@ pub(super) fn document() -> OpenApi {
         .split_for_parts();
     let components = document.components.get_or_insert_default();
     finish_components(components);
-    for item in document.paths.paths.values_mut() {
-        finish_item(item);
+    for (path, item) in &mut document.paths.paths {
+        finish_item(path, item);
     }
     document
 }
@@ -132,9 +132,8 @@ fn finish_components(components: &mut Components) {
     components.responses.insert("Problem".to_owned(), problem.build().into());
 }
 
-fn finish_item(item: &mut PathItem) {
-    let with_body = [&mut item.post];
-    for operation in with_body.into_iter().flatten() {
+fn finish_item(path: &str, item: &mut PathItem) {
+    if let Some(operation) = &mut item.post {
         let key = ParameterBuilder::new()
             .name(once::IDEMPOTENCY_KEY.as_str())
             .parameter_in(ParameterIn::Header)
@@ -148,10 +147,26 @@ fn finish_item(item: &mut PathItem) {
             ));
         operation.parameters.get_or_insert_default().push(key.build().into());
     }
-    let all = [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete];
-    for operation in all.into_iter().flatten() {
-        finish_operation(operation);
+    let all = [
+        ("get", &mut item.get),
+        ("put", &mut item.put),
+        ("post", &mut item.post),
+        ("patch", &mut item.patch),
+        ("delete", &mut item.delete),
+    ];
+    for (method, operation) in all {
+        if let Some(operation) = operation {
+            operation.operation_id = Some(name(method, path));
+            finish_operation(operation);
+        }
     }
+}
+
+/// A name for generated clients: method and path are unique together.
+fn name(method: &str, path: &str) -> String {
+    let path = path.trim_start_matches("/v1/").replace(['{', '}'], "");
+    let path = path.trim_end_matches(".json").replace('/', "_");
+    format!("{method}_{path}")
 }
 
 fn finish_operation(operation: &mut Operation) {
