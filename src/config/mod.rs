@@ -5,6 +5,7 @@
 //! Defaults and bounds come from `limits`. Deliberately not here: opening any file a setting
 //! names (`auth` reads keys, `log` opens the data folder), and reloading.
 
+mod api;
 mod bounds;
 mod error;
 mod example;
@@ -16,6 +17,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::thread;
 
+pub use self::api::{ApiConfig, ApiSettings};
 pub use self::error::ConfigError;
 pub use self::example::example;
 pub use self::settings::{Algorithm, Driver, KeyFile, Registration, ServeFlags, Settings};
@@ -105,6 +107,8 @@ pub struct Config {
     pub memory_max_bytes: u64,
     /// Time to drain at a stop in milliseconds.
     pub drain_ms: u64,
+    /// The HTTP API.
+    pub api: ApiConfig,
 }
 
 impl Config {
@@ -150,6 +154,7 @@ impl Config {
             config.history_default = retention::parse(text)?;
         }
         config.check_reach()?;
+        config.api.check(config.dev, config.allow_plaintext)?;
         config.check_keys()?;
         if config.data.as_os_str().is_empty() {
             return Err(ConfigError::NoData);
@@ -206,6 +211,7 @@ impl Config {
             password_threads: said.password_threads.unwrap_or_default(),
             memory_max_bytes: said.memory_max_bytes.unwrap_or_default(),
             drain_ms: said.drain_ms.unwrap_or_default(),
+            api: ApiConfig::unchecked(said.api),
         }
     }
 
@@ -300,6 +306,7 @@ fn defaults() -> Settings {
         password_threads: Some(limits::PASSWORD_THREADS),
         memory_max_bytes: Some(0),
         drain_ms: Some(limits::DRAIN_MS),
+        api: api::defaults(),
         // With `dev` it is allowed, otherwise not.
         unknown_users_allowed: None,
         // Neither have a default that fits every host, nor may they: they are asked for.

@@ -14,6 +14,7 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+use super::api::ApiSettings;
 use super::bounds;
 
 /// The flags of `myriad serve`.
@@ -149,6 +150,10 @@ pub struct Settings {
     /// Time a stopping server takes to finish what is under way
     #[arg(long, value_name = "MS")]
     pub drain_ms: Option<u64>,
+    /// Of the HTTP API
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub api: ApiSettings,
 }
 
 /// Who may register an account.
