@@ -60,6 +60,8 @@ fn push_live(tables: &mut Tables, stored: &Stored, request: &Request, copy: Opti
         relation: request.relation,
         to: copy.map(|_| Stream::User(request.to)),
         to_position: copy.unwrap_or(0),
+        change: None,
+        request: false,
     });
     let bytes = u32::try_from(request.payload.len()).unwrap_or(u32::MAX);
     push_frame(tables, stored, &frame, bytes, copy.map(|_| request.device), now);
@@ -175,6 +177,8 @@ fn frame_of<'a>(record: &Record<'a>) -> ServerFrame<'a> {
         }),
         to: copy.then_some(Stream::User(record.peer)),
         to_position: if copy { record.aux } else { 0 },
+        change: None,
+        request: false,
     })
 }
 

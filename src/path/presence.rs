@@ -116,7 +116,7 @@ pub fn push(tables: &mut Tables, news: &News) {
 /// Pushes "somebody types" to the recipient's devices.
 pub fn push_typing(tables: &mut Tables, from: u64, to: u64, stopped: bool) {
     let Some(user) = tables.users.find(to) else { return };
-    let frame = ServerFrame::Typing(wire::TypingFrom { user: from, stopped });
+    let frame = ServerFrame::Typing(wire::TypingFrom { user: from, stopped, group: 0 });
     for_each_conn(tables, user, NONE, |tables, token| {
         if is_congested(tables, token) {
             tables.counters.shed += 1;

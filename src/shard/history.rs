@@ -181,7 +181,7 @@ impl<S, R: Reader> Core<S, R> {
                 for item in &items {
                     self.tables.write(token, &item_frame(request, item));
                 }
-                let fetched = Fetched { request, count, more };
+                let fetched = Fetched { request, count, more, up_to: 0 };
                 self.tables.write(token, &ServerFrame::Fetched(fetched));
             }
             Found::Conversations { list, more } => {
@@ -250,5 +250,6 @@ fn item_frame(request: u64, item: &Kept) -> ServerFrame<'_> {
         payload: &item.payload,
         relation: item.relation,
         deleted: item.deleted,
+        change: None,
     })
 }

@@ -281,7 +281,7 @@ impl<S, R: Reader> Core<S, R> {
             }
             ClientFrame::AskReceipts(ask) => {
                 let Self { tables, errands, .. } = self;
-                if presence::may_ask(tables, device, ask.peers.len(), now) {
+                if !ask.groups && presence::may_ask(tables, device, ask.peers.len(), now) {
                     let new = presence::receipt_errands(tables, user, &ask.peers);
                     super::traffic::add_errands(errands, new);
                 }

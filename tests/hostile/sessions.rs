@@ -28,7 +28,7 @@ fn a_session_that_breaks_the_protocol_ends_with_the_reason() {
 
             let too_many: Vec<u64> = (1..=300).collect();
             let watch = WatchPresence { users: too_many.clone() };
-            let ask = AskReceipts { peers: too_many };
+            let ask = AskReceipts { peers: too_many, groups: false };
             for frame in [ClientFrame::WatchPresence(watch), ClientFrame::AskReceipts(ask)] {
                 let mut raw = server.raw(transport, 1, 1);
                 raw.send(&frame);

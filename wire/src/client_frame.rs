@@ -139,6 +139,8 @@ pub struct WatchPresence {
 pub struct AskReceipts {
     /// At most [`ASKED_PEERS_MAX`], none 0.
     pub peers: Vec<u64>,
+    /// They are groups; else users.
+    pub groups: bool,
 }
 
 impl<'a> ClientFrame<'a> {
@@ -156,10 +158,8 @@ impl<'a> ClientFrame<'a> {
             5 => read_read(body).map(Self::Read),
             6 => read_ping(body).map(Self::Ping),
             7 => read_typing(body).map(Self::Typing),
-            8 => read_ids(body, "users", WATCHED_USERS_MAX)
-                .map(|users| Self::WatchPresence(WatchPresence { users })),
-            9 => read_ids(body, "peers", ASKED_PEERS_MAX)
-                .map(|peers| Self::AskReceipts(AskReceipts { peers })),
+            8 => read_watch(body).map(Self::WatchPresence),
+            9 => read_ask(body).map(Self::AskReceipts),
             10 => history_frame::read_fetch(body).map(Self::Fetch),
             11 => history_frame::read_list(body).map(Self::ListConversations),
             12 => history_frame::read_set_retention(body).map(Self::SetRetention),
@@ -233,7 +233,10 @@ impl<'a> ClientFrame<'a> {
                 sink.boolean(3, typing.stopped);
             }
             Self::WatchPresence(watch) => sink.ids(1, &watch.users),
-            Self::AskReceipts(ask) => sink.ids(1, &ask.peers),
+            Self::AskReceipts(ask) => {
+                sink.ids(1, &ask.peers);
+                sink.boolean(2, ask.groups);
+            }
             Self::Fetch(fetch) => history_frame::describe_fetch(sink, fetch),
             Self::ListConversations(list) => history_frame::describe_list(sink, list),
             Self::SetRetention(set) => history_frame::describe_set_retention(sink, set),
@@ -369,17 +372,25 @@ fn read_typing(mut fields: Fields<'_>) -> Result<Typing, DecodeError> {
     Ok(Typing { to: to.ok_or(DecodeError::MissingField("to"))?, stopped })
 }
 
-fn read_ids(
-    mut fields: Fields<'_>,
-    name: &'static str,
-    count_max: usize,
-) -> Result<Vec<u64>, DecodeError> {
-    let mut ids = Vec::new();
+fn read_watch(mut fields: Fields<'_>) -> Result<WatchPresence, DecodeError> {
+    let mut watch = WatchPresence::default();
     while let Some(field) = fields.next()? {
         match field.number() {
-            1 => field.ids(name, count_max, &mut ids)?,
+            1 => field.ids("users", WATCHED_USERS_MAX, &mut watch.users)?,
             _ => field.skip()?,
         }
     }
-    Ok(ids)
+    Ok(watch)
+}
+
+fn read_ask(mut fields: Fields<'_>) -> Result<AskReceipts, DecodeError> {
+    let mut ask = AskReceipts::default();
+    while let Some(field) = fields.next()? {
+        match field.number() {
+            1 => field.ids("peers", ASKED_PEERS_MAX, &mut ask.peers)?,
+            2 => ask.groups = field.boolean()?,
+            _ => field.skip()?,
+        }
+    }
+    Ok(ask)
 }

@@ -4,10 +4,11 @@
 //! A page is a run of `Item` frames and a `Fetched` that ends it, so that no frame is larger than
 //! a delivery. Deliberately not here: the envelopes (`client_frame.rs`, `server_frame.rs`).
 
+use crate::group_frame::{ChangeParts, GroupChange, write_change};
 use crate::reasons::Refusal;
 use crate::schema::{
-    DecodeError, Field, Fields, LongSink, NO_ID, Sink, complete_id, complete_relation, read_id,
-    read_reason, read_relation, read_stream, required, write_id, write_relation, write_stream,
+    DecodeError, Field, Fields, LongSink, NO_ID, Sink, complete_relation, read_id, read_reason,
+    read_relation, read_stream, required, write_id, write_relation, write_stream,
 };
 use crate::types::{MessageId, Relation, Retention, Stream};
 
@@ -25,7 +26,7 @@ pub struct Fetch {
     pub request: u64,
     /// The conversation: a peer or a group.
     pub stream: Stream,
-    /// The number to go on from, which is not in the page itself. 0: from the end, or with
+    /// The number (in a group: the position) to go on from, not in the page itself. 0: from the end, or with
     /// `forwards` from the beginning.
     pub from: u64,
     /// Towards newer ones; else towards older ones.
@@ -61,7 +62,7 @@ pub struct SetRetention {
 pub struct Item<'a> {
     /// The question it answers.
     pub request: u64,
-    /// Its number in the conversation; larger is later.
+    /// Its number in the conversation (in a group: its position); larger is later.
     pub number: u64,
     /// Which message.
     pub id: MessageId,
@@ -77,6 +78,8 @@ pub struct Item<'a> {
     pub relation: Option<Relation>,
     /// Its author deleted it for everybody.
     pub deleted: bool,
+    /// No message: the group changed.
+    pub change: Option<GroupChange>,
 }
 
 /// A page has ended.
@@ -88,6 +91,8 @@ pub struct Fetched {
     pub count: u32,
     /// There are further ones in the same direction.
     pub more: bool,
+    /// Of a group, forwards: nothing else lies at or below this position; else 0.
+    pub up_to: u64,
 }
 
 /// How a conversation stands.
@@ -166,10 +171,19 @@ pub(crate) fn describe_item<'p>(sink: &mut impl LongSink<'p>, item: &Item<'p>) {
     sink.bytes(7, item.payload);
     write_relation(sink, 8, item.relation);
     sink.boolean(9, item.deleted);
+    write_change(sink, 10, item.change);
 }
 
-/// `Fetched` and `Conversations` look alike.
-pub(crate) fn describe_end(sink: &mut impl Sink, request: u64, count: u32, more: bool) {
+pub(crate) fn describe_fetched(sink: &mut impl Sink, page: &Fetched) {
+    describe_end(sink, page.request, page.count, page.more);
+    sink.fixed64(4, page.up_to);
+}
+
+pub(crate) fn describe_conversations(sink: &mut impl Sink, page: &Conversations) {
+    describe_end(sink, page.request, page.count, page.more);
+}
+
+fn describe_end(sink: &mut impl Sink, request: u64, count: u32, more: bool) {
     sink.uint64(1, request);
     sink.uint64(2, u64::from(count));
     sink.boolean(3, more);
@@ -273,7 +287,9 @@ pub(crate) fn read_item(mut fields: Fields<'_>) -> Result<Item<'_>, DecodeError>
         payload: &[],
         relation: None,
         deleted: false,
+        change: None,
     };
+    let mut change = ChangeParts::default();
     while let Some(field) = fields.next()? {
         match field.number() {
             1 => item.request = field.uint64()?,
@@ -285,35 +301,39 @@ pub(crate) fn read_item(mut fields: Fields<'_>) -> Result<Item<'_>, DecodeError>
             7 => item.payload = field.bytes()?,
             8 => read_relation(field.message()?, &mut item.relation)?,
             9 => item.deleted = field.boolean()?,
+            10 => change.read(field)?,
             _ => field.skip()?,
         }
     }
     required(item.request, "request")?;
     required(item.number, "number")?;
-    complete_id(item.id, "id")?;
+    item.change = change.complete(item.id)?;
     complete_relation(item.relation)?;
     Ok(item)
 }
 
 pub(crate) fn read_fetched(fields: Fields<'_>) -> Result<Fetched, DecodeError> {
-    read_end(fields).map(|(request, count, more)| Fetched { request, count, more })
+    read_end(fields)
 }
 
 pub(crate) fn read_conversations(fields: Fields<'_>) -> Result<Conversations, DecodeError> {
-    read_end(fields).map(|(request, count, more)| Conversations { request, count, more })
+    let Fetched { request, count, more, .. } = read_end(fields)?;
+    Ok(Conversations { request, count, more })
 }
 
-fn read_end(mut fields: Fields<'_>) -> Result<(u64, u32, bool), DecodeError> {
-    let (mut request, mut count, mut more) = (0, 0, false);
+fn read_end(mut fields: Fields<'_>) -> Result<Fetched, DecodeError> {
+    let mut page = Fetched { request: 0, count: 0, more: false, up_to: 0 };
     while let Some(field) = fields.next()? {
         match field.number() {
-            1 => request = field.uint64()?,
-            2 => count = field.uint32("count")?,
-            3 => more = field.boolean()?,
+            1 => page.request = field.uint64()?,
+            2 => page.count = field.uint32("count")?,
+            3 => page.more = field.boolean()?,
+            4 => page.up_to = field.fixed64()?,
             _ => field.skip()?,
         }
     }
-    Ok((required(request, "request")?, count, more))
+    required(page.request, "request")?;
+    Ok(page)
 }
 
 pub(crate) fn read_conversation(mut fields: Fields<'_>) -> Result<Conversation, DecodeError> {

@@ -16,6 +16,7 @@
 
 mod client_frame;
 mod frame_error;
+mod group_frame;
 mod history_frame;
 mod schema;
 mod server_frame;
@@ -37,6 +38,7 @@ pub use framing::{
     Event, FrameError, Parser, Policy, TCP_HEADER_BYTES, TCP_PREAMBLE, Transport,
     write_client_frame, write_goodbye, write_server_frame,
 };
+pub use group_frame::{Change, GroupChange, GroupNews, Role};
 pub use handshake::{
     HANDSHAKE_BYTES_MAX, Handshake, HandshakeError, SUBPROTOCOL, check_handshake_response,
     client_handshake,

@@ -98,6 +98,15 @@ closed_list! {
         /// A field holds what it must not.
         Invalid = 12, "invalid",
             "the frame contradicts the protocol; correct the client";
+        /// The sender is not in the group, or there is no such group.
+        NotMember = 13, "not_member",
+            "you are not a member of this group; ask one of its admins";
+        /// The operator suspended the sender.
+        Suspended = 14, "suspended",
+            "the operator suspended this account; ask them";
+        /// More messages than the server takes of one sender in the time.
+        RateLimited = 15, "rate_limited",
+            "too many messages in this time; try again after retry_after_ms";
     }
 }
 
@@ -112,6 +121,7 @@ impl Refusal {
                 | Self::DiskFull
                 | Self::StoreFailed
                 | Self::Held
+                | Self::RateLimited
         )
     }
 }
@@ -173,6 +183,15 @@ closed_list! {
         /// More frames than the server takes in the time.
         TooManyFrames = 18, "too_many_frames",
             "send fewer frames: coalesce Acks, Reads and Typing";
+        /// The operator suspended the account.
+        Suspended = 19, "suspended",
+            "the operator suspended this account; ask them, and do not reconnect";
+        /// This device was logged out.
+        LoggedOut = 20, "logged_out",
+            "this device was logged out; log in again, its tokens will be refused";
+        /// The account is gone.
+        AccountDeleted = 21, "account_deleted",
+            "this account was deleted; forget what is kept of it";
     }
 }
 
@@ -213,8 +232,8 @@ mod tests {
         }
         assert_eq!(Refusal::from_code(0), None);
         assert_eq!(Parting::from_code(0), None);
-        assert_eq!(Refusal::from_code(13), None);
-        assert_eq!(Parting::from_code(19), None);
+        assert_eq!(Refusal::from_code(16), None);
+        assert_eq!(Parting::from_code(22), None);
     }
 
     #[test]

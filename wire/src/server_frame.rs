@@ -7,6 +7,7 @@
 mod read;
 mod write;
 
+use crate::group_frame::{self, GroupChange, GroupNews, write_change};
 use crate::history_frame::{self, Conversation, Conversations, Fetched, Item, RequestRefused};
 use crate::reasons::{Parting, Refusal};
 use crate::schema::{
@@ -52,6 +53,8 @@ pub enum ServerFrame<'a> {
     Conversations(Conversations),
     /// A question to history could not be answered.
     RequestRefused(RequestRefused),
+    /// A group has records to be fetched.
+    GroupNews(GroupNews),
 }
 
 /// What this server allows; see the fields.
@@ -137,6 +140,10 @@ pub struct Deliver<'a> {
     pub to: Option<Stream>,
     /// With `to`: its position in the recipient's stream, which `Receipt`s speak of; else 0.
     pub to_position: u64,
+    /// No message: the group changed.
+    pub change: Option<GroupChange>,
+    /// The first message of somebody the user does not know.
+    pub request: bool,
 }
 
 /// Own messages with `after < position <= up_to` carry the mark.
@@ -192,6 +199,8 @@ pub struct TypingFrom {
     pub user: u64,
     /// No longer.
     pub stopped: bool,
+    /// In this group; 0: to the user alone.
+    pub group: u64,
 }
 
 /// A watched user came, went or was seen.
@@ -229,7 +238,7 @@ impl<'a> ServerFrame<'a> {
     /// # Errors
     /// Every way in which `bytes` are no such frame; see [`DecodeError`].
     pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
-        let (number, body) = read_envelope(bytes, 17)?;
+        let (number, body) = read_envelope(bytes, 18)?;
         match number {
             1 => read::welcome(body).map(Self::Welcome),
             2 => read::sent(body).map(Self::Sent),
@@ -248,6 +257,7 @@ impl<'a> ServerFrame<'a> {
             15 => history_frame::read_conversation(body).map(Self::Conversation),
             16 => history_frame::read_conversations(body).map(Self::Conversations),
             17 => history_frame::read_refused(body).map(Self::RequestRefused),
+            18 => group_frame::read_news(body).map(Self::GroupNews),
             _ => Err(DecodeError::UnknownFrame),
         }
     }
@@ -291,6 +301,7 @@ impl<'a> ServerFrame<'a> {
             Self::Conversation(_) => 15,
             Self::Conversations(_) => 16,
             Self::RequestRefused(_) => 17,
+            Self::GroupNews(_) => 18,
         }
     }
 
@@ -334,6 +345,7 @@ impl<'a> ServerFrame<'a> {
             Self::Typing(typing) => {
                 sink.uint64(1, typing.user);
                 sink.boolean(2, typing.stopped);
+                sink.uint64(3, typing.group);
             }
             Self::Presence(presence) => {
                 sink.uint64(1, presence.user);
@@ -349,12 +361,11 @@ impl<'a> ServerFrame<'a> {
                 sink.boolean(2, event.added);
             }
             Self::Item(item) => history_frame::describe_item(sink, item),
-            Self::Fetched(Fetched { request, count, more })
-            | Self::Conversations(Conversations { request, count, more }) => {
-                history_frame::describe_end(sink, *request, *count, *more);
-            }
+            Self::Fetched(page) => history_frame::describe_fetched(sink, page),
+            Self::Conversations(page) => history_frame::describe_conversations(sink, page),
             Self::Conversation(state) => history_frame::describe_conversation(sink, state),
             Self::RequestRefused(refused) => history_frame::describe_refused(sink, refused),
+            Self::GroupNews(news) => group_frame::describe_news(sink, news),
         }
     }
 }
@@ -370,4 +381,6 @@ fn describe_deliver<'p>(sink: &mut impl LongSink<'p>, deliver: &Deliver<'p>) {
     write_relation(sink, 7, deliver.relation);
     write_stream(sink, 8, deliver.to);
     sink.fixed64(9, deliver.to_position);
+    write_change(sink, 10, deliver.change);
+    sink.boolean(11, deliver.request);
 }

@@ -132,6 +132,8 @@ fn writing_a_turns_frames_allocates_nothing() {
             relation: Some(Relation { kind: 1, target: ID }),
             to: Some(Stream::User(43)),
             to_position: 1,
+            change: None,
+            request: false,
         }),
         ServerFrame::Receipt(Receipt {
             stream: Some(Stream::User(43)),

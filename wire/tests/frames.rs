@@ -114,7 +114,7 @@ fn unknown_fields_inside_bodies_are_skipped() {
 fn exactly_one_known_body_is_accepted() {
     assert_eq!(ClientFrame::decode(&[]), Err(DecodeError::NoBody));
     assert_eq!(ClientFrame::decode(&envelope(13, &[])), Err(DecodeError::UnknownFrame));
-    assert_eq!(ServerFrame::decode(&envelope(18, &[])), Err(DecodeError::UnknownFrame));
+    assert_eq!(ServerFrame::decode(&envelope(19, &[])), Err(DecodeError::UnknownFrame));
     let ping = envelope(6, &[]);
     assert_eq!(ClientFrame::decode(&ping), Ok(ClientFrame::Ping(Ping::default())));
     assert_eq!(ClientFrame::decode(&[&ping[..], &ping].concat()), Err(DecodeError::SecondBody));
@@ -146,11 +146,32 @@ fn required_fields_are_required() {
     assert_eq!(missing(12, &[0x08, 1, 0x12, 2, 0x08, 1]), "retention");
     assert_eq!(missing(12, &[0x08, 1, 0x12, 2, 0x08, 1, 0x18, 2]), "keep_seconds");
     // Pong (7) and ReadSync (11) require nothing.
-    for number in [1, 2, 3, 4, 5, 6, 8, 9, 10, 12, 13, 14, 15, 16, 17] {
+    for number in [1, 2, 3, 4, 5, 6, 8, 9, 10, 12, 13, 14, 15, 16, 17, 18] {
         let bytes = envelope(number, &[]);
         let decoded = ServerFrame::decode(&bytes);
         assert!(matches!(decoded, Err(DecodeError::MissingField(_))), "{number} {decoded:?}");
     }
+}
+
+#[test]
+fn a_change_of_a_group_has_no_message_id_and_must_say_what() {
+    let decoded = |body: &[u8]| {
+        let bytes = envelope(4, body);
+        match ServerFrame::decode(&bytes) {
+            Ok(ServerFrame::Deliver(deliver)) => Ok((deliver.id.sender, deliver.change)),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => Err(error),
+        }
+    };
+    // Deliver { id { sender: 5 } change { what: REMOVED user: 6 } }
+    let change = GroupChange { what: Change::Removed, user: 6, role: Role::Member };
+    assert_eq!(decoded(&[0x1a, 2, 8, 5, 0x52, 4, 8, 3, 0x10, 6]), Ok((5, Some(change))));
+    // By the operator; and no change at all: then an id is required.
+    assert_eq!(decoded(&[0x52, 4, 8, 3, 0x10, 6]), Ok((0, Some(change))));
+    assert_eq!(decoded(&[0x1a, 2, 8, 5]), Err(DecodeError::MissingField("id")));
+    assert_eq!(decoded(&[0x52, 2, 0x10, 6]), Err(DecodeError::MissingField("change.what")));
+    assert_eq!(decoded(&[0x52, 2, 8, 8]), Err(DecodeError::OutOfRange("change.what")));
+    assert_eq!(decoded(&[0x52, 4, 8, 6, 0x18, 3]), Err(DecodeError::OutOfRange("change.role")));
 }
 
 #[test]
@@ -164,9 +185,9 @@ fn numbers_beyond_their_type_are_out_of_range() {
         ClientFrame::decode(&envelope(12, &body)),
         Err(DecodeError::OutOfRange("retention"))
     );
-    // Goodbye { reason: 19 }, Refused { client_id: 1, reason: 300 }
+    // Goodbye { reason: 22 }, Refused { client_id: 1, reason: 300 }
     assert_eq!(
-        ServerFrame::decode(&envelope(8, &[0x08, 19])),
+        ServerFrame::decode(&envelope(8, &[0x08, 22])),
         Err(DecodeError::OutOfRange("reason"))
     );
     assert_eq!(
@@ -202,6 +223,7 @@ fn the_last_value_wins_and_sub_messages_merge() {
 
 #[test]
 fn lists_come_packed_or_not_and_stay_bounded() {
+    let ask = |peers| ClientFrame::AskReceipts(AskReceipts { peers, groups: false });
     let watch = |users: Vec<u64>| ClientFrame::WatchPresence(WatchPresence { users });
     let bytes = envelope(8, &[0x08, 1, 0x0a, 2, 2, 3, 0x08, 4]);
     assert_eq!(ClientFrame::decode(&bytes), Ok(watch(vec![1, 2, 3, 4])));
@@ -209,7 +231,6 @@ fn lists_come_packed_or_not_and_stay_bounded() {
     assert!(ClientFrame::decode(&full).is_ok());
     let over = encoded(&watch(vec![7; WATCHED_USERS_MAX + 1]));
     assert_eq!(ClientFrame::decode(&over), Err(DecodeError::TooManyItems));
-    let over =
-        encoded(&ClientFrame::AskReceipts(AskReceipts { peers: vec![7; ASKED_PEERS_MAX + 1] }));
+    let over = encoded(&ask(vec![7; ASKED_PEERS_MAX + 1]));
     assert_eq!(ClientFrame::decode(&over), Err(DecodeError::TooManyItems));
 }

@@ -103,8 +103,24 @@ fn client_frames() -> Vec<(&'static str, ClientFrame<'static>, &'static str)> {
         ),
         (
             "client_ask_receipts",
-            ClientFrame::AskReceipts(AskReceipts { peers: vec![42] }),
+            ClientFrame::AskReceipts(AskReceipts { peers: vec![42], groups: false }),
             "ask_receipts { peers: 42 }",
+        ),
+        (
+            "client_ask_receipts_groups",
+            ClientFrame::AskReceipts(AskReceipts { peers: vec![9, 300], groups: true }),
+            "ask_receipts { peers: [9, 300] groups: true }",
+        ),
+        (
+            "client_fetch_group",
+            ClientFrame::Fetch(Fetch {
+                request: 10,
+                stream: Stream::Group(9),
+                from: POSITION,
+                forwards: true,
+                limit: 0,
+            }),
+            "fetch { request: 10 stream { group: 9 } from: 249369237179596877 forwards: true }",
         ),
         (
             "client_fetch",
@@ -190,6 +206,8 @@ fn server_frames() -> Vec<(&'static str, ServerFrame<'static>, &'static str)> {
                 relation: Some(Relation { kind: 3, target: ID }),
                 to: Some(Stream::User(43)),
                 to_position: 5,
+                change: None,
+                request: false,
             }),
             "deliver { position: 249369237179596877 time_ms: 1793664000123 kind: 7 \
              id { sender: 42 device: 1 client_id: 301 } payload: 'hello, \\000\\377' \
@@ -239,7 +257,7 @@ fn server_frames() -> Vec<(&'static str, ServerFrame<'static>, &'static str)> {
         ),
         (
             "server_typing",
-            ServerFrame::Typing(TypingFrom { user: 43, stopped: true }),
+            ServerFrame::Typing(TypingFrom { user: 43, stopped: true, group: 0 }),
             "typing { user: 43 stopped: true }",
         ),
         (
@@ -269,6 +287,7 @@ fn server_frames() -> Vec<(&'static str, ServerFrame<'static>, &'static str)> {
                 payload: b"hello, \x00\xff",
                 relation: Some(Relation { kind: 1, target: ID }),
                 deleted: false,
+                change: None,
             }),
             "item { request: 7 number: 301 id { sender: 42 device: 1 client_id: 301 } \
              position: 249369237179596877 time_ms: 1793664000123 kind: 7 \
@@ -287,13 +306,14 @@ fn server_frames() -> Vec<(&'static str, ServerFrame<'static>, &'static str)> {
                 payload: b"",
                 relation: None,
                 deleted: true,
+                change: None,
             }),
             "item { request: 7 number: 302 id { sender: 42 device: 1 client_id: 301 } \
              time_ms: 1793664000123 deleted: true }",
         ),
         (
             "server_fetched",
-            ServerFrame::Fetched(Fetched { request: 7, count: 2, more: true }),
+            ServerFrame::Fetched(Fetched { request: 7, count: 2, more: true, up_to: 0 }),
             "fetched { request: 7 count: 2 more: true }",
         ),
         (
@@ -328,6 +348,109 @@ fn server_frames() -> Vec<(&'static str, ServerFrame<'static>, &'static str)> {
     ]
 }
 
+/// What the server says of groups.
+fn group_frames() -> Vec<(&'static str, ServerFrame<'static>, &'static str)> {
+    let by = MessageId { device: 0, client_id: 0, ..ID };
+    let message = Deliver {
+        stream: Some(Stream::Group(9)),
+        position: POSITION,
+        id: ID,
+        time_ms: TIME_MS,
+        kind: 7,
+        payload: b"hello, all",
+        relation: None,
+        to: None,
+        to_position: 0,
+        change: None,
+        request: false,
+    };
+    let added = GroupChange { what: Change::Added, user: 43, role: Role::Member };
+    let promoted = GroupChange { what: Change::Role, user: 43, role: Role::Admin };
+    let created = GroupChange { what: Change::Created, user: 42, role: Role::Owner };
+    let renamed = GroupChange { what: Change::Renamed, user: 0, role: Role::Member };
+    let change = |id, payload, change| {
+        ServerFrame::Deliver(Deliver { id, kind: 0, payload, change: Some(change), ..message })
+    };
+    vec![
+        (
+            "server_deliver_group",
+            ServerFrame::Deliver(message),
+            "deliver { stream { group: 9 } position: 249369237179596877 \
+             id { sender: 42 device: 1 client_id: 301 } time_ms: 1793664000123 kind: 7 \
+             payload: 'hello, all' }",
+        ),
+        (
+            "server_deliver_request",
+            ServerFrame::Deliver(Deliver { stream: None, request: true, ..message }),
+            "deliver { position: 249369237179596877 \
+             id { sender: 42 device: 1 client_id: 301 } time_ms: 1793664000123 kind: 7 \
+             payload: 'hello, all' request: true }",
+        ),
+        (
+            "server_deliver_created",
+            change(by, b"Weekend", created),
+            "deliver { stream { group: 9 } position: 249369237179596877 id { sender: 42 } \
+             time_ms: 1793664000123 payload: 'Weekend' \
+             change { what: CHANGE_CREATED user: 42 role: ROLE_OWNER } }",
+        ),
+        (
+            "server_deliver_promoted_by_operator",
+            change(MessageId { sender: 0, ..by }, b"", promoted),
+            "deliver { stream { group: 9 } position: 249369237179596877 id { } \
+             time_ms: 1793664000123 change { what: CHANGE_ROLE user: 43 role: ROLE_ADMIN } }",
+        ),
+        (
+            "server_deliver_renamed",
+            change(by, b"Mountains", renamed),
+            "deliver { stream { group: 9 } position: 249369237179596877 id { sender: 42 } \
+             time_ms: 1793664000123 payload: 'Mountains' change { what: CHANGE_RENAMED } }",
+        ),
+        (
+            "server_item_added",
+            ServerFrame::Item(Item {
+                request: 10,
+                number: POSITION,
+                id: by,
+                position: POSITION,
+                time_ms: TIME_MS,
+                kind: 0,
+                payload: b"",
+                relation: None,
+                deleted: false,
+                change: Some(added),
+            }),
+            "item { request: 10 number: 249369237179596877 id { sender: 42 } \
+             position: 249369237179596877 time_ms: 1793664000123 \
+             change { what: CHANGE_ADDED user: 43 } }",
+        ),
+        (
+            "server_fetched_group",
+            ServerFrame::Fetched(Fetched { request: 10, count: 1, more: false, up_to: POSITION }),
+            "fetched { request: 10 count: 1 up_to: 249369237179596877 }",
+        ),
+        (
+            "server_group_news",
+            ServerFrame::GroupNews(GroupNews { group: 9, head: POSITION, cursor: 7, left: true }),
+            "group_news { group: 9 head: 249369237179596877 cursor: 7 left: true }",
+        ),
+        (
+            "server_receipt_group",
+            ServerFrame::Receipt(Receipt {
+                stream: Some(Stream::Group(9)),
+                after: 7,
+                up_to: POSITION,
+                mark: Mark::Has,
+            }),
+            "receipt { stream { group: 9 } after: 7 up_to: 249369237179596877 mark: MARK_HAS }",
+        ),
+        (
+            "server_typing_group",
+            ServerFrame::Typing(TypingFrom { user: 43, stopped: false, group: 9 }),
+            "typing { user: 43 group: 9 }",
+        ),
+    ]
+}
+
 /// Name, bytes as encoded now, text.
 fn all() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let client = client_frames().into_iter().map(|(name, frame, text)| {
@@ -336,7 +459,7 @@ fn all() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         assert_eq!(ClientFrame::decode(&bytes), Ok(frame), "{name}");
         (name, bytes, text)
     });
-    let server = server_frames().into_iter().map(|(name, frame, text)| {
+    let server = server_frames().into_iter().chain(group_frames()).map(|(name, frame, text)| {
         let mut bytes = Vec::new();
         frame.encode(&mut bytes);
         assert_eq!(ServerFrame::decode(&bytes), Ok(frame), "{name}");

@@ -335,6 +335,8 @@ fn deliver_frame() -> ServerFrame<'static> {
         relation: None,
         to: None,
         to_position: 0,
+        change: None,
+        request: false,
     })
 }
 

@@ -254,6 +254,8 @@ fn encode_wire(payload: &[u8], out: &mut Vec<u8>) {
         relation: None,
         to: None,
         to_position: 0,
+        change: None,
+        request: false,
     })
     .encode(out);
 }

@@ -482,6 +482,8 @@ mod tests {
             relation: None,
             to: None,
             to_position: 0,
+            change: None,
+            request: false,
         }));
         let heard = hear(&mut *speaker, &mut bytes);
         let expected = "Delivered { payload: [112], mark: ReadMark { peer: 8, position: 5 } }";

@@ -154,6 +154,8 @@ impl Model {
                     relation: None,
                     to: None,
                     to_position: 0,
+                    change: None,
+                    request: false,
                 }));
             }
         }
@@ -569,6 +571,8 @@ fn acks_wait_for_their_turn_when_asked_to() {
         relation: None,
         to: None,
         to_position: 0,
+        change: None,
+        request: false,
     });
     feed(&mut session, &deliver);
     session.tick(1);
@@ -590,6 +594,8 @@ fn copies_of_the_other_device_get_their_ticks_too() {
         relation: None,
         to: Some(Stream::User(PEER)),
         to_position: 77,
+        change: None,
+        request: false,
     });
     let events = feed(&mut session, &copy);
     assert!(matches!(events[..], [ClientEvent::OwnCopy { to_position: 77, .. }]));
@@ -612,6 +618,9 @@ fn goodbye_says_whether_coming_back_helps() {
         (Parting::Silent, true),
         (Parting::Replaced, false),
         (Parting::TokenExpired, false),
+        (Parting::Suspended, false),
+        (Parting::LoggedOut, false),
+        (Parting::AccountDeleted, false),
     ] {
         let goodbye = ServerFrame::Goodbye(Goodbye { reason, retry_after_ms: 9, detail: "" });
         let events = feed(&mut session, &goodbye);

@@ -7,6 +7,7 @@ use super::{
     Deliver, DeviceEvent, Expired, Goodbye, Limits, Pong, Presence, ReadSync, Receipt, Refused,
     Sent, TypingFrom, Welcome,
 };
+use crate::group_frame::ChangeParts;
 use crate::reasons::{Parting, Refusal};
 use crate::schema::{
     DecodeError, Fields, NO_ID, complete_id, complete_relation, read_id, read_reason,
@@ -103,7 +104,10 @@ pub(super) fn deliver(mut fields: Fields<'_>) -> Result<Deliver<'_>, DecodeError
         relation: None,
         to: None,
         to_position: 0,
+        change: None,
+        request: false,
     };
+    let mut change = ChangeParts::default();
     while let Some(field) = fields.next()? {
         match field.number() {
             1 => deliver.stream = read_stream(field.message()?, "stream")?,
@@ -115,10 +119,12 @@ pub(super) fn deliver(mut fields: Fields<'_>) -> Result<Deliver<'_>, DecodeError
             7 => read_relation(field.message()?, &mut deliver.relation)?,
             8 => deliver.to = read_stream(field.message()?, "to")?,
             9 => deliver.to_position = field.fixed64()?,
+            10 => change.read(field)?,
+            11 => deliver.request = field.boolean()?,
             _ => field.skip()?,
         }
     }
-    complete_id(deliver.id, "id")?;
+    deliver.change = change.complete(deliver.id)?;
     complete_relation(deliver.relation)?;
     Ok(deliver)
 }
@@ -187,11 +193,12 @@ pub(super) fn goodbye(mut fields: Fields<'_>) -> Result<Goodbye<'_>, DecodeError
 }
 
 pub(super) fn typing(mut fields: Fields<'_>) -> Result<TypingFrom, DecodeError> {
-    let mut typing = TypingFrom { user: 0, stopped: false };
+    let mut typing = TypingFrom { user: 0, stopped: false, group: 0 };
     while let Some(field) = fields.next()? {
         match field.number() {
             1 => typing.user = field.uint64()?,
             2 => typing.stopped = field.boolean()?,
+            3 => typing.group = field.uint64()?,
             _ => field.skip()?,
         }
     }

@@ -42,6 +42,8 @@ pub enum ServerKind {
         kind: u32,
         relation: Option<Relation>,
         to: Option<Stream>,
+        change: Option<GroupChange>,
+        request: bool,
     },
     Goodbye {
         reason: Parting,
@@ -53,6 +55,7 @@ pub enum ServerKind {
         kind: u32,
         relation: Option<Relation>,
         deleted: bool,
+        change: Option<GroupChange>,
     },
     Plain(ServerFrame<'static>),
 }
@@ -83,33 +86,46 @@ impl Parts {
 
     pub fn server_frame(&self) -> ServerFrame<'_> {
         match self.server {
-            ServerKind::Deliver { stream, positions, id, time_ms, kind, relation, to } => {
-                ServerFrame::Deliver(Deliver {
-                    stream,
-                    position: positions[0],
-                    id,
-                    time_ms,
-                    kind,
-                    payload: &self.payload,
-                    relation,
-                    to,
-                    to_position: positions[1],
-                })
-            }
-            ServerKind::Goodbye { reason, retry_after_ms } => {
-                ServerFrame::Goodbye(Goodbye { reason, retry_after_ms, detail: &self.text })
-            }
-            ServerKind::Item { numbers, id, kind, relation, deleted } => ServerFrame::Item(Item {
-                request: numbers[0].max(1),
-                number: numbers[1].max(1),
+            ServerKind::Deliver {
+                stream,
+                positions,
                 id,
-                position: numbers[2],
-                time_ms: numbers[3],
+                time_ms,
+                kind,
+                relation,
+                to,
+                change,
+                request,
+            } => ServerFrame::Deliver(Deliver {
+                stream,
+                position: positions[0],
+                id,
+                time_ms,
                 kind,
                 payload: &self.payload,
                 relation,
-                deleted,
+                to,
+                to_position: positions[1],
+                change,
+                request,
             }),
+            ServerKind::Goodbye { reason, retry_after_ms } => {
+                ServerFrame::Goodbye(Goodbye { reason, retry_after_ms, detail: &self.text })
+            }
+            ServerKind::Item { numbers, id, kind, relation, deleted, change } => {
+                ServerFrame::Item(Item {
+                    request: numbers[0].max(1),
+                    number: numbers[1].max(1),
+                    id,
+                    position: numbers[2],
+                    time_ms: numbers[3],
+                    kind,
+                    payload: &self.payload,
+                    relation,
+                    deleted,
+                    change,
+                })
+            }
             ServerKind::Plain(frame) => frame,
         }
     }
@@ -176,8 +192,8 @@ fn client_kind() -> impl Strategy<Value = ClientKind> {
             .prop_map(|(to, stopped)| ClientFrame::Typing(Typing { to, stopped })),
         proptest::collection::vec(id64(), 0..=WATCHED_USERS_MAX)
             .prop_map(|users| ClientFrame::WatchPresence(WatchPresence { users })),
-        proptest::collection::vec(id64(), 0..=ASKED_PEERS_MAX)
-            .prop_map(|peers| ClientFrame::AskReceipts(AskReceipts { peers })),
+        (proptest::collection::vec(id64(), 0..=ASKED_PEERS_MAX), any::<bool>())
+            .prop_map(|(peers, groups)| ClientFrame::AskReceipts(AskReceipts { peers, groups })),
         (id64(), stream(), number(), any::<bool>(), number32()).prop_map(
             |(request, stream, from, forwards, limit)| {
                 ClientFrame::Fetch(Fetch { request, stream, from, forwards, limit })
@@ -212,10 +228,23 @@ fn server_kind() -> impl Strategy<Value = ServerKind> {
             number(),
             number32(),
             relation(),
-            proptest::option::of(stream())
+            proptest::option::of(stream()),
+            (record_change(), any::<bool>()),
         )
-            .prop_map(|(stream, positions, id, time_ms, kind, relation, to)| {
-                ServerKind::Deliver { stream, positions, id, time_ms, kind, relation, to }
+            .prop_map(|(stream, positions, id, time_ms, kind, relation, to, rest)| {
+                let (change, request) = rest;
+                let id = named(id, change);
+                ServerKind::Deliver {
+                    stream,
+                    positions,
+                    id,
+                    time_ms,
+                    kind,
+                    relation,
+                    to,
+                    change,
+                    request,
+                }
             }),
         (proptest::sample::select(Parting::ALL), number32())
             .prop_map(|(reason, retry_after_ms)| ServerKind::Goodbye { reason, retry_after_ms }),
@@ -224,14 +253,36 @@ fn server_kind() -> impl Strategy<Value = ServerKind> {
             message_id(),
             number32(),
             relation(),
-            any::<bool>()
+            any::<bool>(),
+            record_change()
         )
-            .prop_map(|(numbers, id, kind, relation, deleted)| {
-                ServerKind::Item { numbers, id, kind, relation, deleted }
+            .prop_map(|(numbers, id, kind, relation, deleted, change)| {
+                let id = named(id, change);
+                ServerKind::Item { numbers, id, kind, relation, deleted, change }
             }),
         server_plain().prop_map(ServerKind::Plain),
         history_plain().prop_map(ServerKind::Plain),
     ]
+}
+
+/// A change of a group, or none.
+fn record_change() -> impl Strategy<Value = Option<GroupChange>> {
+    proptest::option::of((1..=7_u8, number(), 0..=2_u8).prop_filter_map(
+        "a code of the schema",
+        |(what, user, role)| {
+            let (what, role) = (Change::from_code(what)?, Role::from_code(role)?);
+            Some(GroupChange { what, user, role })
+        },
+    ))
+}
+
+/// A change has no device and no number; who did it may be nobody.
+fn named(id: MessageId, change: Option<GroupChange>) -> MessageId {
+    match change {
+        Some(change) if change.user % 3 == 0 => MessageId { sender: 0, device: 0, client_id: 0 },
+        Some(_) => MessageId { device: 0, client_id: 0, ..id },
+        None => id,
+    }
 }
 
 fn limits() -> impl Strategy<Value = Limits> {
@@ -286,8 +337,12 @@ fn server_plain() -> impl Strategy<Value = ServerFrame<'static>> {
         (number(), any::<u32>()).prop_map(|(server_time_ms, heartbeat_ms)| {
             ServerFrame::Pong(Pong { server_time_ms, heartbeat_ms })
         }),
-        (id64(), any::<bool>())
-            .prop_map(|(user, stopped)| ServerFrame::Typing(TypingFrom { user, stopped })),
+        (id64(), any::<bool>(), number()).prop_map(|(user, stopped, group)| {
+            ServerFrame::Typing(TypingFrom { user, stopped, group })
+        }),
+        (id64(), number(), number(), any::<bool>()).prop_map(|(group, head, cursor, left)| {
+            ServerFrame::GroupNews(GroupNews { group, head, cursor, left })
+        }),
         (id64(), any::<bool>(), number()).prop_map(|(user, online, last_seen_ms)| {
             ServerFrame::Presence(Presence { user, online, last_seen_ms })
         }),
@@ -301,8 +356,8 @@ fn server_plain() -> impl Strategy<Value = ServerFrame<'static>> {
 
 fn history_plain() -> impl Strategy<Value = ServerFrame<'static>> {
     prop_oneof![
-        (id64(), number32(), any::<bool>()).prop_map(|(request, count, more)| {
-            ServerFrame::Fetched(Fetched { request, count, more })
+        (id64(), number32(), any::<bool>(), number()).prop_map(|(request, count, more, up_to)| {
+            ServerFrame::Fetched(Fetched { request, count, more, up_to })
         }),
         (id64(), number32(), any::<bool>()).prop_map(|(request, count, more)| {
             ServerFrame::Conversations(Conversations { request, count, more })

@@ -59,7 +59,8 @@ impl Session {
             | ServerFrame::Fetched(_)
             | ServerFrame::Conversation(_)
             | ServerFrame::Conversations(_)
-            | ServerFrame::RequestRefused(_) => events.extend(Self::history_event(frame)),
+            | ServerFrame::RequestRefused(_)
+            | ServerFrame::GroupNews(_) => events.extend(Self::history_event(frame)),
         }
     }
 
@@ -189,7 +190,13 @@ fn goodbye_event(goodbye: &Goodbye<'_>) -> ClientEvent {
     // With these the next attempt would end the same way, or throw out a sibling for ever.
     let hopeless = matches!(
         goodbye.reason,
-        Parting::TokenInvalid | Parting::TokenExpired | Parting::Replaced | Parting::TooManyDevices
+        Parting::TokenInvalid
+            | Parting::TokenExpired
+            | Parting::Replaced
+            | Parting::TooManyDevices
+            | Parting::Suspended
+            | Parting::LoggedOut
+            | Parting::AccountDeleted
     );
     ClientEvent::Goodbye {
         reason: goodbye.reason,

@@ -153,7 +153,7 @@ mod tests {
     fn answers_become_events() {
         let mut session = live();
         let mut events = Vec::new();
-        let fetched = Fetched { request: 1, count: 0, more: false };
+        let fetched = Fetched { request: 1, count: 0, more: false, up_to: 0 };
         session.on_frame(&ServerFrame::Fetched(fetched), 1, &mut events);
         let refused = RequestRefused {
             request: 2,

@@ -57,7 +57,7 @@ impl Session {
 
     fn take_asks(&mut self, sink: &mut dyn FnMut(&ClientFrame<'_>)) {
         for peers in std::mem::take(&mut self.asks).chunks(ASKED_PEERS_MAX) {
-            sink(&ClientFrame::AskReceipts(AskReceipts { peers: peers.to_vec() }));
+            sink(&ClientFrame::AskReceipts(AskReceipts { peers: peers.to_vec(), groups: false }));
         }
     }
 
