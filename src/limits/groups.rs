@@ -6,6 +6,8 @@ pub const GROUP_MEMBERS_MAX: u32 = 100_000;
 pub const GROUP_MEMBERS_SETTING_MAX: u32 = 1_000_000;
 /// Members up to which messages are pushed, unless configured.
 pub const GROUP_PUSH_MAX: u32 = 1_024;
+/// Bound of that setting: a push to all members of a shard is one piece of work.
+pub const GROUP_PUSH_SETTING_MAX: u32 = 16 * 1024;
 /// Members above which nobody is told of arrivals and departures, unless configured.
 pub const GROUP_QUIET_ABOVE: u32 = 256;
 /// Records waiting in one group unless configured. One absent member makes all of them wait, so
@@ -29,7 +31,9 @@ pub const GROUP_TICKS_WALK_MAX: usize = 1_024;
 /// Members that are looked at whenever somebody who stood lowest moves; in larger groups all are
 /// looked at once per [`GROUP_SCAN_MS`].
 pub const GROUP_SCAN_MEMBERS_MAX: usize = GROUP_PUSH_MAX as usize;
-/// See [`GROUP_SCAN_MEMBERS_MAX`].
+/// Members up to which one of them who lags alone is looked for at once.
+pub const GROUP_SCAN_LONE_MAX: usize = 64;
+/// See [`GROUP_SCAN_MEMBERS_MAX`] and [`GROUP_SCAN_LONE_MAX`].
 pub const GROUP_SCAN_MS: u64 = 1_000;
 /// Pause between two words to one shard that there is something in a group that does not push.
 pub const GROUP_HEAD_MS: u64 = 1_000;

@@ -31,6 +31,22 @@ pub struct Circle {
     pub seated: Vec<u32>,
 }
 
+impl Circle {
+    /// The connection of a seat is gone.
+    pub fn unseat(&mut self, seats: &mut slab::Slab<Seat>, index: u32) {
+        let Some(seat) = seats.get_mut(index as usize) else { return };
+        let slot = std::mem::replace(&mut seat.slot, NONE);
+        seat.token = NOBODY;
+        if slot == NONE {
+            return;
+        }
+        self.seated.swap_remove(slot as usize);
+        if let Some(&moved) = self.seated.get(slot as usize) {
+            seats[moved as usize].slot = slot;
+        }
+    }
+}
+
 /// A user in a circle. 72 bytes.
 #[derive(Debug)]
 pub struct Membership {
@@ -165,6 +181,8 @@ pub struct Circles {
     pub dirty: Vec<u32>,
     /// Seats to be told that there is something.
     pub news: VecDeque<u32>,
+    /// Scratch: a frame as bytes, for plain connections and for those on WebSocket.
+    pub frames: [Vec<u8>; 2],
 }
 
 impl Circles {
@@ -185,9 +203,12 @@ impl Circles {
         self.circles.get_mut(index as usize)
     }
 
-    /// A circle together with the seats.
-    pub fn with_seats(&mut self, index: u32) -> Option<(&mut Circle, &mut slab::Slab<Seat>)> {
-        Some((self.circles.get_mut(index as usize)?, &mut self.seats))
+    /// A circle together with all seats and the list of those that are to be told something.
+    pub fn with_seats(
+        &mut self,
+        index: u32,
+    ) -> Option<(&mut Circle, &mut slab::Slab<Seat>, &mut VecDeque<u32>)> {
+        Some((self.circles.get_mut(index as usize)?, &mut self.seats, &mut self.news))
     }
 
     /// A membership by index.
@@ -385,18 +406,9 @@ impl Circles {
 
     /// A seat's connection is gone.
     pub fn disconnect(&mut self, index: u32) {
-        let Some(seat) = self.seats.get_mut(index as usize) else { return };
-        let slot = std::mem::replace(&mut seat.slot, NONE);
-        seat.token = NOBODY;
-        if slot == NONE {
-            return;
-        }
+        let Some(seat) = self.seats.get(index as usize) else { return };
         let circle = self.memberships[seat.membership as usize].circle;
-        let list = &mut self.circles[circle as usize].seated;
-        list.swap_remove(slot as usize);
-        if let Some(&moved) = list.get(slot as usize) {
-            self.seats[moved as usize].slot = slot;
-        }
+        self.circles[circle as usize].unseat(&mut self.seats, index);
     }
 
     /// Takes a seat away.

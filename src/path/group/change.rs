@@ -9,48 +9,12 @@ use crate::state::Tables;
 use crate::state::groups::{Group, Member};
 use crate::state::order::{Fault, GroupEdit, Role};
 use crate::state::placement::Placement;
+use wire::Change as What;
 
-/// What happened to a group. The numbers are in the log and on the wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum What {
-    /// It began, with its owner.
-    Created = 1,
-    /// Somebody was added.
-    Added = 2,
-    /// Somebody was removed.
-    Removed = 3,
-    /// Somebody left.
-    Left = 4,
-    /// It got another name.
-    Renamed = 5,
-    /// Somebody got another role. A new owner makes the one so far an admin.
-    Role = 6,
-    /// It is over.
-    Ended = 7,
-}
-
-impl What {
-    /// The kind of change with this number, if it is one.
-    #[must_use]
-    pub const fn from_number(number: u32) -> Option<Self> {
-        Some(match number {
-            1 => Self::Created,
-            2 => Self::Added,
-            3 => Self::Removed,
-            4 => Self::Left,
-            5 => Self::Renamed,
-            6 => Self::Role,
-            7 => Self::Ended,
-            _ => return None,
-        })
-    }
-
-    /// Arrivals and departures: in large groups nobody is told of them.
-    #[must_use]
-    pub fn is_traffic(self) -> bool {
-        matches!(self, Self::Added | Self::Removed | Self::Left)
-    }
+/// Arrivals and departures: in large groups nobody is told of them.
+#[must_use]
+pub fn is_traffic(what: What) -> bool {
+    matches!(what, What::Added | What::Removed | What::Left)
 }
 
 /// A change of a group.
@@ -74,8 +38,15 @@ impl<'a> Change<'a> {
     pub fn of(record: &Record<'a>) -> Option<Self> {
         let role = role_of(u32::try_from(record.aux).ok()?)?;
         let name = std::str::from_utf8(record.payload).ok()?;
-        let what = What::from_number(record.body_kind)?;
+        let what = What::from_code(u8::try_from(record.body_kind).ok()?)?;
         Some(Self { what, by: record.sender, user: record.peer, role, name })
+    }
+
+    /// The same for members.
+    #[must_use]
+    pub fn told(&self) -> wire::GroupChange {
+        let role = wire::Role::from_code(self.role as u8).unwrap_or_default();
+        wire::GroupChange { what: self.what, user: self.user, role }
     }
 
     /// The record that says so.
@@ -87,34 +58,25 @@ impl<'a> Change<'a> {
             position,
             sender: self.by,
             time_ms,
-            body_kind: u32::from(self.what as u8),
+            body_kind: u32::from(self.what.code()),
             peer: self.user,
-            aux: u64::from(role_number(self.role)),
+            aux: self.role as u64,
             payload: self.name.as_bytes(),
             ..Record::blank(Kind::Group)
         }
     }
 }
 
-/// A role as a number, in the log and on the wire.
-#[must_use]
-pub fn role_number(role: Role) -> u32 {
-    match role {
-        Role::Member => 0,
-        Role::Admin => 1,
-        Role::Owner => 2,
-    }
-}
-
-/// The role with this number.
+/// The role with this number, in the log and on the wire.
 #[must_use]
 pub fn role_of(number: u32) -> Option<Role> {
-    Some(match number {
-        0 => Role::Member,
-        1 => Role::Admin,
-        2 => Role::Owner,
-        _ => return None,
-    })
+    [Role::Member, Role::Admin, Role::Owner].get(number as usize).copied()
+}
+
+/// Whether a group begins here: nothing is known of it that would not be behind this record.
+#[must_use]
+pub fn begins(record: &Record<'_>) -> bool {
+    record.kind == Kind::Group && record.body_kind == u32::from(What::Created.code())
 }
 
 /// Whether a group may begin. None: it is there already, with this owner.
@@ -368,15 +330,14 @@ mod tests {
             apply(&mut tables, Placement::new(1), GROUP, &change, 20 + user);
         }
         assert_eq!(ask(&tables, 1, &GroupEdit::Leave), Ok(Some(What::Ended)));
-        let change =
-            Change { what: What::Ended, by: 1, user: 0, role: Role::Member, name: "" };
+        let change = Change { what: What::Ended, by: 1, user: 0, role: Role::Member, name: "" };
         assert_eq!(apply(&mut tables, Placement::new(1), GROUP, &change, 30), None);
         assert!(tables.groups.of(GROUP).is_none());
     }
 
     #[test]
     fn a_record_says_what_the_change_was() {
-        for what in (1..=7).map(|number| What::from_number(number).unwrap()) {
+        for what in (1..=7).map(|number| What::from_code(number).unwrap()) {
             let change = Change { what, by: 5, user: 6, role: Role::Admin, name: "Bücher" };
             assert_eq!(Change::of(&change.record(GROUP, 9, 1)), Some(change));
         }

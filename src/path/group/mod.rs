@@ -21,40 +21,13 @@ pub mod replay;
 pub mod seats;
 pub mod store;
 
-use crate::limits;
+pub use crate::config::GroupRules;
+
 use crate::log::At;
 use crate::state::Tables;
 use crate::state::groups::Groups;
 use crate::state::inbox::Entry;
 use crate::state::live::Live;
-
-/// What an operator may set of the rules for groups.
-#[derive(Clone, Copy, Debug)]
-pub struct GroupRules {
-    /// Members of one group.
-    pub members_max: u32,
-    /// Members up to which messages are pushed; to those of larger groups it is told that there
-    /// are some.
-    pub push_max: u32,
-    /// Members above which nobody is told of arrivals and departures.
-    pub quiet_above: u32,
-    /// Records waiting in one group.
-    pub messages_max: u32,
-    /// Payload bytes waiting in one group.
-    pub bytes_max: u64,
-}
-
-impl Default for GroupRules {
-    fn default() -> Self {
-        Self {
-            members_max: limits::GROUP_MEMBERS_MAX,
-            push_max: limits::GROUP_PUSH_MAX,
-            quiet_above: limits::GROUP_QUIET_ABOVE,
-            messages_max: limits::GROUP_MESSAGES_MAX,
-            bytes_max: limits::GROUP_BYTES_MAX,
-        }
-    }
-}
 
 /// A record of a group can be read from the log at this place.
 pub fn place(groups: &mut Groups, live: &mut Live, index: u32, position: u64, at: At) {

@@ -4,8 +4,10 @@
 //! of it (`circles`) is a cache. Slots are never used twice: an image walks them while groups come
 //! and go.
 
+mod letters;
 mod low;
 
+pub use letters::{Joining, Letter, Page, Piece, Pushed, Stand, Stands, Tick, Tiding, Typing};
 pub use low::Low;
 
 use crate::log::At;
@@ -76,6 +78,8 @@ pub struct Group {
     pub told_has: u64,
     /// and of tick 3 up to here.
     pub told_read: u64,
+    /// The author told last of what all others have, up to where, and which mark.
+    pub told_last: Option<(u64, u64, wire::Mark)>,
     /// Bit per shard: it is to be told of `announced`.
     pub heads_due: u64,
     /// Session clock, milliseconds: when shards were told of the head last.
@@ -129,8 +133,18 @@ impl Group {
         self.members.contains_key(&user) || self.former.iter().any(|former| former.user == user)
     }
 
+    /// A bit per shard that has members.
+    #[must_use]
+    pub fn homes_mask(&self) -> u64 {
+        let bits = self.homes.iter().enumerate().filter(|(_, count)| **count > 0);
+        bits.fold(0, |mask, (shard, _)| mask | 1 << shard)
+    }
+
     /// Somebody comes by the record at `position`, or is one already.
     pub fn join(&mut self, user: u64, home: usize, position: u64) {
+        if self.members.contains_key(&user) {
+            return;
+        }
         let before = position.saturating_sub(1);
         let fresh =
             Member { admin: false, since: position, has: before, read: before, acked: before };
@@ -144,13 +158,18 @@ impl Group {
             return self.raise(user, (member.has, member.read, member.acked));
         }
         self.members.insert(user, member);
+        self.count_home(home);
+        self.has.enter(member.has);
+        self.read.enter(member.read);
+        self.acked.enter(member.acked);
+    }
+
+    /// One member more lives on this shard.
+    pub fn count_home(&mut self, home: usize) {
         if self.homes.len() <= home {
             self.homes.resize(home + 1, 0);
         }
         self.homes[home] += 1;
-        self.has.enter(member.has);
-        self.read.enter(member.read);
-        self.acked.enter(member.acked);
     }
 
     /// A member goes by the record at `position`. At most `former_max` of those are remembered.
@@ -244,6 +263,11 @@ impl Group {
         self.entries.range(..self.index_after(before.saturating_sub(1))).rev()
     }
 
+    /// All records, oldest first, to change what happens to them.
+    pub fn entries_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
+        self.entries.iter_mut()
+    }
+
     /// The record of exactly this position.
     #[must_use]
     pub fn find(&self, position: u64) -> Option<&Entry> {
@@ -304,6 +328,8 @@ pub struct Groups {
     pub dirty_heads: VecDeque<u32>,
     /// Groups of whose releases the log is to be told.
     pub dirty_releases: Vec<u32>,
+    /// Scratch: authors who are to be told.
+    pub authors: Vec<u64>,
 }
 
 impl Groups {
