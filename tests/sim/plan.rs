@@ -102,6 +102,8 @@ pub(crate) struct Plan {
     pub(crate) chances: Chances,
     /// Chance per round that a shard is told of another level of overload.
     pub(crate) pressed_per_mille: u64,
+    /// Groups there may be.
+    pub(crate) groups: u64,
     /// How the server dies.
     pub(crate) death: Death,
     /// Starts that die: the first after so many disk actions, the second after so many, ...
@@ -159,6 +161,7 @@ impl Plan {
             hasty_per_mille: rough(random, 500),
             chances,
             pressed_per_mille: pressed(seed),
+            groups: if restores { 0 } else { groups(seed) },
             ..Self::calm(seed)
         }
     }
@@ -200,6 +203,7 @@ impl Plan {
             hasty_per_mille: 500,
             chances,
             pressed_per_mille: pressed(seed),
+            groups: groups(seed),
             ..Self::calm(seed)
         }
     }
@@ -263,6 +267,7 @@ impl Plan {
             hasty_per_mille: 0,
             chances: Chances::default(),
             pressed_per_mille: 0,
+            groups: 0,
             death: Death::Either,
             deaths: Vec::new(),
             trick: None,
@@ -276,6 +281,17 @@ fn pressed(seed: u64) -> u64 {
     match seed % 8 {
         3 => 10,
         7 => 100,
+        _ => 0,
+    }
+}
+
+/// In three worlds of five there are groups, by a chance of their own. What an old backup makes of
+/// them nobody has to guess: there are none in worlds that have backups.
+fn groups(seed: u64) -> u64 {
+    match seed % 5 {
+        0 => 1,
+        2 => 2,
+        4 => 4,
         _ => 0,
     }
 }
