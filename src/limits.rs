@@ -3,8 +3,10 @@
 //! `config.rs` lets an operator change some of them and takes its defaults from here. Relations
 //! between limits are asserted at compile time at the end of the file.
 
+mod groups;
 mod overload;
 
+pub use groups::*;
 pub use overload::*;
 
 // ---- the wire ------------------------------------------------------------------------------
@@ -406,7 +408,11 @@ const _: () = assert!(HISTORY_MESSAGES_MAX <= HISTORY_MESSAGES_SETTING_MAX);
 #[cfg(test)]
 mod tests {
     /// The constants of this room, as they are written there.
-    const SOURCE: &str = concat!(include_str!("limits.rs"), include_str!("limits/overload.rs"));
+    const SOURCE: &str = concat!(
+        include_str!("limits.rs"),
+        include_str!("limits/groups.rs"),
+        include_str!("limits/overload.rs")
+    );
 
     /// The value of a constant whose text is a product of numbers, or of another constant's name.
     fn value_of(name: &str) -> u64 {

@@ -7,12 +7,16 @@
 //! What happens to a user after its item was staged is in the log behind it, in the order in which
 //! the shard staged it. So an image never needs to stand still.
 
+mod bytes;
+
+pub(super) use bytes::{Input, put_u32, put_u64};
+
+use super::group::image as groups;
 use crate::limits;
 use crate::state::Tables;
 use crate::state::device::Device;
 use crate::state::inbox::Entry;
 use crate::state::window::{Answer, Outcome};
-use wire::Refusal;
 
 const USER: u8 = 1;
 const ANSWERS: u8 = 2;
@@ -40,6 +44,8 @@ pub enum Walk {
     Entries(u32, u64),
     /// At the pair in this slot.
     Pair(u32),
+    /// Among the groups.
+    Groups(groups::Walk),
     /// Through.
     Done,
 }
@@ -69,8 +75,14 @@ pub fn write(tables: &Tables, mut walk: Walk, bytes_max: usize, out: &mut Vec<u8
                 Some(after) => Walk::Entries(index, after),
                 None => Walk::User(index + 1),
             },
-            Walk::Pair(slot) if slot as usize >= tables.pairs.slots() => Walk::Done,
+            Walk::Pair(slot) if slot as usize >= tables.pairs.slots() => {
+                Walk::Groups(groups::Walk::Group(0))
+            }
             Walk::Pair(slot) => Walk::Pair(write_pairs(tables, slot, room, out)),
+            Walk::Groups(at) => match groups::write(tables, at, room, out) {
+                Some(next) => Walk::Groups(next),
+                None => Walk::Done,
+            },
             Walk::Done => return walk,
         };
     }
@@ -236,6 +248,8 @@ pub enum Item {
         /// and read up to here.
         read: u64,
     },
+    /// Something of a group.
+    Group(groups::Item),
 }
 
 /// A user as an image knows it.
@@ -314,79 +328,11 @@ pub fn read<E: From<BadImage>>(
                     each(Item::Pair { recipient, sender, last, read })?;
                 }
             }
+            tag @ groups::GROUP..=groups::GROUP_ENTRIES => {
+                groups::read(tag, &mut input, &mut |item| each(Item::Group(item)))?;
+            }
             _ => return Err(BadImage.into()),
         }
     }
     Ok(())
-}
-
-struct Input<'a>(&'a [u8]);
-
-impl Input<'_> {
-    fn take<const N: usize>(&mut self) -> Result<[u8; N], BadImage> {
-        let (head, rest) = self.0.split_first_chunk::<N>().ok_or(BadImage)?;
-        self.0 = rest;
-        Ok(*head)
-    }
-
-    fn u8(&mut self) -> Result<u8, BadImage> {
-        self.take::<1>().map(|[byte]| byte)
-    }
-
-    fn u32(&mut self) -> Result<u32, BadImage> {
-        self.take().map(u32::from_le_bytes)
-    }
-
-    fn u64(&mut self) -> Result<u64, BadImage> {
-        self.take().map(u64::from_le_bytes)
-    }
-
-    fn user(&mut self) -> Result<UserImage, BadImage> {
-        let mut user = UserImage {
-            id: self.u64()?,
-            tail: self.u64()?,
-            has: self.u64()?,
-            has_from: self.u64()?,
-            ids_floor: self.u64()?,
-            devices: Vec::new(),
-        };
-        for _ in 0..self.u8()? {
-            user.devices.push(DeviceImage {
-                id: self.u32()?,
-                seen_s: self.u32()?,
-                cursor: self.u64()?,
-                start: self.u64()?,
-                base: self.u64()?,
-                seen: self.u64()?,
-                top: self.u64()?,
-            });
-            self.u64()?; // spare
-        }
-        Ok(user)
-    }
-
-    fn answer(&mut self) -> Result<Answer, BadImage> {
-        let (client_id, request_crc) = (self.u64()?, self.u32()?);
-        let stream = u16::from_le_bytes(self.take()?);
-        let (copied, code) = (self.u8()? != 0, self.u8()?);
-        let (position, time_ms) = (self.u64()?, self.u64()?);
-        let outcome = match code {
-            0 => Outcome::Sent { position, time_ms },
-            code => Outcome::Refused(Refusal::from_code(code).ok_or(BadImage)?),
-        };
-        Ok(Answer { client_id, request_crc, stream, copied, settling: false, outcome })
-    }
-
-    fn entry(&mut self) -> Result<Entry, BadImage> {
-        let (position, at, from) = (self.u64()?, self.u64()?, (self.u64()?, self.u32()?));
-        Ok(Entry::from_parts(position, at, from, self.u32()?, self.u32()?))
-    }
-}
-
-fn put_u32(out: &mut Vec<u8>, number: u32) {
-    out.extend_from_slice(&number.to_le_bytes());
-}
-
-fn put_u64(out: &mut Vec<u8>, number: u64) {
-    out.extend_from_slice(&number.to_le_bytes());
 }

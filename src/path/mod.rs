@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  accept > frame > session > route > store > deliver > receipt
-//!                      beside them: presence, expire, replay, image
+//!                      beside them: group, presence, expire, replay, image
 //! ```
 //!
 //! A step never calls the next one: `shard::turn` does. Each is a plain function from tables, what
@@ -14,6 +14,7 @@ pub mod ahead;
 pub mod deliver;
 pub mod expire;
 pub mod frame;
+pub mod group;
 pub mod image;
 pub mod presence;
 pub mod receipt;
@@ -54,6 +55,8 @@ pub struct Rules {
     pub unknown_conns_max: usize,
     /// Connections without login per source and shard.
     pub unknown_conns_per_source_max: usize,
+    /// Those of groups.
+    pub groups: group::GroupRules,
 }
 
 impl Default for Rules {
@@ -71,6 +74,7 @@ impl Default for Rules {
             admitted_at_once_max: limits::ADMITTED_AT_ONCE_MAX,
             unknown_conns_max: limits::UNKNOWN_CONNS_MAX,
             unknown_conns_per_source_max: limits::UNKNOWN_CONNS_PER_SOURCE_MAX,
+            groups: group::GroupRules::default(),
         }
     }
 }

@@ -237,5 +237,6 @@ pub(super) fn rules_of(config: &Config, sizes: &Sizes) -> Rules {
         admitted_at_once_max: sizes.admitted_at_once_max,
         unknown_conns_max: sizes.strangers_max,
         unknown_conns_per_source_max: config.unknown_conns_per_source_max,
+        groups: config.groups,
     }
 }

@@ -4,6 +4,7 @@
 //! and frames into steps of the path; `tokens.rs` checks who they are; `moving.rs` takes sessions
 //! home; `traffic.rs` carries requests between steps, shards and the log; `expiry.rs` gives up what
 //! has waited too long; `checkpoint.rs` does its part of a checkpoint; `history.rs` asks history;
+//! `groups.rs` and `circles.rs` serve groups and their members;
 //! `overload.rs` judges how it stands and `shedding.rs` does less then; `closing.rs` ends
 //! connections. All control flow of the message path is in this room; the rules are in `path`.
 //!
@@ -11,8 +12,10 @@
 
 mod admission;
 mod checkpoint;
+mod circles;
 mod closing;
 mod expiry;
+mod groups;
 mod history;
 mod intake;
 mod letters;
@@ -157,6 +160,10 @@ enum Waiter {
     Epoch { ticket: Ticket, epoch: u32 },
     /// A waiting record that is copied forward.
     Moved { ticket: Ticket, user: u32, position: u64 },
+    /// The same in a group.
+    MovedInGroup { ticket: Ticket, group: u32, position: u64 },
+    /// A change of a group.
+    Change { ticket: Ticket, group: u32, position: u64, back: groups::Back },
     /// The end of this shard's image.
     Image { ticket: Ticket, report: Box<LiveReport> },
 }
@@ -168,6 +175,8 @@ impl Waiter {
             | Self::Login { ticket, .. }
             | Self::Epoch { ticket, .. }
             | Self::Moved { ticket, .. }
+            | Self::MovedInGroup { ticket, .. }
+            | Self::Change { ticket, .. }
             | Self::Image { ticket, .. } => ticket.batch,
         }
     }
@@ -198,6 +207,8 @@ pub struct Load {
     pub refusals: usize,
     /// Records that are nobody's any more and wait for room to say so.
     pub burials: usize,
+    /// Arrivals and departures in groups that wait for a credit, for one shard.
+    pub tidings: usize,
     /// Something is staged for the log or under way to it.
     pub is_staged: bool,
 }
@@ -271,6 +282,7 @@ struct Core<S, R> {
     resumes: Vec<Token>,
     errands: VecDeque<Errand>,
     behind: Vec<u32>,
+    grouping: groups::Grouping,
     imaging: checkpoint::Imaging,
     expiry_clock: ExpiryClock,
     expiry_due_ms: u64,
@@ -332,6 +344,7 @@ impl<D: Driver, R: Reader> Shard<D, R> {
             resumes: Vec::new(),
             errands: VecDeque::new(),
             behind: Vec::new(),
+            grouping: groups::Grouping::new(shards),
             imaging: checkpoint::Imaging::new(),
             expiry_clock: ExpiryClock::new(now, parts.expiry_held),
             expiry_due_ms: 0,
@@ -369,6 +382,7 @@ impl<D: Driver, R: Reader> Shard<D, R> {
             errands: core.errands.len(),
             refusals: core.refusals.iter().map(Refusals::count).max().unwrap_or(0),
             burials: core.burials.len(),
+            tidings: core.grouping.waiting(),
             is_staged: !core.stage.is_idle(),
         }
     }
