@@ -426,5 +426,5 @@ fn change_of(record: &Record<'_>) -> Option<GroupChange> {
 
 /// Whether a record tells of a change of a group.
 pub(super) fn is_change(kind: Kind) -> bool {
-    kind.name() == "group"
+    kind == Kind::Group
 }
