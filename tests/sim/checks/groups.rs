@@ -290,7 +290,9 @@ impl Checks {
         position: u64,
         mark: TickMark,
     ) {
-        let Some(circle) = self.circles.known.get(&group) else { return };
+        // Marks are cumulative: one may cover what ended before everybody had it.
+        let ended = self.contents.get(&id).is_none_or(|content| content.ttl_s != 0);
+        let Some(circle) = self.circles.known.get(&group).filter(|_| !ended) else { return };
         let users: FastSet<u64> =
             circle.changes.range(..=position).map(|(_, (change, _))| change.user).collect();
         let lacks = |user: &u64| match mark {
