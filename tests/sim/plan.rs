@@ -104,6 +104,8 @@ pub(crate) struct Plan {
     pub(crate) pressed_per_mille: u64,
     /// Chance per round that somebody blocks, unblocks, befriends or hides.
     pub(crate) whims_per_mille: u64,
+    /// Groups there may be.
+    pub(crate) groups: u64,
     /// How the server dies.
     pub(crate) death: Death,
     /// Starts that die: the first after so many disk actions, the second after so many, ...
@@ -161,6 +163,7 @@ impl Plan {
             hasty_per_mille: rough(random, 500),
             chances,
             pressed_per_mille: pressed(seed),
+            groups: if restores { 0 } else { groups(seed) },
             ..Self::calm(seed)
         }
     }
@@ -202,6 +205,7 @@ impl Plan {
             hasty_per_mille: 500,
             chances,
             pressed_per_mille: pressed(seed),
+            groups: groups(seed),
             ..Self::calm(seed)
         }
     }
@@ -286,6 +290,7 @@ impl Plan {
             chances: Chances::default(),
             pressed_per_mille: 0,
             whims_per_mille: 0,
+            groups: 0,
             death: Death::Either,
             deaths: Vec::new(),
             trick: None,
@@ -299,6 +304,17 @@ fn pressed(seed: u64) -> u64 {
     match seed % 8 {
         3 => 10,
         7 => 100,
+        _ => 0,
+    }
+}
+
+/// In three worlds of five there are groups, by a chance of their own. What an old backup makes of
+/// them nobody has to guess: there are none in worlds that have backups.
+fn groups(seed: u64) -> u64 {
+    match seed % 5 {
+        0 => 1,
+        2 => 2,
+        4 => 4,
         _ => 0,
     }
 }

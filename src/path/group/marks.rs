@@ -85,11 +85,16 @@ fn tick_all(
     if low.count == 0 || low.least <= told {
         return Looked::Done;
     }
-    let (id, mut up_to, mut more) = (group.id, low.least, Looked::Done);
+    let (id, mut more) = (group.id, Looked::Done);
+    // What was begun is ended as it was, or with few credits some authors would never be reached.
+    let begun = group.half_told[half(mark)].filter(|(up_to, _)| *up_to > told);
+    let least = begun.map_or(low.least, |(up_to, _)| up_to);
+    let heard = begun.map_or(0, |(_, author)| author);
+    let mut up_to = least;
     let mut authors = std::mem::take(&mut tables.groups.authors);
     authors.clear();
     if let Some(group) = tables.groups.get(index) {
-        let reached = group.after(told).take_while(|entry| entry.position <= low.least);
+        let reached = group.after(told).take_while(|entry| entry.position <= least);
         for (nth, entry) in reached.enumerate() {
             if nth >= limits::GROUP_TICKS_WALK_MAX {
                 more = Looked::Again;
@@ -102,23 +107,34 @@ fn tick_all(
         }
     }
     if more == Looked::Done {
-        up_to = low.least;
+        up_to = least;
     }
     authors.sort_unstable();
     authors.dedup();
-    let all = authors.iter().all(|&author| {
-        tell(tables, Tick { author, group: id, after: told, up_to, mark }) //
+    let mut last = heard;
+    let all = authors.iter().filter(|author| **author > heard).all(|&author| {
+        let told = tell(tables, Tick { author, group: id, after: told, up_to, mark });
+        last = if told { author } else { last };
+        told
     });
     tables.groups.authors = authors;
     let Some(group) = tables.groups.get_mut(index) else { return Looked::Done };
+    group.half_told[half(mark)] = (!all).then_some((up_to, last));
     if !all {
-        return Looked::Again; // those that heard it hear it again
+        return Looked::Again;
+    }
+    if up_to < low.least {
+        more = Looked::Again;
     }
     match mark {
         Mark::Has => group.told_has = up_to,
         Mark::Read => group.told_read = up_to,
     }
     more
+}
+
+fn half(mark: Mark) -> usize {
+    usize::from(mark == Mark::Read)
 }
 
 fn marks_of(group: &Group, mark: Mark) -> (Low, u64) {

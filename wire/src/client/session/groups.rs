@@ -29,6 +29,12 @@ impl Session {
         self.groups.cursor(group)
     }
 
+    /// Nothing of any group is known to be missing.
+    #[must_use]
+    pub fn is_level(&self) -> bool {
+        self.groups.is_level()
+    }
+
     /// The user saw the group up to this position of its stream.
     pub fn read_group(&mut self, group: u64, up_to: u64) {
         self.note_read(Some(Stream::Group(group)), up_to);
