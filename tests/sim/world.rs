@@ -83,7 +83,7 @@ impl World {
                 let mut phone = Phone::new((*user, device), token, options);
                 phone.hurry(if random.per_mille(plan.hasty_per_mille) { 20 } else { 1 }, 0);
                 phone.pause_ms_max = plan.pause_ms_max;
-                phone.connects_at_ms = random.below(plan.pause_ms_max);
+                phone.connects_at_ms = random.below(plan.pause_ms_max.max(plan.first_ms_max));
                 phones.push(phone);
             }
         }
