@@ -41,3 +41,13 @@ pub const FRAME_COST_BYTES: usize = 4 * 1024;
 
 const _: () = assert!(MESSAGES_PER_SECOND_MAX <= RATE_SETTING_MAX);
 const _: () = assert!(LOGINS_PER_SECOND_MAX <= RATE_SETTING_MAX);
+
+// ---- orders --------------------------------------------------------------------------------
+
+/// Orders of the directory and the HTTP API that may wait for one shard; more are told to try
+/// again.
+pub const ORDERS_WAITING_MAX: usize = 4 * 1024;
+/// Orders a shard obeys in one turn: none of them takes longer than a message.
+pub const ORDERS_PER_TURN_MAX: usize = 64;
+/// Batches of last-seen times that may wait for the disk; more are dropped: the next has newer.
+pub const SEEN_WAITING_MAX: usize = 256;

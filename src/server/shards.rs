@@ -102,7 +102,6 @@ where
     };
     let pieces = drivers.into_iter().zip(mailboxes).zip(tables).zip(stages);
     for (me, (((driver, mailbox), tables), stage)) in pieces.enumerate() {
-        let reader = MapReader::open(&config.data);
         let drain = Arc::new(Drain::default());
         let pressure = Arc::new(Pressure::default());
         running.drains.push(Arc::clone(&drain));
@@ -111,7 +110,7 @@ where
             me,
             doorbell: driver.doorbell(),
             driver,
-            reader,
+            reader: MapReader::open(&config.data),
             stage,
             mailbox,
             tables,

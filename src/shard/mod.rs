@@ -28,6 +28,7 @@ mod people;
 mod posts;
 mod rates;
 mod shedding;
+mod side;
 mod tokens;
 mod traffic;
 mod turn;
@@ -36,8 +37,9 @@ pub use closing::Drain;
 pub use history::{Answer, Ask, Found, HistoryEnds, Kept, Question};
 pub use orders::Desk;
 pub use overload::{Level, Pressure};
+pub use side::{CheckJob, Checked, SeenBatch, Side};
 
-use crate::auth::{Claims, Keys, TokenError};
+use crate::auth::Keys;
 use crate::clock::{ExpiryClock, Now};
 use crate::io::Driver;
 use crate::limits;
@@ -54,54 +56,6 @@ use crate::state::{Positions, Tables};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
-
-/// A token to be checked off the shard.
-#[derive(Debug)]
-pub struct CheckJob {
-    /// Where the answer goes.
-    pub shard: usize,
-    /// Whose token.
-    pub conn: Token,
-    /// The token itself.
-    pub jwt: String,
-    /// What the `Hello` said besides; none for a `Renew`.
-    pub hello: Option<Login>,
-}
-
-/// The answer.
-#[derive(Debug)]
-pub struct Checked {
-    /// Whose token.
-    pub conn: Token,
-    /// What the `Hello` said besides; none for a `Renew`.
-    pub hello: Option<Login>,
-    /// What the token says.
-    pub claims: Result<Claims, TokenError>,
-}
-
-/// Threads beside the shards.
-#[derive(Debug, Clone)]
-pub struct Side {
-    /// Tokens to check.
-    pub jobs: Arc<Inlet<CheckJob>>,
-    /// Checked tokens of this shard.
-    pub checked: Arc<Inlet<Checked>>,
-    /// Last-seen times for their file: (user, seconds).
-    pub seen: Arc<Inlet<SeenBatch>>,
-    /// History, if this server keeps one.
-    pub history: Option<HistoryEnds>,
-}
-
-impl Side {
-    /// Nothing of these threads waits for the shard.
-    fn is_empty(&self) -> bool {
-        let answered = self.history.as_ref().is_some_and(|history| !history.answers.is_empty());
-        self.checked.is_empty() && !answered
-    }
-}
-
-/// Last-seen times of one flush: (user, seconds since 1970).
-pub type SeenBatch = Vec<(u64, u32)>;
 
 /// What a shard is made of.
 #[derive(Debug)]

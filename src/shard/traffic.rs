@@ -6,7 +6,7 @@ use crate::limits;
 use crate::log::{self, Placed, Reader, Record};
 use crate::mem::{RetryAfterMs, Token};
 use crate::path::receipt::Receipt;
-use crate::path::{deliver, people, presence, receipt, route, session, store};
+use crate::path::{deliver, presence, receipt, route, session, store};
 use crate::ring::Mailbox;
 use crate::state::Tables;
 use crate::state::order::POST_DEVICE;
@@ -355,19 +355,6 @@ impl<S, R: Reader> Core<S, R> {
             }
         }
         self.behind = behind;
-    }
-
-    pub(super) fn send_typing(&mut self, user: u32, to: u64, stopped: bool) {
-        let from = self.tables.users.user(user).id;
-        if people::blocks(&self.tables, user, to) {
-            return; // in neither direction
-        }
-        let home = self.placement.home(to);
-        if home == self.me {
-            presence::push_typing(&mut self.tables, from, to, stopped);
-        } else if self.mailbox.notify(home, Envelope::Typing { from, to, stopped }).is_err() {
-            self.tables.counters.shed += 1;
-        }
     }
 }
 

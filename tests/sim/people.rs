@@ -27,6 +27,9 @@ pub(crate) struct People {
     revoked: Vec<(u64, Option<u32>, u64)>,
     answers: Answers,
     ordered: u64,
+    /// Orders that were answered, with the shards that had no turn since: letters to them may say
+    /// what was true before.
+    spreading: Vec<(u64, Vec<usize>)>,
 }
 
 impl People {
@@ -76,6 +79,20 @@ impl People {
     /// What was answered since this was last asked.
     pub(crate) fn take_answers(&self) -> Vec<(u64, Result<Done, Fault>)> {
         std::mem::take(&mut *self.answers.lock().expect("one thread"))
+    }
+
+    /// A shard had a turn. Returns the orders that are obeyed everywhere now.
+    pub(crate) fn turned(&mut self, shard: usize) -> Vec<u64> {
+        for (_, shards) in &mut self.spreading {
+            shards.retain(|other| *other != shard);
+        }
+        let spread = self.spreading.extract_if(.., |(_, shards)| shards.is_empty());
+        spread.map(|(number, _)| number).collect()
+    }
+
+    /// The server starts anew: what was on its way is gone.
+    pub(crate) fn restarted(&mut self) {
+        self.spreading.clear();
     }
 
     fn person(&self, user: u64) -> Person {
@@ -165,10 +182,15 @@ impl World {
     pub(super) fn hear_answers(&mut self) {
         for (number, answer) in self.people.take_answers() {
             match answer {
-                Ok(_) => self.checks.obeyed(number),
+                Ok(_) => self.spread(number),
                 Err(fault) => self.checks.violated(format!("orders: {number} met {fault:?}")),
             }
         }
+    }
+
+    fn spread(&mut self, number: u64) {
+        let shards = self.server.as_ref().map_or(0, |server| server.shards.len());
+        self.people.spreading.push((number, (0..shards).collect()));
     }
 
     /// Orders a change and waits until it is obeyed.
@@ -183,7 +205,7 @@ impl World {
             if let Some((_, answer)) =
                 self.people.take_answers().into_iter().find(|(other, _)| *other == number)
             {
-                self.checks.obeyed(number);
+                self.spread(number);
                 return answer;
             }
         }

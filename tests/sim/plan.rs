@@ -102,6 +102,8 @@ pub(crate) struct Plan {
     pub(crate) chances: Chances,
     /// Chance per round that a shard is told of another level of overload.
     pub(crate) pressed_per_mille: u64,
+    /// Phones connect first at any time up to this.
+    pub(crate) first_ms_max: u64,
     /// Chance per round that somebody blocks, unblocks, befriends or hides.
     pub(crate) whims_per_mille: u64,
     /// Groups there may be.
@@ -243,6 +245,7 @@ impl Plan {
         plan.chances.restore = 0;
         plan.chances.chatter = random.between(10, 80);
         plan.whims_per_mille = random.between(5, 100);
+        plan.first_ms_max = if random.per_mille(500) { 6_000 } else { 0 };
         plan
     }
 
@@ -289,6 +292,7 @@ impl Plan {
             hasty_per_mille: 0,
             chances: Chances::default(),
             pressed_per_mille: 0,
+            first_ms_max: 0,
             whims_per_mille: 0,
             groups: 0,
             death: Death::Either,

@@ -305,6 +305,7 @@ impl World {
                 checks.is_rotten = self.troubles.rot.is_some();
                 checks.booted(server.epoch(), &contents);
                 checks.all_obeyed();
+                people.restarted();
                 self.server = Some(server);
             }
             Err(_) if self.disk.has_died() => {

@@ -89,7 +89,7 @@ impl World {
                 let mut phone = Phone::new((*user, device), token, options);
                 phone.hurry(if random.per_mille(plan.hasty_per_mille) { 20 } else { 1 }, 0);
                 phone.pause_ms_max = plan.pause_ms_max;
-                phone.connects_at_ms = random.below(plan.pause_ms_max);
+                phone.connects_at_ms = random.below(plan.pause_ms_max.max(plan.first_ms_max));
                 phones.push(phone);
             }
         }
@@ -159,7 +159,7 @@ impl World {
     }
 
     fn everybody_goes(&mut self) {
-        let Self { phones, checks, now, random, net, plan, troubles, .. } = self;
+        let Self { phones, checks, now, random, net, plan, troubles, people, .. } = self;
         let shards = self.server.as_ref().map_or(0, |server| server.shards.len());
         for phone in phones.iter_mut() {
             if !phone.is_connected() && phone.connects_at_ms <= now.mono_ms && shards > 0 {
@@ -177,6 +177,7 @@ impl World {
                 .is_some_and(|(stalled, until_ms)| stalled == shard && now.mono_ms < until_ms);
             if !stalls && !random.per_mille(plan.lazy_shard_per_mille) {
                 server.turn(shard, *now);
+                people.turned(shard).into_iter().for_each(|number| checks.obeyed(number));
                 checks.checks_i6_bounded(shard, &server.shards[shard], plan.setup.credits);
             }
         }

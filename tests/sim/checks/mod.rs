@@ -11,7 +11,7 @@
 //!  loss       I5  every Send is answered, nothing is refused after it was pushed
 //!  bounds     I6  what a shard holds is within its limits
 //!  ticks          nobody is told that somebody has what nobody got
-//!  people         what the blocked write goes nowhere and can't be told apart; who hides is not seen
+//!  people         what the blocked write goes nowhere, and nobody can tell; who hides is not seen
 //!  groups         one order, nobody outside, everybody inside, true ticks
 //! ```
 
