@@ -3,10 +3,12 @@
 //! `config.rs` lets an operator change some of them and takes its defaults from here. Relations
 //! between limits are asserted at compile time at the end of the file.
 
+mod api;
 mod directory;
 mod overload;
 mod people;
 
+pub use api::*;
 pub use directory::*;
 pub use overload::*;
 pub use people::*;
@@ -412,6 +414,7 @@ mod tests {
     /// The constants of this room, as they are written there.
     const SOURCE: &str = concat!(
         include_str!("limits.rs"),
+        include_str!("limits/api.rs"),
         include_str!("limits/overload.rs"),
         include_str!("limits/people.rs"),
     );

@@ -8,6 +8,8 @@
 //! Deliberately not here: TLS, minting tokens, saving a session's state.
 
 mod address;
+#[cfg(feature = "api")]
+pub mod api;
 mod connection;
 mod driver;
 

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use client::wire::client::{PendingSend, UntickedMessage};
+use client::wire::client::{GroupCursor, PendingSend, UntickedMessage};
 use client::{Outgoing, SessionState, TickMark};
 use serde::{Deserialize, Serialize};
 use wire::{MessageId, Relation, Stream};
@@ -61,6 +61,9 @@ struct Saved {
     outbox: Vec<SavedSend>,
     unticked: Vec<SavedUnticked>,
     seen: Vec<(u64, u32, u64)>,
+    /// Group and cursor; files of older programs have none.
+    #[serde(default)]
+    groups: Vec<(u64, u64)>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -131,6 +134,11 @@ pub(super) fn load(path: &Path, user: u64, device: u32) -> Result<SessionState, 
         outbox,
         unticked: saved.unticked.into_iter().map(UntickedMessage::from).collect(),
         seen: saved.seen.into_iter().map(id).collect(),
+        groups: saved
+            .groups
+            .into_iter()
+            .map(|(group, up_to)| GroupCursor { group, up_to })
+            .collect(),
     })
 }
 
@@ -150,6 +158,7 @@ pub(super) fn save(
         outbox: state.outbox.iter().map(SavedSend::from).collect(),
         unticked: state.unticked.iter().map(SavedUnticked::from).collect(),
         seen: state.seen.iter().map(parts).collect(),
+        groups: state.groups.iter().map(|held| (held.group, held.up_to)).collect(),
     };
     write(path, &saved).map_err(|source| StateError::Io { path: path.to_owned(), source })
 }
@@ -263,6 +272,7 @@ mod tests {
                 mark: TickMark::Has,
             }],
             seen: vec![target],
+            groups: vec![GroupCursor { group: 3, up_to: 12 }],
         }
     }
 

@@ -50,6 +50,8 @@ fn sample(key: &str) -> Sample {
         "shards" => Sample::Unset("4"),
         "unknown_users_allowed" => Sample::Unset("false"),
         "directory" => Sample::Unset("true"),
+        "api_listen" => Sample::Unset("\"127.0.0.1:7880\""),
+        "admin_token_file" => Sample::Unset("\"/etc/myriad/admin-token\""),
         "log_bytes_max" => Sample::Unset("100_000_000_000"),
         "auth_keys" => Sample::Unset(
             "[{ kid = \"2026\", alg = \"EdDSA\", file = \"/etc/myriad/issuer.pem\" }]",

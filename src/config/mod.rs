@@ -5,6 +5,7 @@
 //! Defaults and bounds come from `limits`. Deliberately not here: opening any file a setting
 //! names (`auth` reads keys, `log` opens the data folder), and reloading.
 
+mod api;
 mod bounds;
 mod error;
 mod example;
@@ -16,6 +17,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::thread;
 
+pub use self::api::{ApiConfig, ApiSettings};
 pub use self::error::ConfigError;
 pub use self::example::example;
 pub use self::settings::{Algorithm, Driver, KeyFile, Registration, ServeFlags, Settings};
@@ -88,7 +90,7 @@ pub struct Config {
     pub history_default: Retention,
     /// Messages it keeps of each side of a conversation.
     pub history_messages_max: u32,
-    /// Whether accounts are kept; `None`: if the data folder has any.
+    /// Whether accounts are kept; `None`: with the HTTP API, or if the data folder has any.
     pub directory: Option<bool>,
     /// Who may register an account.
     pub registration: Registration,
@@ -101,6 +103,8 @@ pub struct Config {
     pub memory_max_bytes: u64,
     /// Time to drain at a stop in milliseconds.
     pub drain_ms: u64,
+    /// The HTTP API.
+    pub api: ApiConfig,
 }
 
 impl Config {
@@ -146,6 +150,7 @@ impl Config {
             config.history_default = retention::parse(text)?;
         }
         config.check_reach()?;
+        config.api.check(config.dev, config.allow_plaintext)?;
         config.check_keys()?;
         if config.data.as_os_str().is_empty() {
             return Err(ConfigError::NoData);
@@ -200,6 +205,7 @@ impl Config {
             password_threads: said.password_threads.unwrap_or_default(),
             memory_max_bytes: said.memory_max_bytes.unwrap_or_default(),
             drain_ms: said.drain_ms.unwrap_or_default(),
+            api: ApiConfig::unchecked(said.api),
         }
     }
 
@@ -216,11 +222,18 @@ impl Config {
         Ok(())
     }
 
+    /// Whether somebody else than this server signs tokens: then it does not know all users.
+    #[must_use]
+    pub fn has_operator_keys(&self) -> bool {
+        self.auth_secret_file.is_some() || !self.auth_keys.is_empty()
+    }
+
     /// That there is a key, and with `dev` only its own.
     fn check_keys(&mut self) -> Result<(), ConfigError> {
-        let given = self.auth_secret_file.is_some() || !self.auth_keys.is_empty();
-        match (self.dev, given) {
+        match (self.dev, self.has_operator_keys()) {
             (true, true) => Err(ConfigError::DevWithKeys),
+            // Accounts have tokens of the server's own.
+            (false, false) if self.directory == Some(true) => Ok(()),
             (false, false) => Err(ConfigError::NoKey),
             (false, true) => Ok(()),
             (true, false) => {
@@ -292,6 +305,7 @@ fn defaults() -> Settings {
         password_threads: Some(limits::PASSWORD_THREADS),
         memory_max_bytes: Some(0),
         drain_ms: Some(limits::DRAIN_MS),
+        api: api::defaults(),
         // With `dev` it is allowed, otherwise not.
         unknown_users_allowed: None,
         // Neither have a default that fits every host, nor may they: they are asked for.

@@ -14,6 +14,7 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+use super::api::ApiSettings;
 use super::bounds;
 
 /// The flags of `myriad serve`.
@@ -122,7 +123,7 @@ pub struct Settings {
     /// Messages history keeps of each side of a conversation, the newest
     #[arg(long, value_name = "COUNT")]
     pub history_messages_max: Option<u32>,
-    /// Keep accounts, contacts and settings (default: if the data folder has any)
+    /// Keep accounts, contacts and settings (default: with the HTTP API, or if there are any)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", value_parser = BoolishValueParser::new())]
     pub directory: Option<bool>,
@@ -142,6 +143,10 @@ pub struct Settings {
     /// Time a stopping server takes to finish what is under way
     #[arg(long, value_name = "MS")]
     pub drain_ms: Option<u64>,
+    /// Of the HTTP API
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub api: ApiSettings,
 }
 
 /// Who may register an account.

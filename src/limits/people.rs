@@ -12,3 +12,8 @@ pub const VOIDED_PAIRS_MAX: usize = 1_000_000;
 /// How often one user can block and unblock another, with messages at both times, before the
 /// eldest two of these times count as one.
 pub const VOID_SPANS_MAX: usize = 16;
+/// Messages from outside a session whose answers a shard remembers: some seconds of what an API
+/// takes in. Whoever repeats one later gets the same message once more, under its id.
+pub const POSTS_REMEMBERED_MAX: usize = 16 * 1024;
+/// Of these, how many may be under way.
+pub const POSTS_UNDER_WAY_MAX: usize = 1_024;

@@ -72,6 +72,8 @@ pub enum Kind {
     Notice = 11,
     /// The record at this position of the stream is not for anybody any more.
     Tombstone = 13,
+    /// A user's account is gone, with all devices and waiting mail.
+    Ended = 14,
 }
 
 impl Kind {
@@ -91,6 +93,7 @@ impl Kind {
             10 => Self::Checkpoint,
             11 => Self::Notice,
             13 => Self::Tombstone,
+            14 => Self::Ended,
             _ => return None,
         })
     }
@@ -111,6 +114,7 @@ impl Kind {
             Self::Checkpoint => "checkpoint",
             Self::Notice => "notice",
             Self::Tombstone => "tombstone",
+            Self::Ended => "ended",
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::limits;
 use crate::state::Tables;
 use crate::state::device::Device;
 use crate::state::inbox::Entry;
+use crate::state::people::{Marks, Span};
 use crate::state::window::{Answer, Outcome};
 use wire::Refusal;
 
@@ -18,12 +19,19 @@ const USER: u8 = 1;
 const ANSWERS: u8 = 2;
 const ENTRIES: u8 = 3;
 const PAIRS: u8 = 4;
+const VOIDS: u8 = 5;
+const ANSWERED: u8 = 6;
+
+/// In the number of a user's devices: the account is gone.
+const ENDED: u8 = 0x80;
 
 /// Bytes of one listed thing, for the bounds of a piece.
 const DEVICE_BYTES: usize = 56;
 const ANSWER_BYTES: usize = 32;
 const ENTRY_BYTES: usize = 36;
-const PAIR_BYTES: usize = 32;
+/// On both lists of conversations.
+const PAIR_BYTES: usize = 32 + 16;
+const SPAN_BYTES: usize = 16;
 /// Tag and head of the largest item without its list.
 const HEAD_BYTES: usize = 64;
 /// Room for the largest item that is not cut, a user: a piece with less is full.
@@ -40,6 +48,8 @@ pub enum Walk {
     Entries(u32, u64),
     /// At the pair in this slot.
     Pair(u32),
+    /// At what those of a pair from this one on wrote while blocked: recipient, sender.
+    Voids(u32, u64),
     /// Through.
     Done,
 }
@@ -69,8 +79,9 @@ pub fn write(tables: &Tables, mut walk: Walk, bytes_max: usize, out: &mut Vec<u8
                 Some(after) => Walk::Entries(index, after),
                 None => Walk::User(index + 1),
             },
-            Walk::Pair(slot) if slot as usize >= tables.pairs.slots() => Walk::Done,
+            Walk::Pair(slot) if slot as usize >= tables.pairs.slots() => Walk::Voids(0, 0),
             Walk::Pair(slot) => Walk::Pair(write_pairs(tables, slot, room, out)),
+            Walk::Voids(user, sender) => write_voids(tables, (user, sender), room, out),
             Walk::Done => return walk,
         };
     }
@@ -85,7 +96,8 @@ fn write_user(tables: &Tables, index: u32, out: &mut Vec<u8>) {
     for number in [user.id, user.tail, user.has, user.has_from, user.ids_floor] {
         put_u64(out, number);
     }
-    out.push(u8::try_from(devices.len()).unwrap_or(u8::MAX));
+    let ended = if user.marks.any(Marks::ENDED) { ENDED } else { 0 };
+    out.push(u8::try_from(devices.len()).unwrap_or(0) | ended);
     for &device in &devices {
         write_device(tables.users.device(device), out);
     }
@@ -182,7 +194,7 @@ fn write_pairs(tables: &Tables, mut index: u32, room: usize, out: &mut Vec<u8>) 
     let count_at = out.len() + 1;
     out.push(PAIRS);
     put_u32(out, 0);
-    let mut count = 0_u32;
+    let (mut count, start) = (0_u32, index);
     while (count as usize) < most && (index as usize) < tables.pairs.slots() {
         if let Some(pair) = tables.pairs.get_if_any(index) {
             put_u64(out, tables.users.user(pair.recipient).id);
@@ -194,7 +206,37 @@ fn write_pairs(tables: &Tables, mut index: u32, room: usize, out: &mut Vec<u8>) 
         index += 1;
     }
     out[count_at..count_at + 4].copy_from_slice(&count.to_le_bytes());
+    let pairs = (start..index).filter_map(|index| tables.pairs.get_if_any(index));
+    let answered = || pairs.clone().filter(|pair| pair.answered);
+    if answered().next().is_some() {
+        out.push(ANSWERED);
+        put_u32(out, u32::try_from(answered().count()).unwrap_or(0));
+        for pair in answered() {
+            put_u64(out, tables.users.user(pair.recipient).id);
+            put_u64(out, pair.sender);
+        }
+    }
     index
+}
+
+/// Writes what was written by those who were blocked, whole pairs, from this one on; returns where
+/// to go on.
+fn write_voids(tables: &Tables, from: (u32, u64), room: usize, out: &mut Vec<u8>) -> Walk {
+    let end = out.len() + room.saturating_sub(HEAD_BYTES + limits::VOID_SPANS_MAX * SPAN_BYTES);
+    for ((recipient, sender), spans) in tables.people.spans_from(from) {
+        if out.len() > end {
+            return Walk::Voids(recipient, sender);
+        }
+        out.push(VOIDS);
+        put_u64(out, tables.users.user(recipient).id);
+        put_u64(out, sender);
+        put_u32(out, u32::try_from(spans.len()).unwrap_or(0));
+        for span in spans {
+            put_u64(out, span.first);
+            put_u64(out, span.last);
+        }
+    }
+    Walk::Done
 }
 
 /// One thing of an image.
@@ -236,6 +278,22 @@ pub enum Item {
         /// and read up to here.
         read: u64,
     },
+    /// The recipient of a conversation wrote back.
+    Answered {
+        /// Who got messages and wrote back,
+        recipient: u64,
+        /// to whom.
+        sender: u64,
+    },
+    /// What somebody wrote while blocked.
+    Voids {
+        /// Who blocks,
+        recipient: u64,
+        /// whom.
+        sender: u64,
+        /// The positions.
+        spans: Vec<Span>,
+    },
 }
 
 /// A user as an image knows it.
@@ -251,6 +309,8 @@ pub struct UserImage {
     pub has_from: u64,
     /// No id of a dropped device lies above this.
     pub ids_floor: u64,
+    /// The account is gone.
+    pub ended: bool,
     /// Its devices.
     pub devices: Vec<DeviceImage>,
 }
@@ -314,6 +374,20 @@ pub fn read<E: From<BadImage>>(
                     each(Item::Pair { recipient, sender, last, read })?;
                 }
             }
+            ANSWERED => {
+                for _ in 0..input.u32()? {
+                    let (recipient, sender) = (input.u64()?, input.u64()?);
+                    each(Item::Answered { recipient, sender })?;
+                }
+            }
+            VOIDS => {
+                let (recipient, sender, count) = (input.u64()?, input.u64()?, input.u32()?);
+                let mut spans = Vec::new();
+                for _ in 0..count {
+                    spans.push(Span { first: input.u64()?, last: input.u64()? });
+                }
+                each(Item::Voids { recipient, sender, spans })?;
+            }
             _ => return Err(BadImage.into()),
         }
     }
@@ -348,9 +422,12 @@ impl Input<'_> {
             has: self.u64()?,
             has_from: self.u64()?,
             ids_floor: self.u64()?,
+            ended: false,
             devices: Vec::new(),
         };
-        for _ in 0..self.u8()? {
+        let devices = self.u8()?;
+        user.ended = devices & ENDED != 0;
+        for _ in 0..devices & !ENDED {
             user.devices.push(DeviceImage {
                 id: self.u32()?,
                 seen_s: self.u32()?,

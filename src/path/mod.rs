@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  accept > frame > session > route > store > deliver > receipt
-//!                      beside them: presence, expire, replay, image
+//!                      beside them: presence, people, ending, expire, replay, image
 //! ```
 //!
 //! A step never calls the next one: `shard::turn` does. Each is a plain function from tables, what
@@ -12,6 +12,7 @@
 pub mod accept;
 pub mod ahead;
 pub mod deliver;
+pub mod ending;
 pub mod expire;
 pub mod frame;
 pub mod image;

@@ -68,8 +68,8 @@ impl<S, R: Reader> Core<S, R> {
             Envelope::Typing { from, to, stopped } => {
                 presence::push_typing(&mut self.tables, from, to, stopped);
             }
-            Envelope::Presence { watcher, device, user, online, last_seen_s } => {
-                let news = presence::News { watcher, device, user, online, last_seen_s };
+            Envelope::Presence { watcher, device, user, online, last_seen_s, asked } => {
+                let news = presence::News { watcher, device, user, online, last_seen_s, asked };
                 presence::push(&mut self.tables, &news);
             }
         }

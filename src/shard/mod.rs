@@ -4,6 +4,7 @@
 //! and frames into steps of the path; `tokens.rs` checks who they are; `moving.rs` takes sessions
 //! home; `traffic.rs` carries requests between steps, shards and the log; `expiry.rs` gives up what
 //! has waited too long; `checkpoint.rs` does its part of a checkpoint; `history.rs` asks history;
+//! `orders.rs` takes what the directory and the HTTP API ask, `people.rs` and `posts.rs` do it;
 //! `overload.rs` judges how it stands and `shedding.rs` does less then; `closing.rs` ends
 //! connections. All control flow of the message path is in this room; the rules are in `path`.
 //!
@@ -19,6 +20,8 @@ mod letters;
 mod moving;
 mod orders;
 mod overload;
+mod people;
+mod posts;
 mod shedding;
 mod tokens;
 mod traffic;
@@ -39,7 +42,7 @@ use crate::path::store::Refusals;
 use crate::path::{Rules, ahead};
 use crate::ring::{Doorbell, Inlet, Kind, Mailbox};
 use crate::state::conn::Parked;
-use crate::state::order::Ordered;
+use crate::state::order::{Ordered, Pending};
 use crate::state::placement::Placement;
 use crate::state::request::{Envelope, Errand, Login, Request};
 use crate::state::{Positions, Tables};
@@ -159,6 +162,8 @@ enum Waiter {
     Moved { ticket: Ticket, user: u32, position: u64 },
     /// The end of this shard's image.
     Image { ticket: Ticket, report: Box<LiveReport> },
+    /// An order that is a record.
+    Order { ticket: Ticket, pending: Pending },
 }
 
 impl Waiter {
@@ -168,7 +173,8 @@ impl Waiter {
             | Self::Login { ticket, .. }
             | Self::Epoch { ticket, .. }
             | Self::Moved { ticket, .. }
-            | Self::Image { ticket, .. } => ticket.batch,
+            | Self::Image { ticket, .. }
+            | Self::Order { ticket, .. } => ticket.batch,
         }
     }
 }
@@ -223,6 +229,8 @@ struct Core<S, R> {
     keys: Arc<Keys>,
     side: Option<Side>,
     orders: Arc<Inlet<Ordered>>,
+    /// Who waits for messages from outside a session.
+    callers: posts::Callers,
     drain: Arc<Drain>,
     tables: Tables,
     stage: Stage,
@@ -298,6 +306,7 @@ impl<D: Driver, R: Reader> Shard<D, R> {
             keys: parts.keys,
             side: parts.side,
             orders: parts.orders,
+            callers: posts::Callers::default(),
             drain: parts.drain,
             tables: parts.tables,
             stage: parts.stage,

@@ -17,6 +17,7 @@ pub mod pairs;
 pub mod people;
 pub mod placement;
 mod places;
+pub mod posts;
 pub mod request;
 pub mod sources;
 pub mod users;
@@ -60,6 +61,8 @@ pub struct Tables {
     pub live: live::Live,
     /// Answers not confirmed.
     pub windows: window::Windows,
+    /// Answers to messages from outside a session.
+    pub posts: posts::Posts,
     /// Marks.
     pub pairs: pairs::Pairs,
     /// Presence leases.
@@ -93,6 +96,7 @@ impl Tables {
             expiry: expiry::Expiry::default(),
             live: live::Live::default(),
             windows: window::Windows::default(),
+            posts: posts::Posts::default(),
             pairs: pairs::Pairs::new(pairs_max),
             watches: watch::Watches::default(),
             requests: request::Requests::default(),

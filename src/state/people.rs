@@ -106,10 +106,10 @@ impl List {
         {
             runs[run].insert(at, other);
         }
-        *self = Self::of(runs);
+        *self = Self::of(&runs);
     }
 
-    fn of(runs: [Vec<u64>; 3]) -> Self {
+    fn of(runs: &[Vec<u64>; 3]) -> Self {
         let both_from = runs[0].len();
         let blocked_from = both_from + runs[1].len();
         let number = |count| u32::try_from(count).unwrap_or(u32::MAX);
@@ -230,7 +230,7 @@ impl People {
             run.sort_unstable();
             run.dedup();
         }
-        let fresh = List::of(runs);
+        let fresh = List::of(&runs);
         if fresh.others.is_empty() {
             return true;
         }

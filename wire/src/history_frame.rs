@@ -26,8 +26,8 @@ pub struct Fetch {
     pub request: u64,
     /// The conversation: a peer or a group.
     pub stream: Stream,
-    /// The number (in a group: the position) to go on from, not in the page itself. 0: from the end, or with
-    /// `forwards` from the beginning.
+    /// The number (in a group: the position) to go on from, which is not in the page itself. 0:
+    /// from the end, or with `forwards` from the beginning.
     pub from: u64,
     /// Towards newer ones; else towards older ones.
     pub forwards: bool,

@@ -50,7 +50,7 @@ impl Confirmed {
 }
 
 /// An ordered sequence of records: a user's inbox or a group's stream. The id is never 0.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
 pub enum Stream {
     /// The inbox of a user; in a conversation, the peer.
     User(u64),

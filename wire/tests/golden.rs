@@ -349,6 +349,7 @@ fn server_frames() -> Vec<(&'static str, ServerFrame<'static>, &'static str)> {
 }
 
 /// What the server says of groups.
+#[allow(clippy::too_many_lines, reason = "a table")]
 fn group_frames() -> Vec<(&'static str, ServerFrame<'static>, &'static str)> {
     let by = MessageId { device: 0, client_id: 0, ..ID };
     let message = Deliver {

@@ -4,14 +4,16 @@ use super::ReplayError;
 use crate::canary::{self, Canary};
 use crate::limits;
 use crate::log::{At, Kind, Record};
+use crate::path::receipt::READER_WROTE;
 use crate::path::session::{DEVICE_DROPPED, remove_device};
-use crate::path::store::{forget_entry, note_pair, release_acked};
-use crate::path::{Rules, expire};
+use crate::path::store::{self, forget_entry, note_pair, release_acked};
+use crate::path::{Rules, STREAM_USER, ending, expire};
 use crate::state::Tables;
 use crate::state::inbox::{Entry, What};
+use crate::state::order::POST_DEVICE;
 use crate::state::placement::Placement;
 use crate::state::window::{Answer, Outcome, stream_tag};
-use wire::Refusal;
+use wire::{Parting, Refusal};
 
 pub(super) fn plain(
     tables: &mut [Tables],
@@ -38,7 +40,10 @@ pub(super) fn stream_of(record: &Record<'_>) -> Option<u64> {
         | Kind::Tombstone
         | Kind::Device
         | Kind::Cursor
-        | Kind::ReadMark => Some(record.stream),
+        | Kind::ReadMark
+        | Kind::Ended => Some(record.stream),
+        // Of the other kind nothing was ever written: it fills a place.
+        Kind::Void if record.stream_kind == STREAM_USER => Some(record.stream),
         _ => None,
     }
 }
@@ -48,6 +53,7 @@ pub(super) fn sender_of(record: &Record<'_>) -> Option<u64> {
     match record.kind {
         _ if record.moved => None, // it was answered long ago
         Kind::Message | Kind::OwnCopy | Kind::Refusal => Some(record.sender),
+        Kind::Void if record.stream_kind == STREAM_USER => Some(record.sender),
         _ => None,
     }
 }
@@ -59,7 +65,15 @@ pub(super) fn stream(
     at: At,
     record: &Record<'_>,
 ) -> Result<(), ReplayError> {
-    let user = tables.users.find_or_add(record.stream).ok_or(ReplayError::TooManyUsers)?;
+    let known = match record.kind {
+        Kind::Tombstone | Kind::Cursor | Kind::ReadMark if !record.moved => {
+            let Some(user) = tables.users.find(record.stream) else { return Ok(()) };
+            Some(user)
+        }
+        Kind::Ended => tables.users.find_or_add_ended(record.stream),
+        _ => tables.users.find_or_add(record.stream),
+    };
+    let user = known.ok_or(ReplayError::TooManyUsers)?;
     match record.kind {
         _ if record.moved => moved(tables, user, at, record.position),
         Kind::Message | Kind::OwnCopy | Kind::Notice => append(tables, rules, user, at, record),
@@ -67,6 +81,8 @@ pub(super) fn stream(
         Kind::Device => device(tables, user, record),
         Kind::Cursor => cursor(tables, user, record),
         Kind::ReadMark => read_mark(tables, user, record),
+        Kind::Void => void(tables, user, record),
+        Kind::Ended => ending::forget(tables, user),
         _ => {}
     }
     Ok(())
@@ -133,7 +149,7 @@ fn device(tables: &mut Tables, user: u32, record: &Record<'_>) {
         let owner = tables.users.user_mut(user);
         owner.ids_floor = owner.ids_floor.max(record.aux);
         if let Some(index) = known {
-            remove_device(tables, index);
+            remove_device(tables, index, Parting::TooManyDevices);
             release_acked(tables, user);
         }
     } else if known.is_none() {
@@ -158,14 +174,30 @@ fn cursor(tables: &mut Tables, user: u32, record: &Record<'_>) {
 }
 
 fn read_mark(tables: &mut Tables, user: u32, record: &Record<'_>) {
-    if let Some(index) = tables.pairs.find(user, record.peer) {
+    let answered = record.body_kind == READER_WROTE;
+    let pair = if answered {
+        let first = &mut tables.users.user_mut(user).first_pair;
+        tables.pairs.find_or_add(user, record.peer, first)
+    } else {
+        tables.pairs.find(user, record.peer)
+    };
+    if let Some(index) = pair {
         let pair = tables.pairs.get_mut(index);
         pair.read = pair.read.max(record.aux);
+        pair.answered |= answered;
     }
+}
+
+/// What somebody wrote who was blocked.
+fn void(tables: &mut Tables, user: u32, record: &Record<'_>) {
+    store::note_void(tables, user, record.sender, record.position);
 }
 
 /// Replays a record as the answer to its sender's `Send`.
 pub(super) fn answer(tables: &mut Tables, record: &Record<'_>) {
+    if record.device == POST_DEVICE {
+        return post(tables, record);
+    }
     let Some(user) = tables.users.find(record.sender) else { return };
     let Some(index) = tables.users.device_of(user, record.device) else { return };
     let device = tables.users.device_mut(index);
@@ -191,20 +223,31 @@ pub(super) fn answer(tables: &mut Tables, record: &Record<'_>) {
     tables.users.device_mut(index).window = window;
 }
 
-fn remember(tables: &mut Tables, window: &mut u32, record: &Record<'_>, copied: bool) {
-    let outcome = match record.kind {
+/// The same for what was sent from outside a session.
+fn post(tables: &mut Tables, record: &Record<'_>) {
+    let key = (record.sender, record.client_id);
+    tables.posts.settle(key, record.request_crc, outcome_of(record));
+}
+
+fn outcome_of(record: &Record<'_>) -> Outcome {
+    match record.kind {
         Kind::OwnCopy => Outcome::Sent { position: record.aux, time_ms: record.time_ms },
         Kind::Refusal => {
             let reason = u8::try_from(record.body_kind).ok().and_then(Refusal::from_code);
             Outcome::Refused(reason.unwrap_or(Refusal::UnknownUser))
         }
         _ => Outcome::Sent { position: record.position, time_ms: record.time_ms },
-    };
+    }
+}
+
+fn remember(tables: &mut Tables, window: &mut u32, record: &Record<'_>, copied: bool) {
+    let outcome = outcome_of(record);
     match tables.windows.find(*window, record.client_id) {
         Some(known) => known.copied |= copied,
         None => {
             let (client_id, request_crc) = (record.client_id, record.request_crc);
-            let to = if record.kind == Kind::Message { record.stream } else { record.peer };
+            let own = matches!(record.kind, Kind::OwnCopy | Kind::Refusal);
+            let to = if own { record.peer } else { record.stream };
             let stream = stream_tag(to);
             let answer =
                 Answer { client_id, request_crc, stream, copied, settling: false, outcome };

@@ -1,7 +1,8 @@
 //! What a session tells its owner. Owned values: an event may outlive the bytes it came from.
 
 use crate::{
-    Conversation, Conversations, Fetched, Parting, Refusal, Relation, RequestRefused, Stream,
+    Conversation, Conversations, Fetched, GroupChange, GroupNews, Parting, Refusal, Relation,
+    RequestRefused, Stream,
 };
 
 /// How far a message got: the three ticks.
@@ -47,6 +48,8 @@ pub enum ClientEvent {
         relation: Option<Relation>,
         /// This id was delivered before: show it once.
         repeat: bool,
+        /// The user does not know its sender: show it as a request.
+        request: bool,
     },
     /// A copy of what another device of the same user sent.
     OwnCopy {
@@ -66,6 +69,58 @@ pub enum ClientEvent {
         payload: Vec<u8>,
         /// This id was delivered before.
         repeat: bool,
+    },
+    /// A message of a group, by whomever: also by other devices of this user.
+    GroupMessage {
+        /// Which group.
+        group: u64,
+        /// Its name.
+        id: crate::MessageId,
+        /// Where it stands in the group's stream. Events of one group come in this order.
+        position: u64,
+        /// When the server took it, milliseconds since 1970.
+        time_ms: u64,
+        /// The application's own number.
+        kind: u32,
+        /// What was written.
+        payload: Vec<u8>,
+        /// An earlier message it belongs to.
+        relation: Option<Relation>,
+        /// This id was delivered before, or this device sent it: show it once.
+        repeat: bool,
+    },
+    /// A group changed, in the order of its messages.
+    GroupChanged {
+        /// Which group.
+        group: u64,
+        /// Where the change stands in the group's stream.
+        position: u64,
+        /// When it happened, milliseconds since 1970.
+        time_ms: u64,
+        /// Who did it; 0: the operator.
+        by: u64,
+        /// What happened.
+        change: GroupChange,
+        /// The name, if the group began or has another one.
+        payload: Vec<u8>,
+    },
+    /// Records of a group wait; the session fetches them by itself.
+    GroupNews(GroupNews),
+    /// The records of a group can't be had: nothing more will come of it.
+    GroupRefused {
+        /// Which group.
+        group: u64,
+        /// Why.
+        reason: Refusal,
+    },
+    /// A member of a group types, or stopped.
+    GroupTyping {
+        /// In which group.
+        group: u64,
+        /// Who.
+        user: u64,
+        /// No longer.
+        stopped: bool,
     },
     /// A message of this user got further. Each mark comes once per message, in rising order.
     Tick {
@@ -146,7 +201,7 @@ pub enum ClientEvent {
     Item {
         /// The question it answers.
         request: u64,
-        /// Its number in the conversation; larger is later.
+        /// Its number in the conversation (in a group: its position); larger is later.
         number: u64,
         /// Its name.
         id: crate::MessageId,
@@ -162,6 +217,8 @@ pub enum ClientEvent {
         relation: Option<Relation>,
         /// Its author deleted it for everybody.
         deleted: bool,
+        /// In a group's stream: no message, the group changed.
+        change: Option<GroupChange>,
     },
     /// A page of history has ended.
     Fetched(Fetched),

@@ -30,8 +30,10 @@
 
 mod backoff;
 mod event;
+mod groups;
 mod inbox;
 mod outbox;
+mod seen;
 mod session;
 mod state;
 mod ticks;
@@ -44,7 +46,9 @@ pub use backoff::backoff_ms;
 pub use event::{ClientEvent, TickMark};
 pub use outbox::{OutboxFull, Outgoing};
 pub use session::{CannotAsk, Session};
-pub use state::{PendingSend, SessionOptions, SessionState, TooManyWatched, UntickedMessage};
+pub use state::{
+    GroupCursor, PendingSend, SessionOptions, SessionState, TooManyWatched, UntickedMessage,
+};
 
 /// Messages the outbox holds unless the options say otherwise.
 pub const OUTBOX_MESSAGES_MAX: usize = 1_024;
@@ -58,7 +62,7 @@ pub const SEEN_IDS_MAX: usize = 4_096;
 pub const PEERS_MAX: usize = 4_096;
 /// Messages to one peer whose ticks are followed; the oldest is forgotten first.
 pub const UNTICKED_PER_PEER_MAX: usize = 2_048;
-/// Peers whose `Read` or `Typing` waits to leave; a further one is dropped.
+/// Peers and groups whose `Read` or `Typing` waits to leave; a further one is dropped.
 pub const NOTICES_MAX: usize = 256;
 /// A watch is a lease of 60 s; renewed after this.
 pub const WATCH_RENEW_MS: u64 = 45_000;
@@ -67,6 +71,18 @@ pub const WATCH_RENEW_MS: u64 = 45_000;
 pub const WATCH_UNKNOWN_RENEW_MS: u64 = 10_000;
 /// Un-acked bytes that make an `Ack` leave whatever the options say: a quarter of the window.
 pub const ACK_BYTES: usize = 16 * 1024;
+/// Groups whose cursors are kept; the one used longest ago is forgotten first, and goes on from the
+/// server's.
+pub const GROUPS_MAX: usize = 4_096;
+/// Messages of a group after which an `Ack` leaves: a quarter of the window. In a large group the
+/// acks of all members cost more than its messages.
+pub const GROUP_ACK_EVERY: u32 = 16;
+/// The longest a message of a group waits for its `Ack`, milliseconds.
+pub const GROUP_ACK_MS: u64 = 500;
+/// Pages of groups under way at once.
+pub const GROUP_FETCHES_MAX: usize = 4;
+/// Pages of groups asked for in a second: well below the 100 that a server takes of one session.
+pub const FETCHES_PER_SECOND: u32 = 40;
 /// Heartbeat interval until a `Welcome` names one.
 pub const HEARTBEAT_MS: u64 = 5_000;
 /// Intervals without any frame from the server, though asked, after which a connection is lost.

@@ -261,6 +261,11 @@ impl Outbox {
         self.entries.len()
     }
 
+    /// A message that waits.
+    pub(super) fn message(&self, client_id: u64) -> Option<&Outgoing> {
+        self.entries.get(self.index(client_id)?).map(|entry| &entry.message)
+    }
+
     /// All that waits, in order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &Outgoing)> {
         self.entries.iter().map(|entry| (entry.client_id, &entry.message))

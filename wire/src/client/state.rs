@@ -10,9 +10,9 @@ use crate::{MessageId, Stream};
 /// How a session behaves. `Default` is what a chat client wants.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SessionOptions {
-    /// Received messages after which an `Ack` leaves; fewer are acked at the next
+    /// Received messages of the own inbox after which an `Ack` leaves; fewer are acked at the next
     /// [tick](crate::client::Session::tick). 1 acks at once; 0 leaves every `Ack` to
-    /// [`acknowledge`](crate::client::Session::acknowledge).
+    /// [`acknowledge`](crate::client::Session::acknowledge), also those of groups.
     pub ack_every: u32,
     /// Messages the outbox holds.
     pub outbox_messages_max: usize,
@@ -70,6 +70,17 @@ pub struct SessionState {
     pub unticked: Vec<UntickedMessage>,
     /// Message ids seen last, oldest first.
     pub seen: Vec<MessageId>,
+    /// What is held of each group.
+    pub groups: Vec<GroupCursor>,
+}
+
+/// What a device holds of a group's stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct GroupCursor {
+    /// Which group.
+    pub group: u64,
+    /// Everything up to this position.
+    pub up_to: u64,
 }
 
 /// More users than one client may watch.

@@ -65,20 +65,9 @@ impl Peer {
 /// See the module.
 #[derive(Clone, Debug)]
 pub(super) struct Ticks {
-    peers: BTreeMap<(bool, u64), Peer>,
+    peers: BTreeMap<Stream, Peer>,
     uses: u64,
     until: TickMark,
-}
-
-fn key(stream: Stream) -> (bool, u64) {
-    match stream {
-        Stream::User(user) => (false, user),
-        Stream::Group(group) => (true, group),
-    }
-}
-
-fn stream(key: (bool, u64)) -> Stream {
-    if key.0 { Stream::Group(key.1) } else { Stream::User(key.1) }
 }
 
 impl Ticks {
@@ -145,20 +134,17 @@ impl Ticks {
         }
     }
 
-    /// Users to whom messages without a tick went.
-    pub(super) fn unticked_users(&self) -> Vec<u64> {
-        self.peers
-            .iter()
-            .filter(|(key, peer)| !key.0 && !peer.unticked.is_empty())
-            .map(|(key, _)| key.1)
-            .collect()
+    /// To whom messages without a tick went.
+    pub(super) fn unticked_streams(&self) -> Vec<Stream> {
+        let unticked = self.peers.iter().filter(|(_, peer)| !peer.unticked.is_empty());
+        unticked.map(|(to, _)| *to).collect()
     }
 
     /// Everything without all its ticks.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Stream, Unticked)> + '_ {
-        self.peers.iter().flat_map(|(key, peer)| {
-            peer.unticked.iter().map(move |message| (stream(*key), *message))
-        })
+        self.peers
+            .iter()
+            .flat_map(|(to, peer)| peer.unticked.iter().map(move |message| (*to, *message)))
     }
 
     /// Takes back a message of an earlier life.
@@ -168,14 +154,13 @@ impl Ticks {
 
     fn peer(&mut self, to: Stream) -> &mut Peer {
         self.uses += 1;
-        let key = key(to);
-        if self.peers.len() >= PEERS_MAX && !self.peers.contains_key(&key) {
-            let oldest = self.peers.iter().min_by_key(|(_, peer)| peer.used).map(|(key, _)| *key);
+        if self.peers.len() >= PEERS_MAX && !self.peers.contains_key(&to) {
+            let oldest = self.peers.iter().min_by_key(|(_, peer)| peer.used).map(|(to, _)| *to);
             if let Some(oldest) = oldest {
                 self.peers.remove(&oldest);
             }
         }
-        let peer = self.peers.entry(key).or_default();
+        let peer = self.peers.entry(to).or_default();
         peer.used = self.uses;
         peer
     }
@@ -227,7 +212,7 @@ mod tests {
         let expected =
             [(5, TickMark::Has), (5, TickMark::Read), (6, TickMark::Has), (6, TickMark::Read)];
         assert_eq!(marks(&events), expected);
-        assert!(ticks.unticked_users().is_empty());
+        assert!(ticks.unticked_streams().is_empty());
     }
 
     #[test]
@@ -250,7 +235,7 @@ mod tests {
         ticks.receipt(PEER, 3, 4, Mark::Read, &mut events);
         let left: Vec<u64> = ticks.iter().map(|(_, message)| message.position).collect();
         assert_eq!(left, [1, 3]);
-        assert_eq!(ticks.unticked_users(), [9]);
+        assert_eq!(ticks.unticked_streams(), [PEER]);
     }
 
     #[test]
@@ -264,6 +249,6 @@ mod tests {
             ticks.add(Stream::User(user), message(1), &mut events);
         }
         assert_eq!(ticks.peers.len(), PEERS_MAX);
-        assert!(!ticks.unticked_users().contains(&9), "the one used longest ago is gone");
+        assert!(!ticks.unticked_streams().contains(&PEER), "the one used longest ago is gone");
     }
 }

@@ -8,7 +8,7 @@ use crate::client::event::{ClientEvent, TickMark};
 use crate::client::ticks::Unticked;
 use crate::{
     Deliver, Goodbye, Parting, Presence, Receipt, Refusal, Refused, Sent, ServerFrame, Stream,
-    Welcome,
+    TypingFrom, Welcome,
 };
 
 impl Session {
@@ -25,7 +25,10 @@ impl Session {
             ServerFrame::Welcome(welcome) => self.on_welcome(welcome, events),
             ServerFrame::Sent(sent) => self.on_sent(sent, events),
             ServerFrame::Refused(refused) => self.on_refused(refused, events),
-            ServerFrame::Deliver(deliver) => self.on_deliver(deliver, events),
+            ServerFrame::Deliver(deliver) => match deliver.stream {
+                Some(Stream::Group(group)) => self.on_group_deliver(group, deliver, events),
+                _ => self.on_deliver(deliver, events),
+            },
             ServerFrame::Receipt(receipt) => self.on_receipt(receipt, events),
             ServerFrame::Expired(expired) => {
                 if expired.id.sender == self.user {
@@ -42,7 +45,15 @@ impl Session {
             }
             ServerFrame::Goodbye(goodbye) => events.push(goodbye_event(goodbye)),
             ServerFrame::Typing(typing) => {
-                events.push(ClientEvent::Typing { user: typing.user, stopped: typing.stopped });
+                let TypingFrom { user, stopped, group } = *typing;
+                events.push(match group {
+                    0 => ClientEvent::Typing { user, stopped },
+                    _ => ClientEvent::GroupTyping { group, user, stopped },
+                });
+            }
+            ServerFrame::GroupNews(news) => {
+                self.groups.news(news, now_ms);
+                events.push(ClientEvent::GroupNews(*news));
             }
             ServerFrame::Presence(presence) => {
                 let Presence { user, online, last_seen_ms } = *presence;
@@ -59,8 +70,11 @@ impl Session {
             | ServerFrame::Fetched(_)
             | ServerFrame::Conversation(_)
             | ServerFrame::Conversations(_)
-            | ServerFrame::RequestRefused(_)
-            | ServerFrame::GroupNews(_) => events.extend(Self::history_event(frame)),
+            | ServerFrame::RequestRefused(_) => {
+                if !self.on_group_page(frame, events) {
+                    events.extend(Self::history_event(frame));
+                }
+            }
         }
     }
 
@@ -77,11 +91,14 @@ impl Session {
             self.inbox.claim();
         }
         self.welcomed_ms = welcome.server_time_ms;
-        self.asks = self.ticks.unticked_users();
+        self.asks = self.ticks.unticked_streams();
         // Of these some may have been stored and even ticked, unheard.
         let unanswered: Vec<Stream> = self.outbox.iter().map(|(_, message)| message.to).collect();
         unanswered.into_iter().for_each(|to| self.ask_about(to));
         self.watch_due = !self.watched.is_empty();
+        if self.options.ack_every > 0 {
+            self.groups.flush(); // what is held and was not acked before the connection ended
+        }
         events.push(ClientEvent::Welcome {
             user: welcome.user,
             device: welcome.device,
@@ -108,6 +125,7 @@ impl Session {
             client_id: sent.client_id,
             mark: TickMark::Sent,
         };
+        self.know_own(message.to, sent.client_id);
         self.ticks.add(message.to, unticked, events);
     }
 
@@ -136,7 +154,8 @@ impl Session {
     fn on_deliver(&mut self, deliver: &Deliver<'_>, events: &mut Vec<ClientEvent>) {
         let Deliver { id, position, time_ms, kind, .. } = *deliver;
         let bytes = deliver.payload.len();
-        let repeat = self.inbox.deliver(position, id, bytes, self.options.ack_every);
+        let repeat = !self.seen.remember(id);
+        self.inbox.deliver(position, bytes, self.options.ack_every);
         let payload = deliver.payload.to_vec();
         let Some(to) = deliver.to else {
             events.push(ClientEvent::Message {
@@ -148,6 +167,7 @@ impl Session {
                 payload,
                 relation: deliver.relation,
                 repeat,
+                request: deliver.request,
             });
             return;
         };
@@ -170,12 +190,9 @@ impl Session {
     }
 
     /// Asks for the marks of what went to `to`, at the next output.
-    fn ask_about(&mut self, to: Stream) {
-        if let Stream::User(peer) = to
-            && self.asks.len() < PEERS_MAX
-            && !self.asks.contains(&peer)
-        {
-            self.asks.push(peer);
+    pub(super) fn ask_about(&mut self, to: Stream) {
+        if self.asks.len() < PEERS_MAX && !self.asks.contains(&to) {
+            self.asks.push(to);
         }
     }
 

@@ -103,6 +103,7 @@ fn item_event(item: &Item<'_>) -> ClientEvent {
         payload: item.payload.to_vec(),
         relation: item.relation,
         deleted: item.deleted,
+        change: item.change,
     }
 }
 

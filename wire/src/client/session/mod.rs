@@ -3,6 +3,7 @@
 //! What is to be written is kept as state (a flag, a set of peers, the outbox), never as a queue
 //! of frames: so it is bounded, coalesces by itself and survives a lost connection.
 
+mod groups;
 mod hear;
 mod history;
 mod say;
@@ -11,9 +12,13 @@ pub use history::CannotAsk;
 
 use std::collections::BTreeMap;
 
+use super::groups::Groups;
 use super::inbox::Inbox;
 use super::outbox::{Outbox, OutboxFull, Outgoing};
-use super::state::{PendingSend, SessionOptions, SessionState, TooManyWatched, UntickedMessage};
+use super::seen::Seen;
+use super::state::{
+    GroupCursor, PendingSend, SessionOptions, SessionState, TooManyWatched, UntickedMessage,
+};
 use super::ticks::{Ticks, Unticked};
 use super::{
     HEARTBEAT_MS, LOST_AFTER_HEARTBEATS, NOTICES_MAX, WATCH_RENEW_MS, WATCH_UNKNOWN_RENEW_MS,
@@ -44,14 +49,16 @@ pub struct Session {
     active: bool,
     outbox: Outbox,
     inbox: Inbox,
+    groups: Groups,
+    seen: Seen,
     ticks: Ticks,
-    /// Peer to (read up to, written on this connection).
-    reads: BTreeMap<Option<u64>, (u64, bool)>,
-    typing: BTreeMap<u64, bool>,
+    /// Conversation to (read up to, written on this connection).
+    reads: BTreeMap<Option<Stream>, (u64, bool)>,
+    typing: BTreeMap<Stream, bool>,
     watched: Vec<u64>,
     /// Somebody watched was never seen by the server.
     watched_unknown: bool,
-    asks: Vec<u64>,
+    asks: Vec<Stream>,
     /// Questions to history that are not written yet, and the number of the last one.
     questions: Vec<ClientFrame<'static>>,
     last_request: u64,
@@ -91,6 +98,10 @@ impl Session {
             let UntickedMessage { to, position, device, client_id, mark } = *message;
             ticks.restore(to, Unticked { position, device, client_id, mark });
         }
+        let mut groups = Groups::default();
+        for held in &state.groups {
+            groups.restore(held.group, held.up_to);
+        }
         Self {
             options,
             token: token.into(),
@@ -100,7 +111,9 @@ impl Session {
             heartbeat_ms: HEARTBEAT_MS,
             active: true,
             outbox,
-            inbox: Inbox::restore(state.received_up_to, &state.seen),
+            inbox: Inbox::restore(state.received_up_to),
+            groups,
+            seen: Seen::restore(&state.seen),
             ticks,
             reads: BTreeMap::new(),
             typing: BTreeMap::new(),
@@ -138,6 +151,7 @@ impl Session {
         self.phase = Phase::Offline;
         self.outbox.disconnected();
         self.inbox.disconnected();
+        self.groups.disconnected();
         for (_, written) in self.reads.values_mut() {
             *written = false; // it may have been lost, and saying it twice does no harm
         }
@@ -184,13 +198,17 @@ impl Session {
     /// The user saw the conversation with `peer` (`None`: every one) up to this position of the
     /// own inbox.
     pub fn read(&mut self, peer: Option<u64>, up_to: u64) {
-        if self.reads.len() >= NOTICES_MAX && !self.reads.contains_key(&peer) {
+        self.note_read(peer.map(Stream::User), up_to);
+    }
+
+    fn note_read(&mut self, of: Option<Stream>, up_to: u64) {
+        if self.reads.len() >= NOTICES_MAX && !self.reads.contains_key(&of) {
             // One that was written already is the one to forget: it was very likely heard.
-            let spare = self.reads.iter().find(|(_, (_, written))| *written).map(|(peer, _)| *peer);
+            let spare = self.reads.iter().find(|(_, (_, written))| *written).map(|(of, _)| *of);
             let Some(spare) = spare else { return };
             self.reads.remove(&spare);
         }
-        let entry = self.reads.entry(peer).or_insert((0, true));
+        let entry = self.reads.entry(of).or_insert((0, true));
         if up_to > entry.0 {
             *entry = (up_to, false);
         }
@@ -198,6 +216,10 @@ impl Session {
 
     /// The user types to `to`, or stopped. Dropped unless connected: it is worth nothing later.
     pub fn typing(&mut self, to: u64, stopped: bool) {
+        self.note_typing(Stream::User(to), stopped);
+    }
+
+    fn note_typing(&mut self, to: Stream, stopped: bool) {
         if self.phase == Phase::Live && self.typing.len() < NOTICES_MAX {
             self.typing.insert(to, stopped);
         }
@@ -219,6 +241,7 @@ impl Session {
     /// Acks everything received at the next output.
     pub fn acknowledge(&mut self) {
         self.inbox.flush();
+        self.groups.flush();
     }
 
     /// Asks the server for a sign of life at the next output.
@@ -248,6 +271,7 @@ impl Session {
         if self.options.ack_every > 0 {
             self.inbox.flush();
         }
+        self.groups.tick(self.options.ack_every > 0, now_ms);
         self.ping_due |= now_ms.saturating_sub(self.beat_ms) >= self.heartbeat_ms;
         let lease_ms = if self.watched_unknown { WATCH_UNKNOWN_RENEW_MS } else { WATCH_RENEW_MS };
         self.watch_due |=
@@ -278,7 +302,8 @@ impl Session {
                     mark: message.mark,
                 })
                 .collect(),
-            seen: self.inbox.seen().collect(),
+            seen: self.seen.iter().collect(),
+            groups: self.groups.iter().map(|(group, up_to)| GroupCursor { group, up_to }).collect(),
         }
     }
 

@@ -25,9 +25,11 @@ impl Session {
                 if let Some(up_to) = self.inbox.take_ack() {
                     sink(&ClientFrame::Ack(Ack { stream: None, up_to }));
                 }
+                self.take_group_acks(sink);
                 self.take_reads(sink);
                 self.take_asks(sink);
                 self.take_questions(sink);
+                self.take_group_fetches(sink);
                 self.take_rest(sink);
             }
         }
@@ -46,18 +48,27 @@ impl Session {
     }
 
     fn take_reads(&mut self, sink: &mut dyn FnMut(&ClientFrame<'_>)) {
-        for (peer, (up_to, written)) in &mut self.reads {
+        for (stream, (up_to, written)) in &mut self.reads {
             if !*written {
                 *written = true;
-                let stream = peer.map(Stream::User);
-                sink(&ClientFrame::Read(Read { stream, up_to: *up_to, automatic: false }));
+                let (stream, up_to) = (*stream, *up_to);
+                sink(&ClientFrame::Read(Read { stream, up_to, automatic: false }));
             }
         }
     }
 
     fn take_asks(&mut self, sink: &mut dyn FnMut(&ClientFrame<'_>)) {
-        for peers in std::mem::take(&mut self.asks).chunks(ASKED_PEERS_MAX) {
-            sink(&ClientFrame::AskReceipts(AskReceipts { peers: peers.to_vec(), groups: false }));
+        let (mut users, mut groups) = (Vec::new(), Vec::new());
+        for asked in self.asks.drain(..) {
+            match asked {
+                Stream::User(user) => users.push(user),
+                Stream::Group(group) => groups.push(group),
+            }
+        }
+        for (ids, groups) in [(users, false), (groups, true)] {
+            for peers in ids.chunks(ASKED_PEERS_MAX) {
+                sink(&ClientFrame::AskReceipts(AskReceipts { peers: peers.to_vec(), groups }));
+            }
         }
     }
 
@@ -67,8 +78,8 @@ impl Session {
             self.watched_unknown = false;
             sink(&ClientFrame::WatchPresence(WatchPresence { users: self.watched.clone() }));
         }
-        while let Some((user, stopped)) = self.typing.pop_first() {
-            sink(&ClientFrame::Typing(Typing { to: Stream::User(user), stopped }));
+        while let Some((to, stopped)) = self.typing.pop_first() {
+            sink(&ClientFrame::Typing(Typing { to, stopped }));
         }
         if std::mem::take(&mut self.ping_due) {
             self.beat_ms = self.now_ms;
