@@ -48,6 +48,8 @@ pub struct Config {
     pub auth_secret_file: Option<PathBuf>,
     /// Further keys.
     pub auth_keys: Vec<KeyFile>,
+    /// Still further ones: a JSON Web Key Set.
+    pub auth_jwks_file: Option<PathBuf>,
     /// Trying things out: loopback, fresh secret.
     pub dev: bool,
     /// Plaintext off loopback was asked for.
@@ -98,7 +100,7 @@ pub struct Config {
     pub history_default: Retention,
     /// Messages it keeps of each side of a conversation.
     pub history_messages_max: u32,
-    /// Whether accounts are kept; `None`: if the data folder has any.
+    /// Whether accounts are kept; `None`: with the HTTP API, or if the data folder has any.
     pub directory: Option<bool>,
     /// Who may register an account.
     pub registration: Registration,
@@ -184,6 +186,7 @@ impl Config {
             driver: said.driver.unwrap_or(Driver::Auto),
             auth_secret_file: said.auth_secret_file,
             auth_keys: said.auth_keys.unwrap_or_default(),
+            auth_jwks_file: said.auth_jwks_file,
             dev,
             allow_plaintext: said.allow_plaintext.unwrap_or_default(),
             origins: said.origins.unwrap_or_default(),
@@ -233,11 +236,20 @@ impl Config {
         Ok(())
     }
 
+    /// Whether somebody else than this server signs tokens: then it does not know all users.
+    #[must_use]
+    pub fn has_operator_keys(&self) -> bool {
+        self.auth_secret_file.is_some()
+            || !self.auth_keys.is_empty()
+            || self.auth_jwks_file.is_some()
+    }
+
     /// That there is a key, and with `dev` only its own.
     fn check_keys(&mut self) -> Result<(), ConfigError> {
-        let given = self.auth_secret_file.is_some() || !self.auth_keys.is_empty();
-        match (self.dev, given) {
+        match (self.dev, self.has_operator_keys()) {
             (true, true) => Err(ConfigError::DevWithKeys),
+            // Accounts have tokens of the server's own.
+            (false, false) if self.directory == Some(true) => Ok(()),
             (false, false) => Err(ConfigError::NoKey),
             (false, true) => Ok(()),
             (true, false) => {
@@ -324,6 +336,7 @@ fn defaults() -> Settings {
         shards: None,
         auth_secret_file: None,
         auth_keys: None,
+        auth_jwks_file: None,
         log_bytes_max: None,
         // It depends on the data folder.
         directory: None,
