@@ -119,10 +119,9 @@ async fn check(app: &App, headers: &HeaderMap) -> Result<Caller, Problem> {
             Code::Suspended,
             "This account is suspended; ask the operator of this server.",
         )),
-        Standing::LoggedOut => Err(Problem::new(
-            Code::Unauthorized,
-            "This device was logged out; log in again.",
-        )),
+        Standing::LoggedOut => {
+            Err(Problem::new(Code::Unauthorized, "This device was logged out; log in again."))
+        }
         Standing::Deleted => {
             Err(Problem::new(Code::Unauthorized, "This account was deleted; log in with another."))
         }

@@ -114,15 +114,8 @@ async fn post(
         To::Group(id) => Stream::Group(id.number()),
     };
     let NewMessage { client_id, kind, ttl_s, .. } = message;
-    let post = Post {
-        sender,
-        client_id: client_id.number(),
-        to,
-        kind,
-        ttl_s,
-        relation: None,
-        payload,
-    };
+    let post =
+        Post { sender, client_id: client_id.number(), to, kind, ttl_s, relation: None, payload };
     let done = app.order(Order::Post(Box::new(post))).await?;
     let (position, time_ms) =
         wanted!(done, Done::Posted { position, time_ms } => (position, time_ms));

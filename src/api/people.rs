@@ -132,8 +132,7 @@ pub(super) async fn contacts(
     Asked(which): Asked<Which>,
 ) -> Result<Json<Page<ContactView>>, Problem> {
     let answer = app.ask(Command::Contacts(rows(caller, which)?)).await?;
-    let (contacts, more) =
-        wanted!(answer, Answer::Contacts { contacts, more } => (contacts, more));
+    let (contacts, more) = wanted!(answer, Answer::Contacts { contacts, more } => (contacts, more));
     let contacts = contacts.into_iter().map(ContactView::from).collect();
     Ok(Json(Page::new(contacts, more, |contact| contact.user.id)))
 }

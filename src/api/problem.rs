@@ -82,9 +82,7 @@ impl Code {
                 (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Not with this method")
             }
             Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, "too_slow", "The body came too slowly"),
-            Self::Conflict => {
-                (StatusCode::CONFLICT, "conflict", "It stands against what is there")
-            }
+            Self::Conflict => (StatusCode::CONFLICT, "conflict", "It stands against what is there"),
             Self::HandleTaken => (StatusCode::CONFLICT, "handle_taken", "The name is taken"),
             Self::LimitReached => (StatusCode::CONFLICT, "limit_reached", "There are too many"),
             Self::UnderWay => (StatusCode::CONFLICT, "under_way", "The request is under way"),
@@ -97,11 +95,9 @@ impl Code {
                 "key_reused",
                 "The key was used for another request",
             ),
-            Self::MessageRefused => (
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "message_refused",
-                "The message was refused",
-            ),
+            Self::MessageRefused => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "message_refused", "The message was refused")
+            }
             Self::RateLimited => {
                 (StatusCode::TOO_MANY_REQUESTS, "rate_limited", "Too many requests")
             }
@@ -120,7 +116,6 @@ impl Code {
             Self::TimedOut => (StatusCode::GATEWAY_TIMEOUT, "timed_out", "It took too long"),
         }
     }
-
 }
 
 /// A problem on its way to the client.

@@ -1,7 +1,9 @@
 //! All endpoints, and the OpenAPI document that is made from them.
 
 use super::problem::{Code, PROBLEM_JSON, Problem, ProblemBody};
-use super::{App, accounts, admin, front, groups, health, members, messages, once, people, reports};
+use super::{
+    App, accounts, admin, front, groups, health, members, messages, once, people, reports,
+};
 use super::{sessions, stats};
 use axum::Router;
 use axum::http::Method;
@@ -88,10 +90,8 @@ pub(super) fn router(app: &Arc<App>) -> Router {
 
 /// The OpenAPI document.
 pub(super) fn document() -> OpenApi {
-    let (_, mut document) = OpenApiRouter::with_openapi(head())
-        .merge(secret())
-        .merge(plain())
-        .split_for_parts();
+    let (_, mut document) =
+        OpenApiRouter::with_openapi(head()).merge(secret()).merge(plain()).split_for_parts();
     let components = document.components.get_or_insert_default();
     finish_components(components);
     for (path, item) in &mut document.paths.paths {

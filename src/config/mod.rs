@@ -17,7 +17,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::thread;
 
-pub use self::api::{ApiConfig, ApiSettings};
+pub use self::api::{ApiConfig, ApiSettings, WebhookUrl};
 pub use self::error::ConfigError;
 pub use self::example::example;
 pub use self::settings::{Algorithm, Driver, KeyFile, ServeFlags, Settings};
