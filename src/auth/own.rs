@@ -67,7 +67,7 @@ impl fmt::Debug for OwnKey {
 
 /// Writes a fresh key beside its place and moves it there: a crash leaves all of it or nothing.
 fn make(path: &Path) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
+    let folder = path.parent().unwrap_or_else(|| Path::new("."));
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let mut random = [0u8; limits::SECRET_BYTES_MIN];
     getrandom::fill(&mut random).map_err(io::Error::other)?;

@@ -53,6 +53,7 @@ fn sample(key: &str) -> Sample {
         "webhook_url" => Sample::Unset("\"http://127.0.0.1:9000/events\""),
         "webhook_secret_file" => Sample::Unset("\"/etc/myriad/webhook-secret\""),
         "admin_token_file" => Sample::Unset("\"/etc/myriad/admin-token\""),
+        "directory" => Sample::Unset("true"),
         "log_bytes_max" => Sample::Unset("100_000_000_000"),
         "auth_keys" => Sample::Unset(
             "[{ kid = \"2026\", alg = \"EdDSA\", file = \"/etc/myriad/issuer.pem\" }]",

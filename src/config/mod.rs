@@ -20,7 +20,7 @@ use std::thread;
 pub use self::api::{ApiConfig, ApiSettings, WebhookUrl};
 pub use self::error::ConfigError;
 pub use self::example::example;
-pub use self::settings::{Algorithm, Driver, KeyFile, ServeFlags, Settings};
+pub use self::settings::{Algorithm, Driver, KeyFile, Registration, ServeFlags, Settings};
 use crate::limits;
 use wire::Retention;
 
@@ -90,6 +90,14 @@ pub struct Config {
     pub history_default: Retention,
     /// Messages it keeps of each side of a conversation.
     pub history_messages_max: u32,
+    /// Whether accounts are kept; `None`: if the data folder has any.
+    pub directory: Option<bool>,
+    /// Who may register an account.
+    pub registration: Registration,
+    /// How long an access token of an account is good, in seconds.
+    pub access_token_s: u64,
+    /// Threads that hash passwords.
+    pub password_threads: usize,
     /// Memory near which sessions are refused and idle ones let go, in bytes; 0: the limit of the
     /// control group or the host.
     pub memory_max_bytes: u64,
@@ -191,6 +199,10 @@ impl Config {
             history: said.history.unwrap_or_default(),
             history_default: Retention::UntilAcked,
             history_messages_max: said.history_messages_max.unwrap_or_default(),
+            directory: said.directory,
+            registration: said.registration.unwrap_or_default(),
+            access_token_s: said.access_token_s.unwrap_or_default(),
+            password_threads: said.password_threads.unwrap_or_default(),
             memory_max_bytes: said.memory_max_bytes.unwrap_or_default(),
             drain_ms: said.drain_ms.unwrap_or_default(),
             api: ApiConfig::unchecked(said.api),
@@ -281,6 +293,9 @@ fn defaults() -> Settings {
         history: Some(false),
         history_default: Some("until-acked".to_owned()),
         history_messages_max: Some(limits::HISTORY_MESSAGES_MAX),
+        registration: Some(Registration::Closed),
+        access_token_s: Some(limits::ACCESS_TOKEN_S),
+        password_threads: Some(limits::PASSWORD_THREADS),
         memory_max_bytes: Some(0),
         drain_ms: Some(limits::DRAIN_MS),
         api: api::defaults(),
@@ -292,6 +307,8 @@ fn defaults() -> Settings {
         auth_secret_file: None,
         auth_keys: None,
         log_bytes_max: None,
+        // It depends on the data folder.
+        directory: None,
     }
 }
 

@@ -123,6 +123,19 @@ pub struct Settings {
     /// Messages history keeps of each side of a conversation, the newest
     #[arg(long, value_name = "COUNT")]
     pub history_messages_max: Option<u32>,
+    /// Keep accounts, contacts and settings (default: if the data folder has any)
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    pub directory: Option<bool>,
+    /// Who may register an account: closed (nobody), invite (who has a code), or open
+    #[arg(long, value_name = "NAME", value_enum, hide_possible_values = true)]
+    pub registration: Option<Registration>,
+    /// How long a token is good that an account gets at login; its refresh token fetches the next
+    #[arg(long, value_name = "S")]
+    pub access_token_s: Option<u64>,
+    /// Threads that hash passwords; each takes some 20 ms and 19 MiB per login
+    #[arg(long, value_name = "COUNT")]
+    pub password_threads: Option<usize>,
     /// Memory near which new sessions are refused and idle ones let go; 0: what the control group
     /// or the host has
     #[arg(long, value_name = "BYTES")]
@@ -134,6 +147,19 @@ pub struct Settings {
     #[command(flatten)]
     #[serde(flatten)]
     pub api: ApiSettings,
+}
+
+/// Who may register an account.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Registration {
+    /// Nobody: the operator makes accounts.
+    #[default]
+    Closed,
+    /// Who has a code of the operator's.
+    Invite,
+    /// Everybody.
+    Open,
 }
 
 /// How sockets are driven.
