@@ -14,6 +14,7 @@
 )]
 
 pub(crate) mod raw;
+pub(crate) mod terminal;
 
 use std::process::ExitStatus;
 use std::sync::Arc;
