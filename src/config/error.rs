@@ -105,7 +105,8 @@ pub enum ConfigError {
     /// No key to check tokens with.
     #[error(
         "No key to check tokens with is set. Give --auth-secret-file FILE \
-         (`openssl rand -hex 32 > FILE` makes one) or auth_keys, or try things out with --dev."
+         (`openssl rand -hex 32 > FILE` makes one) or auth_keys, keep accounts with --directory, \
+         or try things out with --dev."
     )]
     NoKey,
     /// `--dev` on an address others can reach.

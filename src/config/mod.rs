@@ -90,7 +90,7 @@ pub struct Config {
     pub history_default: Retention,
     /// Messages it keeps of each side of a conversation.
     pub history_messages_max: u32,
-    /// Whether accounts are kept; `None`: if the data folder has any.
+    /// Whether accounts are kept; `None`: with the HTTP API, or if the data folder has any.
     pub directory: Option<bool>,
     /// Who may register an account.
     pub registration: Registration,
@@ -222,11 +222,18 @@ impl Config {
         Ok(())
     }
 
+    /// Whether somebody else than this server signs tokens: then it does not know all users.
+    #[must_use]
+    pub fn has_operator_keys(&self) -> bool {
+        self.auth_secret_file.is_some() || !self.auth_keys.is_empty()
+    }
+
     /// That there is a key, and with `dev` only its own.
     fn check_keys(&mut self) -> Result<(), ConfigError> {
-        let given = self.auth_secret_file.is_some() || !self.auth_keys.is_empty();
-        match (self.dev, given) {
+        match (self.dev, self.has_operator_keys()) {
             (true, true) => Err(ConfigError::DevWithKeys),
+            // Accounts have tokens of the server's own.
+            (false, false) if self.directory == Some(true) => Ok(()),
             (false, false) => Err(ConfigError::NoKey),
             (false, true) => Ok(()),
             (true, false) => {

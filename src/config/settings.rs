@@ -123,7 +123,7 @@ pub struct Settings {
     /// Messages history keeps of each side of a conversation, the newest
     #[arg(long, value_name = "COUNT")]
     pub history_messages_max: Option<u32>,
-    /// Keep accounts, contacts and settings (default: if the data folder has any)
+    /// Keep accounts, contacts and settings (default: with the HTTP API, or if there are any)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", value_parser = BoolishValueParser::new())]
     pub directory: Option<bool>,

@@ -5,6 +5,7 @@
 
 mod clock_guard;
 mod control;
+mod directory;
 pub(crate) mod driver;
 mod history;
 mod last_seen;
@@ -55,6 +56,9 @@ pub enum ServeError {
     /// The address can't be listened on.
     #[error("can't listen on {0}: {1}")]
     Listen(std::net::SocketAddr, std::io::Error),
+    /// The directory of accounts can't be used.
+    #[error("the directory of accounts: {0}")]
+    Directory(String),
     /// A thread could not be started.
     #[error("can't start a thread: {0}. Raise the limit on processes (ulimit -u)")]
     Thread(std::io::Error),
@@ -78,8 +82,12 @@ pub fn run(config: &Config, keys: Keys) -> Result<(), ServeError> {
     let choice = driver::choose(config, files);
     let sizes = Sizes::of(config, files, choice.driver);
     let bells: Vec<Arc<LateBell>> = (0..config.shards).map(|_| Arc::default()).collect();
-    let Recovered { tables, stages, committer, epoch, expiry_held } =
+    let Recovered { mut tables, stages, committer, epoch, expiry_held } =
         recover(config, &sizes, &bells)?;
+    let (accounts, keys) = directory::Open::start(config, keys, false)?;
+    if let Some(accounts) = &accounts {
+        accounts.fill(&mut tables)?;
+    }
     let folder = config.data.clone();
 
     let listeners = socket::bind_group(config.listen, config.shards, limits::LISTEN_BACKLOG)
@@ -96,6 +104,7 @@ pub fn run(config: &Config, keys: Keys) -> Result<(), ServeError> {
         durable: committer.durable(),
         pins: committer.pins(),
         history: history.as_ref().map(history::Thread::copier),
+        directory: accounts.as_ref().map(|accounts| accounts.threads.copier()),
     };
     let log_thread = spawn("log", move || log::run_committer(committer))?;
     let keys = Arc::new(keys);
@@ -114,12 +123,18 @@ pub fn run(config: &Config, keys: Keys) -> Result<(), ServeError> {
         bells: &bells,
         driver: choice.driver,
     })?;
+    if let Some(accounts) = &accounts {
+        accounts.hang(running.desk());
+    }
     let control = control::Thread::start(source)?;
     announce(config, listen, &sizes, &choice);
 
     let guard = memory::Guard::find(config.memory_max_bytes);
     let ended = watch(&running, &stop, &log_thread, (teller, guard));
     let counters = running.drain(config.drain_ms);
+    if let Some(accounts) = accounts {
+        accounts.threads.stop();
+    }
     side.stop();
     control.stop();
     if let Some(history) = history {
