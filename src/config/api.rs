@@ -148,9 +148,22 @@ impl ApiConfig {
     }
 
     /// That passwords and tokens are not readable on the way by accident.
-    pub(super) fn check(&self, dev: bool, allow_plaintext: bool) -> Result<(), ConfigError> {
+    pub(super) fn check(
+        &self,
+        dev: bool,
+        allow_plaintext: bool,
+        directory: Option<bool>,
+    ) -> Result<(), ConfigError> {
         self.check_webhook(allow_plaintext)?;
         let Some(listen) = self.listen else { return Ok(()) };
+        if directory == Some(false) {
+            return Err(ConfigError::Unusable {
+                key: "api_listen",
+                detail: "the HTTP API needs the directory of accounts: leave directory out or set \
+                         it to true, or leave api_listen out"
+                    .to_owned(),
+            });
+        }
         let loopback = listen.ip().to_canonical().is_loopback();
         match (loopback, dev, allow_plaintext) {
             (true, ..) => Ok(()),
@@ -190,7 +203,7 @@ mod tests {
 
     fn check(listen: &str, dev: bool, allow_plaintext: bool) -> Result<(), ConfigError> {
         let listen = Some(listen.parse().unwrap());
-        ApiConfig { listen, ..ApiConfig::default() }.check(dev, allow_plaintext)
+        ApiConfig { listen, ..ApiConfig::default() }.check(dev, allow_plaintext, None)
     }
 
     #[test]
@@ -215,6 +228,15 @@ mod tests {
     }
 
     #[test]
+    fn the_api_does_not_go_without_the_directory() {
+        let listen = Some("127.0.0.1:1".parse().unwrap());
+        let config = ApiConfig { listen, ..ApiConfig::default() };
+        config.check(false, false, Some(true)).unwrap();
+        config.check(false, false, Some(false)).unwrap_err();
+        ApiConfig::default().check(false, false, Some(false)).unwrap();
+    }
+
+    #[test]
     fn a_webhook_needs_a_secret_and_stays_here_unless_told() {
         let config = |to: &str, secret: bool| ApiConfig {
             listen: Some("127.0.0.1:1".parse().unwrap()),
@@ -222,10 +244,10 @@ mod tests {
             webhook_secret_file: secret.then(|| "secret".into()),
             ..ApiConfig::default()
         };
-        config("http://127.0.0.1:9/", true).check(false, false).unwrap();
-        config("http://127.0.0.1:9/", false).check(false, false).unwrap_err();
-        config("http://192.0.2.1:9/", true).check(false, false).unwrap_err();
-        config("http://192.0.2.1:9/", true).check(false, true).unwrap();
+        config("http://127.0.0.1:9/", true).check(false, false, None).unwrap();
+        config("http://127.0.0.1:9/", false).check(false, false, None).unwrap_err();
+        config("http://192.0.2.1:9/", true).check(false, false, None).unwrap_err();
+        config("http://192.0.2.1:9/", true).check(false, true, None).unwrap();
     }
 
     #[test]

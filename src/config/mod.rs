@@ -150,7 +150,7 @@ impl Config {
             config.history_default = retention::parse(text)?;
         }
         config.check_reach()?;
-        config.api.check(config.dev, config.allow_plaintext)?;
+        config.api.check(config.dev, config.allow_plaintext, config.directory)?;
         config.check_keys()?;
         if config.data.as_os_str().is_empty() {
             return Err(ConfigError::NoData);

@@ -1,13 +1,14 @@
 //! The HTTP API: its address is taken before anything runs, its requests when all else does.
 
-use super::ServeError;
+use super::{ServeError, directory, shards};
 use crate::api::{Api, Parts, Settings, Webhook};
-use crate::auth;
+use crate::auth::{self, Keys};
 use crate::config::{ApiConfig, Config};
 use crate::io::socket;
 use crate::limits;
 use std::net::TcpListener;
 use std::path::Path;
+use std::sync::Arc;
 
 /// An address that is taken, with what the API needs to know.
 pub(super) struct Door {
@@ -24,11 +25,26 @@ impl Door {
         let mut bound = socket::bind_group(listen, 1, limits::API_BACKLOG).map_err(fail)?;
         Ok(bound.pop().map(|listener| Self { listener, settings }))
     }
+}
 
-    /// Begins to serve.
-    pub(super) fn start(self, parts: Parts) -> Result<Api, ServeError> {
-        Api::start(self.listener, self.settings, parts).map_err(ServeError::Thread)
-    }
+/// Begins to serve, now that there is somebody to ask.
+pub(super) fn start(
+    door: Option<Door>,
+    accounts: Option<&directory::Open>,
+    shards: &shards::Running,
+    keys: Arc<Keys>,
+) -> Result<Option<Api>, ServeError> {
+    // A configuration with an API and without a directory is refused.
+    let (Some(Door { listener, settings }), Some(accounts)) = (door, accounts) else {
+        return Ok(None);
+    };
+    let parts = Parts {
+        directory: accounts.threads.directory(),
+        desk: shards.desk().clone(),
+        keys,
+        pressures: shards.pressures().to_vec(),
+    };
+    Api::start(listener, settings, parts).map(Some).map_err(ServeError::Thread)
 }
 
 fn settings(config: &ApiConfig) -> Result<Settings, ServeError> {
