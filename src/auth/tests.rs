@@ -10,6 +10,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::config::Settings;
 
+mod issuers;
+
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 const NOW_S: u64 = 1_800_000_000;
 

@@ -72,7 +72,9 @@ impl TokenError {
             Self::TooLarge => "leave out claims this server does not need",
             Self::Malformed => "send the token as it was issued: header.claims.signature",
             Self::WrongType => "issue a plain signed JWT: typ JWT or none, no crit",
-            Self::AlgorithmNotAllowed => "sign with HS256 or EdDSA, as this server has keys for",
+            Self::AlgorithmNotAllowed => {
+                "sign with HS256, RS256 or EdDSA, as this server has keys for"
+            }
             Self::UnknownKey => "give the server the key under this kid, or issue a new token",
             Self::BadSignature => "sign with the secret or private key the server was given",
             Self::MissingClaim(_) => "issue tokens with sub (the user) and exp (seconds)",

@@ -55,6 +55,7 @@ fn sample(key: &str) -> Sample {
         "webhook_secret_file" => Sample::Unset("\"/etc/myriad/webhook-secret\""),
         "admin_token_file" => Sample::Unset("\"/etc/myriad/admin-token\""),
         "log_bytes_max" => Sample::Unset("100_000_000_000"),
+        "auth_jwks_file" => Sample::Unset("\"/etc/myriad/jwks.json\""),
         "auth_keys" => Sample::Unset(
             "[{ kid = \"2026\", alg = \"EdDSA\", file = \"/etc/myriad/issuer.pem\" }]",
         ),

@@ -46,6 +46,8 @@ pub struct Config {
     pub auth_secret_file: Option<PathBuf>,
     /// Further keys.
     pub auth_keys: Vec<KeyFile>,
+    /// Still further ones: a JSON Web Key Set.
+    pub auth_jwks_file: Option<PathBuf>,
     /// Trying things out: loopback, fresh secret.
     pub dev: bool,
     /// Plaintext off loopback was asked for.
@@ -176,6 +178,7 @@ impl Config {
             driver: said.driver.unwrap_or(Driver::Auto),
             auth_secret_file: said.auth_secret_file,
             auth_keys: said.auth_keys.unwrap_or_default(),
+            auth_jwks_file: said.auth_jwks_file,
             dev,
             allow_plaintext: said.allow_plaintext.unwrap_or_default(),
             origins: said.origins.unwrap_or_default(),
@@ -225,7 +228,9 @@ impl Config {
     /// Whether somebody else than this server signs tokens: then it does not know all users.
     #[must_use]
     pub fn has_operator_keys(&self) -> bool {
-        self.auth_secret_file.is_some() || !self.auth_keys.is_empty()
+        self.auth_secret_file.is_some()
+            || !self.auth_keys.is_empty()
+            || self.auth_jwks_file.is_some()
     }
 
     /// That there is a key, and with `dev` only its own.
@@ -313,6 +318,7 @@ fn defaults() -> Settings {
         shards: None,
         auth_secret_file: None,
         auth_keys: None,
+        auth_jwks_file: None,
         log_bytes_max: None,
         // It depends on the data folder.
         directory: None,

@@ -50,6 +50,9 @@ pub struct Settings {
     /// Further keys for tokens, two or more while keys rotate; repeat the flag for each
     #[arg(long, value_name = "[KID:]ALG:FILE", value_delimiter = ',')]
     pub auth_keys: Option<Vec<KeyFile>>,
+    /// File with further keys as a JSON Web Key Set, as many issuers publish it
+    #[arg(long, value_name = "FILE")]
+    pub auth_jwks_file: Option<PathBuf>,
     /// For trying things out: loopback only, fresh random secret in DIR/dev-secret
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", value_parser = BoolishValueParser::new())]
@@ -195,7 +198,7 @@ pub struct KeyFile {
     pub kid: Option<String>,
     /// The one algorithm this key is ever used with.
     pub alg: Algorithm,
-    /// HS256: the secret. `EdDSA`: the public Ed25519 key as PEM.
+    /// HS256: the secret. RS256, `EdDSA`: the public RSA or Ed25519 key as PEM.
     pub file: PathBuf,
 }
 
@@ -205,17 +208,24 @@ pub enum Algorithm {
     /// HMAC with SHA-256: one shared secret signs and checks.
     #[serde(rename = "HS256")]
     Hs256,
-    /// Ed25519: the issuer's private key signs, its public key checks.
+    /// RSA (PKCS #1 v1.5) with SHA-256: the issuer's private key signs, its public key checks.
+    #[serde(rename = "RS256")]
+    Rs256,
+    /// Ed25519: likewise.
     #[serde(rename = "EdDSA")]
     EdDsa,
 }
 
 impl Algorithm {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Hs256, Self::Rs256, Self::EdDsa];
+
     /// The name in a token's header (`alg`).
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Hs256 => "HS256",
+            Self::Rs256 => "RS256",
             Self::EdDsa => "EdDSA",
         }
     }
@@ -223,7 +233,7 @@ impl Algorithm {
     /// The algorithm with this exact name, if it is one of ours.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Hs256, Self::EdDsa].into_iter().find(|algorithm| algorithm.name() == name)
+        Self::ALL.into_iter().find(|algorithm| algorithm.name() == name)
     }
 }
 
@@ -240,8 +250,8 @@ impl FromStr for KeyFile {
     fn from_str(text: &str) -> Result<Self, String> {
         let wanted = || {
             format!(
-                "'{text}' is not a key: write [KID:]ALG:FILE with HS256 or EdDSA for ALG, \
-                 like 2026:EdDSA:/etc/myriad/issuer.pem"
+                "'{text}' is not a key: write [KID:]ALG:FILE with HS256, RS256 or EdDSA for \
+                 ALG, like 2026:EdDSA:/etc/myriad/issuer.pem"
             )
         };
         let (first, rest) = text.split_once(':').ok_or_else(wanted)?;

@@ -63,6 +63,7 @@ impl Book<'_> {
             let advice = "a name or a phone number is needed to log in";
             return Err(Fault::Invalid { field: "name", advice }.into());
         }
+        self.room_for_user()?;
         self.free_name(user, name.as_deref())?;
         self.free_phone(user, phone.as_deref())?;
         let text = "INSERT INTO users (user, created_s, name, phone, password) \

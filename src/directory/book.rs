@@ -42,12 +42,24 @@ impl Book<'_> {
             Some(ENDING) => Err(Fault::Unknown("user").into()),
             Some(_) => Ok(()),
             None if self.rules.foreign && user != 0 => {
+                self.room_for_user()?;
                 let text = "INSERT INTO users (user, created_s) VALUES (?, ?)";
                 run(self.db, text, params![sql(user), sql(self.now_s)])?;
                 Ok(())
             }
             None => Err(Fault::Unknown("user").into()),
         }
+    }
+
+    /// That shards will have room for one more: or the next start would not.
+    pub(super) fn room_for_user(&self) -> Outcome<()> {
+        let max = self.rules.users_max;
+        let count: Option<i64> =
+            value(self.db, "SELECT value FROM counts WHERE what = 'users'", [])?;
+        if count.is_some_and(|count| count.cast_unsigned() >= max) {
+            return Err(Fault::Full { what: "users on this server", max }.into());
+        }
+        Ok(())
     }
 
     /// Makes sure that somebody who is spoken of may exist.

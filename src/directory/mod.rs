@@ -8,8 +8,8 @@
 //! ```text
 //!  ask ──▶ read (2) ──question──▶ answer
 //!   │        └─password─▶ passwords (2) ─┐
-//!   └────────────change──────────────────┴─▶ write (1) ──commit──▶ tell ──orders──▶ shards ──▶ answer
-//!                                                 └──end of a user──▶ end ──orders──▶ shards
+//!   └────────────change──────────────────┴─▶ write (1) ──commit──▶ tell ──▶ shards ──▶ answer
+//!                                                 └──end of a user──▶ end ──▶ shards
 //! ```
 //!
 //! Invariants: a change is one transaction; it is durable before shards are told, and they have
@@ -24,6 +24,7 @@ mod answer;
 mod book;
 mod check;
 mod command;
+mod complaint;
 mod devices;
 mod ending;
 mod kept;
@@ -95,6 +96,8 @@ pub struct Options {
 pub struct Rules {
     /// Who may register.
     pub registration: Registration,
+    /// Users there may be: as many as shards remember.
+    pub users_max: u64,
     /// How long an access token is good, in seconds.
     pub access_s: u64,
     /// The operator's own tokens name users too: whoever they name exists, and gets a row when

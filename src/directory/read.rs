@@ -5,10 +5,11 @@
 //! writes. All other changes go there at once.
 
 use super::accounts::{Newcomer, invite_hash};
+use super::complaint::Complaints;
 use super::passwords::Passwords;
 use super::sql::{Outcome, Stop, is_there, sql};
 use super::way::Way;
-use super::write::{Change, Writer, complaint};
+use super::write::{Change, Writer};
 use super::{Answer, Clock, Command, Fault, Register, Registration, Rules, Secret, check, view};
 use crate::limits;
 use rusqlite::{Connection, params};
@@ -28,6 +29,7 @@ pub(super) struct Reader {
     pub(super) writer: Writer,
     pub(super) passwords: Passwords,
     pub(super) events_dropped: Arc<AtomicU64>,
+    pub(super) complaints: Complaints,
 }
 
 /// Whether a command begins at a thread that reads.
@@ -81,8 +83,19 @@ impl Reader {
             Command::Provision { user, name, phone, password } => {
                 self.provision(user, Newcomer { name, phone, hash: None }, password, way);
             }
-            question => way.answer(told(self.look(question))),
+            question => way.answer(self.told(self.look(question))),
         }
+    }
+
+    /// What who asked is told. What the file refuses is told to the operator.
+    fn told<T>(&self, outcome: Outcome<T>) -> Result<T, Fault> {
+        outcome.map_err(|stop| match stop {
+            Stop::Fault(fault) => fault,
+            Stop::Sql(error) => {
+                self.complaints.tell(&error);
+                Fault::Unavailable
+            }
+        })
     }
 
     fn look(&self, question: Command) -> Outcome<Answer> {
@@ -113,7 +126,7 @@ impl Reader {
 
     /// All that can be refused without a hash is refused before one is made.
     fn register(&self, register: Register, way: Way) {
-        if let Err(fault) = told(self.may_register(&register)) {
+        if let Err(fault) = self.told(self.may_register(&register)) {
             return way.answer(Err(fault));
         }
         let writer = self.writer.clone();
@@ -173,7 +186,7 @@ impl Reader {
         }
         // What can be nobody's name is nobody's: it takes as long.
         let found = match check::handle(handle) {
-            Ok(handle) => told(view::found(&self.db, &handle)),
+            Ok(handle) => self.told(view::found(&self.db, &handle)),
             Err(_) => Ok(None),
         };
         let known = match found {
@@ -193,7 +206,7 @@ impl Reader {
     }
 
     fn set_password(&self, (user, keep): (u64, u32), old: Secret, new: Secret, way: Way) {
-        let seen = match told(view::password(&self.db, user)) {
+        let seen = match self.told(view::password(&self.db, user)) {
             Ok(Some(seen)) => seen,
             Ok(None) => return way.answer(Err(Fault::Conflict("this account has no password"))),
             Err(fault) => return way.answer(Err(fault)),
@@ -216,7 +229,7 @@ impl Reader {
     }
 
     fn delete(&self, user: u64, password: Option<Secret>, way: Way) {
-        let hash = match told(view::password(&self.db, user)) {
+        let hash = match self.told(view::password(&self.db, user)) {
             Ok(hash) => hash,
             Err(fault) => return way.answer(Err(fault)),
         };
@@ -241,7 +254,7 @@ impl Reader {
         };
         let names = (newcomer.name.as_deref(), newcomer.phone.as_deref());
         let checked = check::password(password.expose());
-        if let Err(fault) = checked.and_then(|()| told(self.may_be_called(names.0, names.1))) {
+        if let Err(fault) = checked.and_then(|()| self.told(self.may_be_called(names.0, names.1))) {
             return way.answer(Err(fault));
         }
         self.passwords.push(way, move |hasher, way| match hasher.hash(&password) {
@@ -252,15 +265,4 @@ impl Reader {
             Err(fault) => way.answer(Err(fault)),
         });
     }
-}
-
-/// What who asked is told. What the file refuses is told to the operator.
-fn told<T>(outcome: Outcome<T>) -> Result<T, Fault> {
-    outcome.map_err(|stop| match stop {
-        Stop::Fault(fault) => fault,
-        Stop::Sql(error) => {
-            eprintln!("myriad: {}", complaint(&error));
-            Fault::Unavailable
-        }
-    })
 }

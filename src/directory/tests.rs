@@ -53,6 +53,7 @@ impl World {
     fn with(change: impl FnOnce(&mut Rules)) -> Self {
         let mut rules = Rules {
             registration: Registration::Open,
+            users_max: 100,
             access_s: 3_600,
             foreign: false,
             webhook: true,
@@ -236,6 +237,16 @@ fn registration_is_closed_by_invite_or_open() {
     world.now_s.fetch_add(61, Ordering::Relaxed);
     let late = Register { invite: Some(code), ..newcomer("bob") };
     assert_eq!(world.ask(Command::Register(late)), Err(Fault::InviteNotGood));
+}
+
+#[test]
+fn no_more_users_come_than_shards_remember() {
+    let world = World::with(|rules| (rules.users_max, rules.foreign) = (1, true));
+    let ada = world.register("ada");
+    let full = Err(Fault::Full { what: "users on this server", max: 1 });
+    assert_eq!(world.ask(Command::Register(newcomer("bob"))), full);
+    assert_eq!(world.ask(Command::Block { user: 7, other: ada.user }), full);
+    assert_eq!(world.ask(Command::Block { user: ada.user, other: 7 }), Ok(Answer::Done));
 }
 
 #[test]
@@ -804,4 +815,35 @@ fn what_ended_by_time_is_swept_away() {
     assert!(matches!(orders[..], [Order::EndDevice { device: 1, .. }]), "{orders:?}");
     // The device that ended just now is remembered, the one of before is not.
     assert_eq!((count("invites"), count("devices"), count("revoked")), (0, 0, 1));
+}
+
+#[test]
+fn nothing_that_is_printed_of_commands_and_answers_holds_a_secret() {
+    let world = World::new(Registration::Invite);
+    let made = world.ask(Command::MakeInvite { uses: 1, valid_s: 60, note: String::new() });
+    let printed = format!("{made:?}");
+    let Ok(Answer::InviteMade { code, .. }) = made else { panic!("{made:?}") };
+    let register = Register { invite: Some(code.clone()), ..newcomer("ada") };
+    let command = Command::Register(register);
+    let printed = format!("{printed} {command:?} {:?}", world.rules);
+    let ada = session(world.ask(command));
+    let refresh = Command::Refresh { token: ada.refresh.clone() };
+    let (old, new) = (Secret::from(PASSWORD), Secret::from("another password"));
+    let set = Command::SetPassword { user: 1, keep: 1, old, new };
+    let printed = format!("{printed} {ada:?} {refresh:?} {set:?} {:?}", world.threads);
+    let secrets = [code.expose(), ada.access.expose(), ada.refresh.expose(), PASSWORD, "another"];
+    for secret in secrets {
+        assert!(!printed.contains(secret), "{printed}");
+    }
+    // Nor does the file hold what a thief could use.
+    drop(world.threads.as_ref().unwrap().directory());
+    let mut bytes = Vec::new();
+    for entry in std::fs::read_dir(world.path()).unwrap() {
+        bytes.extend(std::fs::read(entry.unwrap().path()).unwrap());
+    }
+    let text = String::from_utf8_lossy(&bytes);
+    assert!(text.contains("$argon2id$"), "the test reads what was written");
+    for secret in secrets {
+        assert!(!text.contains(secret));
+    }
 }

@@ -1,5 +1,6 @@
 //! Starts and ends the directory's threads, and carries out what runs beside them.
 
+use super::complaint::Complaints;
 use super::ending::{End, Ender};
 use super::load::{self, FillError, Filled};
 use super::passwords::Passwords;
@@ -36,7 +37,9 @@ pub struct Threads {
 struct Workers {
     hashers: Vec<JoinHandle<()>>,
     readers: Vec<JoinHandle<()>>,
-    others: Vec<JoinHandle<()>>,
+    scribe: JoinHandle<()>,
+    teller: JoinHandle<()>,
+    ender: JoinHandle<()>,
 }
 
 impl fmt::Debug for Threads {
@@ -65,6 +68,7 @@ impl Threads {
         let to_shards = ToShards::default();
         let stop = Arc::new(AtomicBool::new(false));
         let events_dropped = Arc::new(AtomicU64::new(0));
+        let complaints = Complaints::default();
         let writer = Writer(to_write);
         let scribe = Scribe {
             db,
@@ -75,7 +79,7 @@ impl Threads {
             end: end.clone(),
             events_dropped: Arc::clone(&events_dropped),
             swept: Instant::now(),
-            complained: None,
+            complaints: complaints.clone(),
         };
         let shards = || Arc::clone(&to_shards);
         let teller = Teller::new((tell.clone(), tell_told), shards(), writer.clone());
@@ -96,17 +100,18 @@ impl Threads {
                 writer: writer.clone(),
                 passwords: passwords.clone(),
                 events_dropped: Arc::clone(&events_dropped),
+                complaints: complaints.clone(),
             };
             spawn(&format!("directory-read-{index}"), move || reader.run())
         });
-        let readers = readers.collect::<Result<_, _>>()?;
-        let others = vec![
-            spawn("directory", move || scribe.run())?,
-            spawn("directory-tell", move || teller.run())?,
-            spawn("directory-end", move || ender.run())?,
-        ];
+        let workers = Workers {
+            hashers,
+            readers: readers.collect::<Result<_, _>>()?,
+            scribe: spawn("directory", move || scribe.run())?,
+            teller: spawn("directory-tell", move || teller.run())?,
+            ender: spawn("directory-end", move || ender.run())?,
+        };
         let directory = Directory { under_way: UnderWay::default(), reads, writer };
-        let workers = Workers { hashers, readers, others };
         Ok(Self { folder, directory, passwords, tell, end, to_shards, stop, workers })
     }
 
@@ -148,7 +153,7 @@ impl Threads {
     /// Ends it, after the shards. What was taken is finished; what comes later is refused.
     pub fn stop(self) {
         self.stop.store(true, Ordering::Release);
-        let Workers { hashers, readers, others } = self.workers;
+        let Workers { hashers, readers, scribe, teller, ender } = self.workers;
         for _ in &readers {
             let _ended = self.directory.reads.send(None);
         }
@@ -157,10 +162,12 @@ impl Threads {
             self.passwords.stop_one();
         }
         join(hashers);
+        // What was written is told before who tells it ends.
         let _ended = self.directory.writer.0.send(Write::Stop);
+        join(vec![scribe]);
         let _ended = self.tell.send(Tell::Stop);
         let _ended = self.end.send(End::Stop);
-        join(others);
+        join(vec![teller, ender]);
     }
 }
 

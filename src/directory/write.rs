@@ -5,6 +5,7 @@
 
 use super::accounts::Newcomer;
 use super::book::Book;
+use super::complaint::Complaints;
 use super::ending::End;
 use super::sql::{Outcome, Stop};
 use super::tell::Tell;
@@ -73,7 +74,7 @@ pub(super) struct Scribe {
     pub(super) end: Sender<End>,
     pub(super) events_dropped: Arc<AtomicU64>,
     pub(super) swept: Instant,
-    pub(super) complained: Option<Instant>,
+    pub(super) complaints: Complaints,
 }
 
 /// What became of one change, until it is durable.
@@ -122,7 +123,7 @@ impl Scribe {
     /// Makes changes durable together, then tells shards and answers.
     fn write(&mut self, batch: Vec<(Change, Option<Way>)>) {
         let began = self.db.execute_batch("BEGIN IMMEDIATE");
-        let began = began.map_err(|error| self.complain(&error)).is_ok();
+        let began = began.map_err(|error| self.complaints.tell(&error)).is_ok();
         let mut made = Vec::with_capacity(batch.len());
         for (change, way) in batch {
             made.push(if began { self.make(change, way) } else { refused(way) });
@@ -131,7 +132,7 @@ impl Scribe {
             && match self.db.execute_batch("COMMIT") {
                 Ok(()) => true,
                 Err(error) => {
-                    self.complain(&error);
+                    self.complaints.tell(&error);
                     let _it_may_be_over = self.db.execute_batch("ROLLBACK");
                     false
                 }
@@ -166,12 +167,11 @@ impl Scribe {
     /// Makes one change within the transaction, or takes it back.
     fn make(&mut self, change: Change, way: Option<Way>) -> Made {
         let now_s = (self.clock)();
-        let made = one(&self.db, &self.rules, now_s, change);
-        match made {
-            Ok((answer, book)) => Made { way, answer, ..book },
+        match one(&self.db, &self.rules, now_s, change) {
+            Ok((answer, made)) => Made { way, answer, ..made },
             Err(Stop::Fault(fault)) => Made { answer: Err(fault), ..refused(way) },
             Err(Stop::Sql(error)) => {
-                self.complain(&error);
+                self.complaints.tell(&error);
                 refused(way)
             }
         }
@@ -186,28 +186,10 @@ impl Scribe {
             Ok(orders) => {
                 let _ended = self.tell.send(Tell::Orders(orders, None));
             }
-            Err(Stop::Sql(error)) => self.complain(&error),
+            Err(Stop::Sql(error)) => self.complaints.tell(&error),
             Err(Stop::Fault(_)) => {}
         }
     }
-
-    /// Tells the operator that the file can't be used, not too often.
-    fn complain(&mut self, error: &rusqlite::Error) {
-        let silence = Duration::from_millis(limits::DIRECTORY_SILENCE_MS);
-        if self.complained.is_some_and(|told| told.elapsed() < silence) {
-            return;
-        }
-        self.complained = Some(Instant::now());
-        eprintln!("myriad: {}", complaint(error));
-    }
-}
-
-/// What the operator is told. Never with values of a statement: SQLite's words name columns only.
-pub(super) fn complaint(error: &rusqlite::Error) -> String {
-    format!(
-        "the directory can't use its files: {error}. Accounts can't be changed until that is \
-         over; messages go on. Look at the disk below the data folder (space, rights, errors)"
-    )
 }
 
 fn refused(way: Option<Way>) -> Made {

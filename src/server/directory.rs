@@ -39,6 +39,7 @@ impl Open {
         let keys = keys.and_own(&own);
         let rules = Rules {
             registration: config.registration,
+            users_max: config.users_max as u64,
             access_s: config.access_token_s,
             foreign: config.has_operator_keys(),
             webhook,
