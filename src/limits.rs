@@ -431,8 +431,11 @@ mod tests {
     #[test]
     fn documents_state_the_limits_in_force() {
         assert_eq!(value_of("SEGMENT_BYTES"), super::SEGMENT_BYTES);
-        for document in [include_str!("../docs/operations.md"), include_str!("../docs/history.md")]
-        {
+        for document in [
+            include_str!("../docs/operations.md"),
+            include_str!("../docs/history.md"),
+            include_str!("../docs/http-api.md"),
+        ] {
             let (_, table) = document.split_once("<!-- table: limits -->").unwrap();
             let rows = table.trim_start().lines().skip(2).take_while(|line| line.starts_with('|'));
             let mut count = 0;

@@ -18,7 +18,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::thread;
 
-pub use self::api::{ApiConfig, ApiSettings};
+pub use self::api::{ApiConfig, ApiSettings, WebhookUrl};
 pub use self::error::ConfigError;
 pub use self::example::example;
 pub use self::groups::GroupRules;
@@ -160,7 +160,7 @@ impl Config {
             config.history_default = retention::parse(text)?;
         }
         config.check_reach()?;
-        config.api.check(config.dev, config.allow_plaintext)?;
+        config.api.check(config.dev, config.allow_plaintext, config.directory)?;
         config.check_keys()?;
         if config.data.as_os_str().is_empty() {
             return Err(ConfigError::NoData);
