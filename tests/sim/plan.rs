@@ -151,7 +151,10 @@ impl Plan {
             drain: rough(random, 4),
         };
         Self {
-            setup: with_a_narrow_door(setup(random, shards_max, credits), seed),
+            setup: with_small_groups(
+                with_a_narrow_door(setup(random, shards_max, credits), seed),
+                seed,
+            ),
             shards_max,
             users: users(random, 8, 3),
             net: net(random),
@@ -189,6 +192,7 @@ impl Plan {
         };
         let credits = [1, 2, 64][random.index(3)];
         let mut setup = with_a_narrow_door(setup(random, shards_max, credits), seed);
+        setup = with_small_groups(setup, seed);
         setup.log =
             Settings { batches_per_shard: setup.log.batches_per_shard, ..Settings::small() };
         setup.rules.payload_bytes_max = 3_000;
@@ -321,6 +325,21 @@ fn groups(seed: u64) -> u64 {
         4 => 4,
         _ => 0,
     }
+}
+
+/// In most worlds with groups few members are many: from so many on they fetch, or are not told of
+/// arrivals and departures, or the group is full.
+fn with_small_groups(mut setup: Setup, seed: u64) -> Setup {
+    let rules = &mut setup.rules.groups;
+    match seed % 7 {
+        0 => rules.push_max = 1,
+        1 => rules.quiet_above = 1,
+        2 => (rules.push_max, rules.quiet_above) = (2, 1),
+        3 => rules.messages_max = 20,
+        4 => (rules.push_max, rules.members_max) = (3, 4),
+        _ => {}
+    }
+    setup
 }
 
 fn net(random: &mut Random) -> NetFaults {
