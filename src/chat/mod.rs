@@ -29,8 +29,8 @@ use std::time::{Duration, Instant};
 use client::{Address, Client, Session, SessionOptions, SessionState};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
-use wire::client::backoff_ms;
 use wire::Stream;
+use wire::client::backoff_ms;
 
 use command::{Command, Peer};
 use input::Line;
