@@ -105,7 +105,8 @@ impl Dim {
                     | Item::Date { user, .. } => *user,
                     Item::Pair { recipient, .. }
                     | Item::Answered { recipient, .. }
-                    | Item::Voids { recipient, .. } => *recipient,
+                    | Item::Voids { recipient, .. }
+                    | Item::WaitingVoid { recipient, .. } => *recipient,
                 };
                 self.item(&mut tables[placement.home(id)], item)
             }),
@@ -160,6 +161,10 @@ impl Dim {
                 if let Some(pair) = here.pairs.find_or_add(index, sender, first) {
                     here.pairs.get_mut(pair).answered = true;
                 }
+            }
+            Item::WaitingVoid { recipient, position, void } => {
+                let Some(index) = here.users.find(recipient) else { return Ok(()) };
+                here.voids.add((index, position), void);
             }
             Item::Voids { recipient, sender, spans } => {
                 let Some(index) = here.users.find(recipient) else { return Ok(()) };
@@ -253,7 +258,7 @@ mod tests {
             part(CHECKPOINT_END, 0),
         ];
         let mut tables = [Tables::new(4, 4, 4)];
-        let mut replay = Replay::new(Placement::new(1), &crate::path::Rules::default());
+        let mut replay = Replay::new(Placement::new(1), &Rules::default());
         for (nth, record) in (1..).zip(&records) {
             let at = At { segment: 1, offset: nth * 4096 };
             replay.record(&mut tables, at, record).unwrap();
