@@ -165,14 +165,6 @@ pub const WATCHES_PER_SHARD_MAX: usize = 1_000_000;
 /// How often last-seen times reach the disk.
 pub const LAST_SEEN_FLUSH_MS: u64 = 30_000;
 
-/// Orders of the directory and the HTTP API that may wait for one shard; more are told to try again.
-pub const ORDERS_WAITING_MAX: usize = 4 * 1024;
-/// Orders a shard obeys in one turn: none of them takes longer than a message.
-pub const ORDERS_PER_TURN_MAX: usize = 64;
-
-/// Batches of last-seen times that may wait for the disk; more are dropped: the next has newer.
-pub const SEEN_WAITING_MAX: usize = 256;
-
 /// How often changes of watched users are looked at.
 pub const PRESENCE_LOOK_MS: u64 = 100;
 /// How often all watched users are looked at: presence also ends by the passing of time.
@@ -436,8 +428,11 @@ mod tests {
     #[test]
     fn documents_state_the_limits_in_force() {
         assert_eq!(value_of("SEGMENT_BYTES"), super::SEGMENT_BYTES);
-        for document in [include_str!("../docs/operations.md"), include_str!("../docs/history.md")]
-        {
+        for document in [
+            include_str!("../docs/operations.md"),
+            include_str!("../docs/history.md"),
+            include_str!("../docs/http-api.md"),
+        ] {
             let (_, table) = document.split_once("<!-- table: limits -->").unwrap();
             let rows = table.trim_start().lines().skip(2).take_while(|line| line.starts_with('|'));
             let mut count = 0;

@@ -12,99 +12,33 @@
 
 mod support;
 
-use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, channel};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::Command;
 
-use support::{Server, WAIT};
+use support::Server;
+use support::terminal::Terminal;
 
-/// A running `myriad chat`; killed when dropped.
-struct Terminal {
-    child: Child,
-    input: Option<ChildStdin>,
-    lines: Receiver<String>,
-    seen: Vec<String>,
+fn open(server: &Server, user: u64, to: u64, state: Option<&Path>) -> Terminal {
+    let token = server.token(user, 1);
+    open_at(&server.url("ws"), &token, to, state)
 }
 
-impl Terminal {
-    fn open(server: &Server, user: u64, to: u64, state: Option<&Path>) -> Self {
-        let token = server.token(user, 1);
-        Self::open_at(&server.url("ws"), &token, to, state)
+fn open_at(url: &str, token: &str, to: u64, state: Option<&Path>) -> Terminal {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_myriad"));
+    command.args(["chat", "--server", url, "--token", token, "--to", &to.to_string()]);
+    if let Some(state) = state {
+        command.arg("--state").arg(state);
     }
-
-    fn open_at(url: &str, token: &str, to: u64, state: Option<&Path>) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_myriad"));
-        command.args(["chat", "--server", url, "--token", token, "--to", &to.to_string()]);
-        if let Some(state) = state {
-            command.arg("--state").arg(state);
-        }
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let input = child.stdin.take();
-        let output = child.stdout.take().unwrap();
-        let (sender, lines) = channel();
-        thread::spawn(move || {
-            for line in BufReader::new(output).lines().map_while(Result::ok) {
-                if sender.send(line).is_err() {
-                    return;
-                }
-            }
-        });
-        Self { child, input, lines, seen: Vec::new() }
-    }
-
-    fn write(&mut self, line: &str) {
-        writeln!(self.input.as_mut().unwrap(), "{line}").unwrap();
-    }
-
-    /// Waits until a line with these words was printed, now or before.
-    fn expect(&mut self, words: &str) {
-        let deadline = Instant::now() + WAIT;
-        while !self.seen.iter().any(|line| line.contains(words)) {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let Ok(line) = self.lines.recv_timeout(left) else {
-                panic!("no line with `{words}`; seen: {:#?}", self.seen);
-            };
-            self.seen.push(line);
-        }
-    }
-
-    /// Ends the input and waits for the end.
-    fn end(mut self) -> ExitStatus {
-        self.input = None;
-        self.ended()
-    }
-
-    /// Waits for the end.
-    fn ended(mut self) -> ExitStatus {
-        let deadline = Instant::now() + WAIT;
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
-            }
-            assert!(Instant::now() < deadline, "it does not end; seen: {:#?}", self.seen);
-            thread::sleep(Duration::from_millis(10));
-        }
-    }
-}
-
-impl Drop for Terminal {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+    Terminal::of(command)
 }
 
 #[test]
 fn two_terminals_see_messages_ticks_typing_and_presence() {
     let server = Server::start(2, &[]);
     server.provision([1, 2]);
-    let mut ann = Terminal::open(&server, 1, 2, None);
+    let mut ann = open(&server, 1, 2, None);
     ann.expect("connected");
-    let mut bob = Terminal::open(&server, 2, 1, None);
+    let mut bob = open(&server, 2, 1, None);
     bob.expect("connected");
     bob.expect("1 is online");
     ann.expect("2 is online");
@@ -130,16 +64,16 @@ fn what_was_written_while_the_server_was_away_leaves_later() {
     let state = server.home.data().with_file_name("ann.json");
     let (url, token) = (server.url("tcp"), server.token(1, 1));
     server.stop();
-    let mut ann = Terminal::open_at(&url, &token, 2, Some(&state));
+    let mut ann = open_at(&url, &token, 2, Some(&state));
     ann.expect("can't connect");
     ann.write("first");
     ann.write("second");
     assert!(ann.end().success(), "it is kept, so nothing is lost");
 
     let again = server.start_another().unwrap();
-    let mut bob = Terminal::open_at(&again.url("ws"), &server.token(2, 1), 1, None);
+    let mut bob = open_at(&again.url("ws"), &server.token(2, 1), 1, None);
     bob.expect("connected");
-    let mut ann = Terminal::open_at(&again.url("ws"), &token, 2, Some(&state));
+    let mut ann = open_at(&again.url("ws"), &token, 2, Some(&state));
     ann.expect("2 messages wait in the outbox");
     ann.expect("✓✓ read: second");
     assert!(ann.end().success());
@@ -155,7 +89,7 @@ fn a_server_that_comes_back_is_found_again() {
     let listen = format!("127.0.0.1:{port}");
     let mut server = Server::start(1, &["--listen", &listen]);
     server.provision([2]);
-    let mut ann = Terminal::open(&server, 1, 2, None);
+    let mut ann = open(&server, 1, 2, None);
     ann.expect("connected");
     server.drain_and_restart();
     ann.expect("the server says goodbye: shutdown");
@@ -168,6 +102,6 @@ fn a_server_that_comes_back_is_found_again() {
 fn a_token_nobody_accepts_ends_the_client_with_a_reason() {
     let server = Server::start(1, &[]);
     let token = support::token_signed(&[7; 32], 1, 1, support::now_s() + 3600);
-    let ann = Terminal::open_at(&server.url("ws"), &token, 2, None);
+    let ann = open_at(&server.url("ws"), &token, 2, None);
     assert_eq!(ann.ended().code(), Some(1), "though its input goes on");
 }

@@ -109,7 +109,7 @@ impl Home {
         &self.secret
     }
 
-    fn log_file(&self) -> PathBuf {
+    pub fn log_file(&self) -> PathBuf {
         self.folder.path().join("server.log")
     }
 

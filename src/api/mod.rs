@@ -31,8 +31,10 @@ mod secret;
 mod serve;
 mod sessions;
 mod stats;
+mod webhook;
 
 pub use routes::operations;
+pub use webhook::Webhook;
 
 use crate::auth::Keys;
 use crate::directory::Directory;
@@ -58,6 +60,8 @@ pub struct Settings {
     pub behind_proxy: bool,
     /// The admin token; none: there is no operator here.
     pub admin_token: Option<Vec<u8>>,
+    /// Whom to tell of what happens.
+    pub webhook: Option<Webhook>,
 }
 
 /// Whom the API asks.
@@ -113,6 +117,7 @@ impl Api {
         let mut boot = [0; 4];
         getrandom::fill(&mut boot).map_err(io::Error::other)?;
         let token = settings.admin_token.take();
+        let webhook = settings.webhook.take();
         let app = Arc::new(App {
             settings,
             directory: parts.directory,
@@ -139,6 +144,9 @@ impl Api {
             let _inside = runtime.enter();
             tokio::net::TcpListener::from_std(listener)?
         };
+        if let Some(webhook) = webhook {
+            runtime.spawn(webhook::tell(Arc::clone(&app), webhook));
+        }
         let (stop, stopped) = oneshot::channel();
         let served = runtime.spawn(serve::serve(listener, routes::router(&app), stopped));
         Ok(Self { runtime, stop, served, address })

@@ -8,11 +8,17 @@
 //! Deliberately not here: the rules (`wire::client`), sockets (`client`), encryption, a full
 //! screen.
 
+mod account;
 mod command;
+mod error;
 mod events;
 mod input;
+mod people;
 mod screen;
 mod state_file;
+
+pub use account::{Account, AccountError, AccountOptions};
+pub use error::ChatError;
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal};
@@ -23,15 +29,20 @@ use std::time::{Duration, Instant};
 use client::{Address, Client, Session, SessionOptions, SessionState};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
+use wire::Stream;
 use wire::client::backoff_ms;
-use wire::{Parting, Stream};
 
-use command::Command;
+use command::{Command, Peer};
 use input::Line;
+use people::Names;
 use screen::Screen;
 
 /// Longest sleep: retries, heartbeats and reconnects are at most so late.
 const TURN: Duration = Duration::from_millis(200);
+/// A token is renewed when this part of its time is over.
+const RENEW_AFTER: f64 = 0.75;
+/// When to try again if that failed.
+const RENEW_RETRY: Duration = Duration::from_secs(5);
 /// Longest wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// After the input ended so long is waited for answers.
@@ -46,7 +57,7 @@ const SOCKET: Token = Token(0);
 const INPUT: Token = Token(1);
 
 /// What the terminal client needs to know.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct ChatOptions {
     /// Where the server is: `ws://HOST:PORT/v1/chat` or `tcp://HOST:PORT`.
     pub server: String,
@@ -56,41 +67,12 @@ pub struct ChatOptions {
     pub user: u64,
     /// The device the token is for.
     pub device: u32,
-    /// Whom to talk to at first.
-    pub to: Option<u64>,
+    /// Whom to talk to at first: a number, with an account a name, with `#` a group.
+    pub to: Option<String>,
     /// Where to keep the outbox and what was received over restarts.
     pub state: Option<PathBuf>,
-}
-
-/// Why the client stopped.
-#[derive(Debug, thiserror::Error)]
-pub enum ChatError {
-    /// The address can't be used.
-    #[error(transparent)]
-    Address(#[from] client::AddressError),
-    /// Terminal or poll failed.
-    #[error("the terminal failed: {0}")]
-    Terminal(#[from] io::Error),
-    /// The state file can't be used.
-    #[error(transparent)]
-    State(#[from] state_file::StateError),
-    /// The server does not want this client back.
-    #[error("the server said goodbye ({}): {}", .reason.name(), .reason.advice())]
-    Goodbye {
-        /// Why.
-        reason: Parting,
-    },
-    /// The token is another user's.
-    #[error("the token is for user {user}, device {device}; give --user and --device to match")]
-    Stranger {
-        /// Whose it is.
-        user: u64,
-        /// Which device's.
-        device: u32,
-    },
-    /// The input ended before everything was answered.
-    #[error("{0} messages were not sent; with --state FILE they would leave next time")]
-    Unsent(usize),
+    /// The account, if the token is one's.
+    pub account: Option<Account>,
 }
 
 /// Runs the client until the user quits or its input ends.
@@ -106,6 +88,11 @@ pub fn run(options: ChatOptions) -> Result<(), ChatError> {
         Err(ChatError::Terminal(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result,
     }
+}
+
+/// When to get the next token, of one that lasts so long from now.
+fn renewal(lasts_s: u64) -> Instant {
+    Instant::now() + Duration::from_secs(lasts_s).mul_f64(RENEW_AFTER)
 }
 
 /// When to connect next.
@@ -124,8 +111,12 @@ struct Chat {
     screen: Screen<io::Stdout>,
     started: Instant,
     schedule: Schedule,
+    account: Option<Account>,
+    /// When to get the next token.
+    renew_at: Option<Instant>,
+    names: Names,
     /// Whom a line of text goes to.
-    to: Option<u64>,
+    to: Option<Stream>,
     watched: Vec<u64>,
     /// Own messages, by id: their first words.
     words: BTreeMap<u64, String>,
@@ -135,7 +126,9 @@ struct Chat {
 }
 
 impl Chat {
-    fn open(options: ChatOptions) -> Result<Self, ChatError> {
+    fn open(mut options: ChatOptions) -> Result<Self, ChatError> {
+        let account = options.account.take();
+        let renew_at = account.as_ref().map(|account| renewal(account.login().access_s));
         let address = Address::parse(&options.server)?;
         let saved = match &options.state {
             Some(path) => state_file::load(path, options.user, options.device)?,
@@ -154,7 +147,10 @@ impl Chat {
             screen: Screen::new(io::stdout(), colours),
             started: Instant::now(),
             schedule: Schedule { attempt: 0, retry_after_ms: 0, next: Some(Instant::now()) },
-            to: options.to,
+            account,
+            renew_at,
+            names: Names::default(),
+            to: None,
             watched: Vec::new(),
             words,
             saved,
@@ -165,11 +161,16 @@ impl Chat {
 
     fn greet(&mut self) -> Result<(), ChatError> {
         let Self { options, .. } = self;
-        let line = format!("user {}, device {} at {}", options.user, options.device, self.address);
+        let mut line =
+            format!("user {}, device {} at {}", options.user, options.device, self.address);
+        if let Some(account) = &self.account {
+            line = format!("{}: {line}", account.name());
+        }
         self.screen.note(&line)?;
-        match self.to {
-            Some(user) => self.talk_to(user)?,
-            None => self.screen.note("/to USER chooses whom to talk to, /help tells the rest")?,
+        match self.options.to.take().map(|to| Command::parse(&format!("/to {to}"))) {
+            Some(Command::To(peer)) => self.turn_to(&peer)?,
+            Some(_) => self.screen.note("--to is no user and no group")?,
+            None => self.screen.note("/to WHOM chooses whom to talk to, /help tells the rest")?,
         }
         let waiting = self.client.session.unanswered();
         if waiting > 0 {
@@ -181,6 +182,7 @@ impl Chat {
     fn talk(&mut self, lines: &input::Lines) -> Result<(), ChatError> {
         let mut events = Events::with_capacity(8);
         loop {
+            self.renew_when_due()?;
             self.reconnect_when_due()?;
             match self.poll.poll(&mut events, Some(TURN)) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => {
@@ -226,15 +228,23 @@ impl Chat {
         match Command::parse(&line) {
             Command::Nothing => {}
             Command::Say(words) => self.say(&words)?,
-            Command::To(user) => self.talk_to(user)?,
-            Command::Who(users) => self.watch(&users)?,
+            Command::To(peer) => self.turn_to(&peer)?,
+            Command::Who(people) => {
+                let users: Result<Vec<_>, _> = people.iter().map(|who| self.resolve(who)).collect();
+                match users {
+                    Ok(users) => self.watch(&users)?,
+                    Err(why) => self.screen.note(&why)?,
+                }
+            }
+            Command::Account(wish) => return self.wish(&wish),
             Command::Read => {
                 let up_to = self.client.session.received_up_to();
                 self.client.session.read(None, up_to);
             }
             Command::Typing => match self.to {
-                Some(user) => self.client.session.typing(user, false),
-                None => self.screen.note("nobody to type to: /to USER first")?,
+                Some(Stream::User(user)) => self.client.session.typing(user, false),
+                Some(Stream::Group(group)) => self.client.session.typing_in(group, false),
+                None => self.screen.note("nobody to type to: /to WHOM first")?,
             },
             Command::Quit => return Ok(true),
             Command::Help => self.screen.help()?,
@@ -245,28 +255,38 @@ impl Chat {
 
     fn say(&mut self, words: &str) -> Result<(), ChatError> {
         let Some(to) = self.to else {
-            self.screen.note("nobody to talk to: /to USER first")?;
+            self.screen.note("nobody to talk to: /to WHOM first")?;
             return Ok(());
         };
-        match self.client.session.send(Stream::User(to), words.as_bytes(), TEXT) {
+        match self.client.session.send(to, words.as_bytes(), TEXT) {
             Ok(client_id) => {
                 self.keep_words(client_id, screen::first_words(words.as_bytes()));
-                self.screen.own(to, words)?;
+                let name = self.called(to);
+                self.screen.own(&name, words)?;
             }
             Err(full) => self.screen.note(&format!("not taken: {full}"))?,
         }
         Ok(())
     }
 
-    fn talk_to(&mut self, user: u64) -> Result<(), ChatError> {
-        self.to = Some(user);
-        self.screen.note(&format!("talking to {user}"))?;
-        self.watch(&[user])
+    fn turn_to(&mut self, peer: &Peer) -> Result<(), ChatError> {
+        match self.resolve(peer) {
+            Ok(to) => self.talk_to(to),
+            Err(why) => Ok(self.screen.note(&why)?),
+        }
     }
 
-    /// Watches these users as well; with too many the first ones are let go.
-    fn watch(&mut self, users: &[u64]) -> Result<(), ChatError> {
-        for user in users {
+    fn talk_to(&mut self, to: Stream) -> Result<(), ChatError> {
+        self.to = Some(to);
+        let name = self.called(to);
+        self.screen.note(&format!("talking to {name}"))?;
+        self.watch(&[to])
+    }
+
+    /// Watches these users as well; with too many the first ones are let go. Groups are not seen.
+    fn watch(&mut self, streams: &[Stream]) -> Result<(), ChatError> {
+        for stream in streams {
+            let Stream::User(user) = stream else { continue };
             self.watched.retain(|other| other != user);
             self.watched.push(*user);
         }

@@ -6,7 +6,6 @@
 use std::io::{self, Write};
 
 use client::TickMark;
-use wire::Stream;
 
 /// Characters of an own message that name it in the lines of its ticks.
 const FIRST_WORDS_CHARS: usize = 32;
@@ -30,23 +29,21 @@ impl<W: Write> Screen<W> {
     }
 
     /// A message for the user.
-    pub(super) fn incoming(&mut self, time_ms: u64, peer: u64, payload: &[u8]) -> io::Result<()> {
-        let line = format!("{} {peer}: {}", clock(time_ms), printable(payload));
+    pub(super) fn incoming(&mut self, time_ms: u64, from: &str, payload: &[u8]) -> io::Result<()> {
+        let (from, words) = (printable(from.as_bytes()), printable(payload));
+        let line = format!("{} {from}: {words}", clock(time_ms));
         self.line(BOLD, &line)
     }
 
     /// What the user just wrote.
-    pub(super) fn own(&mut self, to: u64, words: &str) -> io::Result<()> {
-        let line = format!("me -> {to}: {}", printable(words.as_bytes()));
+    pub(super) fn own(&mut self, to: &str, words: &str) -> io::Result<()> {
+        let line = format!("me -> {}: {}", printable(to.as_bytes()), printable(words.as_bytes()));
         self.line("", &line)
     }
 
     /// What another device of the user wrote.
-    pub(super) fn copy(&mut self, time_ms: u64, to: Stream, payload: &[u8]) -> io::Result<()> {
-        let to = match to {
-            Stream::User(user) => user.to_string(),
-            Stream::Group(group) => format!("group {group}"),
-        };
+    pub(super) fn copy(&mut self, time_ms: u64, to: &str, payload: &[u8]) -> io::Result<()> {
+        let to = printable(to.as_bytes());
         let line = format!("{} me (elsewhere) -> {to}: {}", clock(time_ms), printable(payload));
         self.line("", &line)
     }
@@ -63,7 +60,7 @@ impl<W: Write> Screen<W> {
     /// A watched user came or went.
     pub(super) fn presence(
         &mut self,
-        user: u64,
+        user: &str,
         online: bool,
         last_seen_ms: u64,
     ) -> io::Result<()> {
@@ -76,7 +73,7 @@ impl<W: Write> Screen<W> {
     }
 
     /// The peer types.
-    pub(super) fn typing(&mut self, user: u64) -> io::Result<()> {
+    pub(super) fn typing(&mut self, user: &str) -> io::Result<()> {
         self.line(DIM, &format!("* {user} is typing"))
     }
 
@@ -89,11 +86,16 @@ impl<W: Write> Screen<W> {
     pub(super) fn help(&mut self) -> io::Result<()> {
         for line in [
             "text goes to the peer; a text that begins with / is written with //",
-            "/to USER     talk to this user, and see whether he is online",
-            "/who USER..  see whether these users are online",
-            "/typing      tell the peer that you are typing",
-            "/read        tell that everything so far is read",
-            "/quit        end (what is not sent yet stays in the --state file)",
+            "/to WHOM           talk to a user (name or number) or a group (#number)",
+            "/who WHOM..        see whether these users are online",
+            "/typing            tell the peer that you are typing",
+            "/read              tell that everything so far is read",
+            "/group NAME WHOM.. begin a group and talk to it; /add WHOM.. and /remove WHOM later",
+            "/groups, /leave    list your groups; leave the one you are talking to",
+            "/contact WHOM      into your contact book; /forget WHOM takes out",
+            "/block WHOM        hear nothing any more; /unblock WHOM",
+            "/logout            end, and forget this device",
+            "/quit              end (what is not sent yet stays in the --state file)",
             "ticks: ✓ the server has it, ✓✓ delivered, ✓✓ read. Times are UTC",
         ] {
             self.note(line)?;
@@ -173,7 +175,7 @@ mod tests {
     #[test]
     fn a_peer_cannot_steer_the_terminal() {
         let line = printed(false, |screen| {
-            screen.incoming(0, 2, b"\x1b]0;owned\x07 hi\r\nyou\xff \xe2\x80\xae").unwrap();
+            screen.incoming(0, "2", b"\x1b]0;owned\x07 hi\r\nyou\xff \xe2\x80\xae").unwrap();
         });
         assert!(!line.trim_end().chars().any(char::is_control), "{line:?}");
         assert!(line.contains("hi") && line.contains("you"));

@@ -166,13 +166,18 @@ pub(super) fn save(
 fn write(path: &Path, saved: &Saved) -> io::Result<()> {
     let mut bytes = serde_json::to_vec(saved)?;
     bytes.push(b'\n');
+    replace(path, &bytes)
+}
+
+/// Writes a file for its owner only, in the place of the former one; durable when it returns.
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
     name.push(".new");
     let fresh = path.with_file_name(name);
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(0o600);
     let mut file = options.open(&fresh)?;
-    file.write_all(&bytes)?;
+    file.write_all(bytes)?;
     file.sync_data()?;
     fs::rename(&fresh, path)?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());

@@ -67,6 +67,12 @@ const BOUNDS: [Bounds; 21] = [
         limits::UNKNOWN_CONNS_MAX as u64,
         |c| Some(c.unknown_conns_per_source_max as u64),
     ),
+    bounds("messages_per_second_max", "count", 0, limits::RATE_SETTING_MAX as u64, |c| {
+        Some(c.messages_per_second_max.into())
+    }),
+    bounds("logins_per_second_max", "count per shard", 0, limits::RATE_SETTING_MAX as u64, |c| {
+        Some(c.logins_per_second_max.into())
+    }),
     bounds("payload_bytes_max", "bytes", 1, limits::PAYLOAD_BYTES_MAX as u64, |c| {
         Some(c.payload_bytes_max as u64)
     }),

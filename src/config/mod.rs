@@ -17,7 +17,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::thread;
 
-pub use self::api::{ApiConfig, ApiSettings};
+pub use self::api::{ApiConfig, ApiSettings, WebhookUrl};
 pub use self::error::ConfigError;
 pub use self::example::example;
 pub use self::settings::{Algorithm, Driver, KeyFile, Registration, ServeFlags, Settings};
@@ -66,6 +66,10 @@ pub struct Config {
     pub unknown_users_allowed: bool,
     /// Connections without a login per source and shard.
     pub unknown_conns_per_source_max: usize,
+    /// Messages of one user in a second; 0: no bound.
+    pub messages_per_second_max: u32,
+    /// Logins from one source and shard in a second; 0: no bound.
+    pub logins_per_second_max: u32,
     /// Largest payload of a message in bytes, at most [`limits::PAYLOAD_BYTES_MAX`].
     pub payload_bytes_max: usize,
     /// How long an un-acked message is kept, seconds.
@@ -152,7 +156,7 @@ impl Config {
             config.history_default = retention::parse(text)?;
         }
         config.check_reach()?;
-        config.api.check(config.dev, config.allow_plaintext)?;
+        config.api.check(config.dev, config.allow_plaintext, config.directory)?;
         config.check_keys()?;
         if config.data.as_os_str().is_empty() {
             return Err(ConfigError::NoData);
@@ -189,6 +193,8 @@ impl Config {
             // Somebody trying things out writes before the other side ever logged in.
             unknown_users_allowed: said.unknown_users_allowed.unwrap_or(dev),
             unknown_conns_per_source_max: said.unknown_conns_per_source_max.unwrap_or_default(),
+            messages_per_second_max: said.messages_per_second_max.unwrap_or_default(),
+            logins_per_second_max: said.logins_per_second_max.unwrap_or_default(),
             payload_bytes_max: said.payload_bytes_max.unwrap_or_default(),
             retention_s: said.retention_s.unwrap_or_default(),
             clock_confirmed: said.clock_confirmed.unwrap_or_default(),
@@ -293,6 +299,8 @@ fn defaults() -> Settings {
         users_max: Some(limits::USERS_MAX),
         pairs_max: Some(limits::PAIRS_MAX),
         unknown_conns_per_source_max: Some(limits::UNKNOWN_CONNS_PER_SOURCE_MAX),
+        messages_per_second_max: Some(limits::MESSAGES_PER_SECOND_MAX),
+        logins_per_second_max: Some(limits::LOGINS_PER_SECOND_MAX),
         retention_s: Some(limits::RETENTION_S),
         clock_confirmed: Some(false),
         payload_bytes_max: Some(limits::PAYLOAD_BYTES_MAX),

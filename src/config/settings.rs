@@ -83,6 +83,13 @@ pub struct Settings {
     /// Connections without a login from one source address at once
     #[arg(long, value_name = "COUNT")]
     pub unknown_conns_per_source_max: Option<usize>,
+    /// Messages one user may send in a second, for a moment twice as many; 0: no bound
+    #[arg(long, value_name = "COUNT")]
+    pub messages_per_second_max: Option<u32>,
+    /// Logins a shard takes from one source address in a second, for a moment ten times as many;
+    /// 0: no bound
+    #[arg(long, value_name = "COUNT")]
+    pub logins_per_second_max: Option<u32>,
     /// How long an un-acked message is kept before its sender is told that it expired
     #[arg(long, value_name = "S")]
     pub retention_s: Option<u32>,

@@ -60,6 +60,14 @@ pub const API_CALLER_EVERY_MS: u64 = 20;
 pub const API_LOOKUPS_BURST: u32 = 1_000;
 /// and one more each so many milliseconds.
 pub const API_LOOKUPS_EVERY_MS: u64 = 1_000;
+/// Events that are fetched for the webhook at once.
+pub const WEBHOOK_EVENTS_MAX: u32 = 32;
+/// Time for whom the webhook tells to answer.
+pub const WEBHOOK_ANSWER_MS: u64 = 10_000;
+/// How often new events are looked for.
+pub const WEBHOOK_LOOK_MS: u64 = 500;
+/// The longest time before an event that was not told is tried again.
+pub const WEBHOOK_PAUSE_S_MAX: u64 = 3_600;
 /// Pause after accepting failed (no descriptor left, most likely).
 pub const API_ACCEPT_PAUSE_MS: u64 = 100;
 /// Bytes of the name of a group.

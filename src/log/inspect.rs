@@ -249,6 +249,7 @@ mod tests {
             sent(of(Kind::Void)),
             Record { position, peer: 73, aux: position + 3, ..sent(of(Kind::Notice)) },
             Record { position, moved: true, ..of(Kind::Tombstone) },
+            Record { time_ms, ..of(Kind::Ended) },
             Record {
                 aux: 4,
                 body_kind: CHECKPOINT_IMAGE,

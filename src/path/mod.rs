@@ -56,6 +56,10 @@ pub struct Rules {
     pub unknown_conns_max: usize,
     /// Connections without login per source and shard.
     pub unknown_conns_per_source_max: usize,
+    /// Messages of one user in a second; 0: as many as there are.
+    pub messages_per_second_max: u32,
+    /// Logins from one source and shard in a second; 0: as many as there are.
+    pub logins_per_second_max: u32,
 }
 
 impl Default for Rules {
@@ -73,6 +77,8 @@ impl Default for Rules {
             admitted_at_once_max: limits::ADMITTED_AT_ONCE_MAX,
             unknown_conns_max: limits::UNKNOWN_CONNS_MAX,
             unknown_conns_per_source_max: limits::UNKNOWN_CONNS_PER_SOURCE_MAX,
+            messages_per_second_max: limits::MESSAGES_PER_SECOND_MAX,
+            logins_per_second_max: limits::LOGINS_PER_SECOND_MAX,
         }
     }
 }

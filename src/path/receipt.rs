@@ -4,6 +4,7 @@
 //! with what the sender's home was told. Dirty pairs are looked at once per turn; what finds no
 //! credit toward another shard stays dirty and grows (flags, never queue entries).
 
+use crate::canary::{self, Canary};
 use crate::log::{Kind, Lane, Record, Stage};
 use crate::path::STREAM_USER;
 use crate::path::session::for_each_conn;
@@ -68,7 +69,7 @@ fn tell_pair(
     let (has, read) = (owner.has, pair.read.min(owner.has));
     let (from, last) = (owner.has_from, pair.last);
     let (told_has, told_read) = (pair.told_has.max(from), pair.told_read.max(from));
-    let reads_told = !owner.marks.any(Marks::RECEIPTS_OFF);
+    let reads_told = !owner.marks.any(Marks::RECEIPTS_OFF) || canary::is(Canary::TellSilent);
     let receipt =
         Receipt { sender, recipient: owner.id, after: told_has, up_to: has, mark: Mark::Has };
     let home = placement.home(sender);
@@ -91,7 +92,8 @@ fn tell_stretches(
     let mut after = receipt.after;
     while after < receipt.up_to {
         let pair = tables.pairs.get(index);
-        let is_voided = tables.users.user(pair.recipient).marks.any(Marks::VOIDED);
+        let is_voided = tables.users.user(pair.recipient).marks.any(Marks::VOIDED)
+            && !canary::is(Canary::TickBlocked);
         let spans = if is_voided { tables.people.spans(pair.recipient, pair.sender) } else { &[] };
         let (from, up_to) = stretch(spans, after, receipt.up_to);
         let is_news = from < up_to && pair.last > from;

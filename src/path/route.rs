@@ -299,11 +299,22 @@ pub fn answer(tables: &mut Tables, device: u32, client_id: u64, outcome: Outcome
 
 /// Writes a refusal to the device, if it is connected.
 pub fn refuse(tables: &mut Tables, device: u32, client_id: u64, reason: Refusal) {
+    let retry_after_ms = if reason.retriable() { limits::RETRY_AFTER_MS } else { 0 };
+    refuse_for(tables, device, client_id, reason, retry_after_ms);
+}
+
+/// The same for so long, in milliseconds; 0: for good.
+pub fn refuse_for(
+    tables: &mut Tables,
+    device: u32,
+    client_id: u64,
+    reason: Refusal,
+    retry_after_ms: u32,
+) {
     let here = tables.users.device(device);
     let names_next = matches!(reason, Refusal::StaleId | Refusal::IdReused);
     let next_client_id = if names_next { here.next_client_id() } else { 0 };
     let retriable = reason.retriable();
-    let retry_after_ms = if retriable { limits::RETRY_AFTER_MS } else { 0 };
     let Some(token) = here.conn() else { return };
     tables.counters.refused += 1;
     tables.write(

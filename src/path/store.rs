@@ -152,7 +152,7 @@ fn try_store(
         None => return Err(Refusal::UnknownUser),
     };
     check_quotas(tables, rules, user, request)?;
-    let void = people::blocks(tables, user, request.sender);
+    let void = people::blocks(tables, user, request.sender) && !canary::is(Canary::DeliverBlocked);
     if void && !tables.people.has_room_for_void(user, request.sender) {
         return Err(Refusal::InboxFull);
     }

@@ -82,6 +82,9 @@ impl<S, R: Reader> Core<S, R> {
             };
         }
         self.check_room(to)?;
+        if self.rates.take_message(user, self.host_ms).is_err() {
+            return refused(Refusal::RateLimited);
+        }
         people::wrote(&mut self.tables, user, to);
         self.tables.posts.settle(key, request_crc, Outcome::Pending);
         let mut request = self.tables.requests.take();

@@ -5,15 +5,22 @@ use super::intake::Step;
 use super::{CheckJob, Core, Mover};
 use crate::auth::{Claims, TokenError};
 use crate::log::Reader;
-use crate::mem::Token;
+use crate::mem::{RetryAfterMs, Token};
 use crate::state::NONE;
 use crate::state::conn::Phase;
 use crate::state::request::Login;
 use wire::{Hello, Parting};
 
+/// What a source is told that logs in more often than it may.
+const LOGINS_ADVICE: &str = "too many logins from this address; connect again after retry_after_ms";
+
 impl<S, R: Reader> Core<S, R> {
     pub(super) fn on_hello(&mut self, token: Token, hello: &Hello<'_>) -> Step {
         if self.turn_away_if_full(token) {
+            return Step::Taken;
+        }
+        if let Err(RetryAfterMs(retry_after_ms)) = self.may_log_in(token) {
+            self.say_goodbye_for(token, Parting::Overloaded, retry_after_ms, LOGINS_ADVICE);
             return Step::Taken;
         }
         let login = Login {

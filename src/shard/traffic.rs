@@ -4,9 +4,9 @@ use super::intake::Step;
 use super::{Core, Waiter};
 use crate::limits;
 use crate::log::{self, Placed, Reader, Record};
-use crate::mem::Token;
+use crate::mem::{RetryAfterMs, Token};
 use crate::path::receipt::Receipt;
-use crate::path::{deliver, people, presence, receipt, route, session, store};
+use crate::path::{deliver, presence, receipt, route, session, store};
 use crate::ring::Mailbox;
 use crate::state::Tables;
 use crate::state::order::POST_DEVICE;
@@ -36,6 +36,13 @@ impl<S, R: Reader> Core<S, R> {
             if let Some(reason) = self.cannot_keep(device, send.to) {
                 route::hold(&mut self.tables, device, send.client_id);
                 route::refuse(&mut self.tables, device, send.client_id, reason);
+                return Step::Taken;
+            }
+            if let Err(RetryAfterMs(retry_after_ms)) = self.may_send(token, user) {
+                let Self { tables, .. } = self;
+                route::hold(tables, device, send.client_id);
+                let reason = Refusal::RateLimited;
+                route::refuse_for(tables, device, send.client_id, reason, retry_after_ms);
                 return Step::Taken;
             }
             if home != self.me && !self.mailbox.has_credit(home) {
@@ -335,19 +342,6 @@ impl<S, R: Reader> Core<S, R> {
             }
         }
         self.behind = behind;
-    }
-
-    pub(super) fn send_typing(&mut self, user: u32, to: u64, stopped: bool) {
-        let from = self.tables.users.user(user).id;
-        if people::blocks(&self.tables, user, to) {
-            return; // in neither direction
-        }
-        let home = self.placement.home(to);
-        if home == self.me {
-            presence::push_typing(&mut self.tables, from, to, stopped);
-        } else if self.mailbox.notify(home, Envelope::Typing { from, to, stopped }).is_err() {
-            self.tables.counters.shed += 1;
-        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! Answers to messages from outside a session: their callers number them as they like, so there is
 //! no window of ids as devices have it, but a memory of the last of them.
 //!
-//! Beyond [`limits::POSTS_REMEMBERED_MAX`] the eldest is forgotten: whoever repeats that gets another
-//! position for the same message id, and clients drop the second.
+//! Beyond [`limits::POSTS_REMEMBERED_MAX`] the eldest is forgotten: whoever repeats that gets
+//! another position for the same message id, and clients drop the second.
 
 use crate::limits;
 use crate::state::window::Outcome;

@@ -14,6 +14,7 @@
 )]
 
 pub(crate) mod raw;
+pub(crate) mod terminal;
 
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -142,6 +143,11 @@ impl Server {
     /// Where it listens.
     pub(crate) fn listen(&self) -> String {
         self.process().listen().to_owned()
+    }
+
+    /// What it printed when it began to listen: a line of JSON.
+    pub(crate) fn first_line(&self) -> &str {
+        self.process().first_line()
     }
 
     /// The address of a transport.

@@ -11,6 +11,7 @@
 //!  loss       I5  every Send is answered, nothing is refused after it was pushed
 //!  bounds     I6  what a shard holds is within its limits
 //!  ticks          nobody is told that somebody has what nobody got
+//!  people         what the blocked write goes nowhere, and nobody can tell; who hides is not seen
 //! ```
 
 mod bounds;
@@ -18,6 +19,7 @@ mod kept;
 mod loss;
 mod once;
 mod order;
+mod people;
 mod positions;
 mod ticks;
 
@@ -28,6 +30,8 @@ use wire::{Deliver, MessageId, Sent, ServerFrame, Stream, Welcome};
 
 use super::fast::{FastMap, FastSet};
 use super::store::Contents;
+pub(crate) use people::Whim;
+use people::Wishes;
 
 /// A device of a user.
 pub(crate) type Name = (u64, u32);
@@ -108,6 +112,12 @@ pub(crate) struct Checks {
     /// A bit is flipped at the moment: not everything can be read.
     pub(crate) is_rotten: bool,
     violations: Vec<String>,
+    /// Blocks and privacy.
+    wishes: Wishes,
+    /// Messages of this device are written by nobody's phone.
+    foreign: Option<u32>,
+    /// Frames that phones got, on one line each, if they are kept.
+    pub(crate) kept: Option<Vec<(Name, String)>>,
     /// I3, to be judged when the log is known: to whom, what came late, behind what.
     swaps: Vec<(Name, MessageId, u64, bool)>,
     /// An own copy found no room: a later retry may have appended it out of order.
@@ -135,6 +145,11 @@ impl Checks {
         self.sent.len()
     }
 
+    /// Messages of this device come from elsewhere: they are not looked at.
+    pub(crate) fn foreign(&mut self, device: u32) {
+        self.foreign = Some(device);
+    }
+
     /// Something else did not hold.
     pub(crate) fn violated(&mut self, what: String) {
         if self.violations.len() < 100 {
@@ -156,11 +171,13 @@ impl Checks {
         view.boot = boot;
         view.disks_lost = self.restores.len();
         view.last_position = 0;
+        self.note_connected(name);
     }
 
     /// A phone's user wrote a message.
     pub(crate) fn written(&mut self, id: MessageId, to: u64, payload: &[u8], ttl_s: u32) {
         self.contents.insert(id, Content { to, hash: hash_of(payload), ttl_s });
+        self.note_written(id);
     }
 
     /// A phone's user deletes an earlier message.
@@ -171,6 +188,7 @@ impl Checks {
     /// A phone gave its message a new number.
     pub(crate) fn renumbered(&mut self, name: Name, client_id: u64, new_client_id: u64) {
         let id = id_of(name, client_id);
+        self.note_renumbered(id, id_of(name, new_client_id));
         if let Some(content) = self.contents.get(&id).copied() {
             self.contents.insert(id_of(name, new_client_id), content);
         }
@@ -180,7 +198,13 @@ impl Checks {
     /// A phone got a frame.
     pub(crate) fn heard(&mut self, name: Name, frame: &ServerFrame<'_>) {
         self.trace(|| format!("{name:?} {}", brief(frame)));
+        if let Some(kept) = &mut self.kept {
+            kept.push((name, brief(frame)));
+        }
         match frame {
+            ServerFrame::Presence(presence) => self.checks_privacy_of_presence(name, presence),
+            ServerFrame::Typing(typing) => self.checks_blocks_of_typing(name, typing.user),
+            ServerFrame::Receipt(receipt) => self.checks_privacy_of_reading(name, receipt),
             ServerFrame::Welcome(welcome) => self.heard_welcome(name, welcome),
             ServerFrame::Deliver(deliver) => self.heard_deliver(name, deliver),
             ServerFrame::Sent(sent) => self.heard_sent(name, sent),
@@ -219,6 +243,7 @@ impl Checks {
             return; // read long after the disk was lost
         }
         self.placed.insert((id, false), (to, sent.position));
+        self.note_sent(id, to);
         self.checks_i5_one_kind_of_answer(id);
         self.checks_i2_the_first_answer_again(id, answer);
         self.checks_i4_positions_are_never_reused(to, sent.position, id, false);
@@ -226,6 +251,9 @@ impl Checks {
 
     fn heard_deliver(&mut self, name: Name, deliver: &Deliver<'_>) {
         self.deliveries += 1;
+        if self.foreign == Some(deliver.id.device) {
+            return;
+        }
         self.checks_i3_order(name, deliver);
         let (user, device) = name;
         let id = deliver.id;
@@ -269,6 +297,9 @@ impl Checks {
             Kind::OwnCopy => true,
             _ => return,
         };
+        if self.foreign == Some(record.device) {
+            return;
+        }
         let id =
             MessageId { sender: record.sender, device: record.device, client_id: record.client_id };
         let place = (record.stream, record.position);
@@ -351,8 +382,10 @@ fn copy_for(deliver: &Deliver<'_>) -> Option<u64> {
 fn brief(frame: &ServerFrame<'_>) -> String {
     match frame {
         ServerFrame::Deliver(deliver) => {
-            let Deliver { position, id, to, to_position, payload, .. } = deliver;
-            format!("Deliver {position:x} {id:?} to {to:?} {to_position:x}, {} B", payload.len())
+            let Deliver { position, id, to, to_position, payload, request, .. } = deliver;
+            let bytes = payload.len();
+            let request = if *request { ", of a stranger" } else { "" };
+            format!("Deliver {position:x} {id:?} to {to:?} {to_position:x}, {bytes} B{request}")
         }
         other => format!("{other:x?}"),
     }

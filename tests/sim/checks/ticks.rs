@@ -15,6 +15,7 @@ impl Checks {
             return;
         };
         let Stream::User(to) = to else { return };
+        self.note_tick(event, sender);
         if mark == TickMark::Sent {
             return;
         }
@@ -47,7 +48,7 @@ impl Checks {
             let ended = [&self.expired, &self.deleted, &self.lost_with_disk]
                 .iter()
                 .any(|ids| ids.contains(&id));
-            if message.mark < TickMark::Has && !ended {
+            if message.mark < TickMark::Has && !ended && !self.may_be_void(&id) {
                 self.violated(format!("ticks: nobody was told that {id:?} arrived"));
             }
         }

@@ -3,6 +3,10 @@
 //! Deliberately not here: what to do about a failure, and the chat socket (`connection`). TLS is
 //! not built in: use it on loopback, or behind something that speaks TLS.
 
+mod calls;
+
+pub use calls::{Added, Group, Login, Who};
+
 use std::fmt;
 use std::time::Duration;
 
