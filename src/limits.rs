@@ -5,11 +5,13 @@
 
 mod api;
 mod directory;
+mod groups;
 mod overload;
 mod people;
 
 pub use api::*;
 pub use directory::*;
+pub use groups::*;
 pub use overload::*;
 pub use people::*;
 
@@ -411,6 +413,7 @@ mod tests {
     const SOURCE: &str = concat!(
         include_str!("limits.rs"),
         include_str!("limits/api.rs"),
+        include_str!("limits/groups.rs"),
         include_str!("limits/overload.rs"),
         include_str!("limits/people.rs"),
     );

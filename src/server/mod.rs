@@ -8,6 +8,7 @@ mod clock_guard;
 mod control;
 mod directory;
 pub(crate) mod driver;
+mod group_orders;
 mod history;
 mod last_seen;
 mod levels;
@@ -104,13 +105,7 @@ pub fn run(config: &Config, keys: Keys) -> Result<(), ServeError> {
     let teller = outlook::Teller::new(committer.outlook());
     let history =
         history::Thread::start(config, committer.durable(), &committer.pins(), expiry_held)?;
-    let source = control::Source {
-        data: folder.clone(),
-        durable: committer.durable(),
-        pins: committer.pins(),
-        history: history.as_ref().map(history::Thread::copier),
-        directory: accounts.as_ref().map(|accounts| accounts.threads.copier()),
-    };
+    let (durable, pins) = (committer.durable(), committer.pins());
     let log_thread = spawn("log", move || log::run_committer(committer))?;
     let keys = Arc::new(keys);
     let api_keys = Arc::clone(&keys);
@@ -132,6 +127,14 @@ pub fn run(config: &Config, keys: Keys) -> Result<(), ServeError> {
     if let Some(accounts) = &accounts {
         accounts.hang(running.desk());
     }
+    let source = control::Source {
+        data: config.data.clone(),
+        durable,
+        pins,
+        history: history.as_ref().map(history::Thread::copier),
+        directory: accounts.as_ref().map(|accounts| accounts.threads.copier()),
+        desk: running.desk().clone(),
+    };
     let control = control::Thread::start(source)?;
     let api = api::start(door, accounts.as_ref(), &running, api_keys)?;
     announce(config, listen, api.as_ref(), &sizes, &choice);
