@@ -220,6 +220,13 @@ impl ServerProcess {
         }
     }
 
+    /// Its HTTP API, if it has one.
+    #[must_use]
+    pub fn api(&self) -> Option<String> {
+        let line: serde_json::Value = serde_json::from_str(&self.first_line).ok()?;
+        line["api"].as_str().map(|listen| format!("http://{listen}"))
+    }
+
     /// Its process id.
     #[must_use]
     pub fn pid(&self) -> u32 {

@@ -105,6 +105,24 @@ const BOUNDS: [Bounds; 23] = [
             Some(c.inbox_bytes_per_sender_max)
         })
     },
+    bounds("group_members_max", "count", 1, limits::GROUP_MEMBERS_SETTING_MAX as u64, |c| {
+        Some(c.groups.members_max.into())
+    }),
+    bounds("group_push_max", "count", 0, limits::GROUP_PUSH_SETTING_MAX as u64, |c| {
+        Some(c.groups.push_max.into())
+    }),
+    bounds("group_quiet_above", "count", 0, limits::GROUP_MEMBERS_SETTING_MAX as u64, |c| {
+        Some(c.groups.quiet_above.into())
+    }),
+    bounds("group_messages_max", "count", 1, limits::INBOX_MESSAGES_SETTING_MAX as u64, |c| {
+        Some(c.groups.messages_max.into())
+    }),
+    Bounds {
+        min: Least::Payload,
+        ..bounds("group_bytes_max", "bytes", 0, limits::INBOX_BYTES_SETTING_MAX, |c| {
+            Some(c.groups.bytes_max)
+        })
+    },
     bounds(
         "segment_bytes",
         "bytes",

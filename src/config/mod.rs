@@ -9,6 +9,7 @@ mod api;
 mod bounds;
 mod error;
 mod example;
+mod groups;
 mod layers;
 mod retention;
 mod settings;
@@ -20,6 +21,7 @@ use std::thread;
 pub use self::api::{ApiConfig, ApiSettings, WebhookUrl};
 pub use self::error::ConfigError;
 pub use self::example::example;
+pub use self::groups::GroupRules;
 pub use self::settings::{Algorithm, Driver, KeyFile, Registration, ServeFlags, Settings};
 use crate::limits;
 use wire::Retention;
@@ -84,6 +86,8 @@ pub struct Config {
     pub inbox_messages_per_sender_max: u32,
     /// Payload bytes of one sender waiting in one inbox; at least one payload.
     pub inbox_bytes_per_sender_max: u64,
+    /// Those of groups; one payload of the largest size fits.
+    pub groups: GroupRules,
     /// Bytes of all segments of the log; `None`: what the disk has.
     pub log_bytes_max: Option<u64>,
     /// Bytes of one segment, a multiple of [`limits::COMMIT_ALIGN_BYTES`].
@@ -202,6 +206,7 @@ impl Config {
             inbox_bytes_max: said.inbox_bytes_max.unwrap_or_default(),
             inbox_messages_per_sender_max: said.inbox_messages_per_sender_max.unwrap_or_default(),
             inbox_bytes_per_sender_max: said.inbox_bytes_per_sender_max.unwrap_or_default(),
+            groups: GroupRules::of(settings),
             log_bytes_max: said.log_bytes_max,
             segment_bytes: said.segment_bytes.unwrap_or_default(),
             commit_gap_us: said.commit_gap_us.unwrap_or_default(),
@@ -308,6 +313,11 @@ fn defaults() -> Settings {
         inbox_bytes_max: Some(limits::INBOX_BYTES_MAX),
         inbox_messages_per_sender_max: Some(limits::INBOX_MESSAGES_PER_SENDER_MAX),
         inbox_bytes_per_sender_max: Some(limits::INBOX_BYTES_PER_SENDER_MAX),
+        group_members_max: Some(limits::GROUP_MEMBERS_MAX),
+        group_push_max: Some(limits::GROUP_PUSH_MAX),
+        group_quiet_above: Some(limits::GROUP_QUIET_ABOVE),
+        group_messages_max: Some(limits::GROUP_MESSAGES_MAX),
+        group_bytes_max: Some(limits::GROUP_BYTES_MAX),
         segment_bytes: Some(limits::SEGMENT_BYTES),
         commit_gap_us: Some(limits::COMMIT_GAP_US),
         history: Some(false),

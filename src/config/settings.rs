@@ -113,6 +113,22 @@ pub struct Settings {
     /// Payload of one sender that may wait in one inbox
     #[arg(long, value_name = "BYTES")]
     pub inbox_bytes_per_sender_max: Option<u64>,
+    /// Members of one group
+    #[arg(long, value_name = "COUNT")]
+    pub group_members_max: Option<u32>,
+    /// Members up to which a group's messages are pushed; in larger groups members are told that
+    /// there are some, and fetch them
+    #[arg(long, value_name = "COUNT")]
+    pub group_push_max: Option<u32>,
+    /// Members above which nobody is told of others who come and go
+    #[arg(long, value_name = "COUNT")]
+    pub group_quiet_above: Option<u32>,
+    /// Messages and changes that may wait in one group for its members
+    #[arg(long, value_name = "COUNT")]
+    pub group_messages_max: Option<u32>,
+    /// Payload that may wait in one group
+    #[arg(long, value_name = "BYTES")]
+    pub group_bytes_max: Option<u64>,
     /// Space the log may take; default: what the disk has
     #[arg(long, value_name = "BYTES")]
     pub log_bytes_max: Option<u64>,

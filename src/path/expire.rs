@@ -104,6 +104,7 @@ pub fn begin<R: Reader>(tables: &mut Tables, reader: &mut R, user: u32, position
     let mut request = requests.take();
     (request.sender, request.device) = (record.sender, record.device);
     (request.client_id, request.to) = (record.client_id, owner.id);
+    request.in_group = false;
     request.outcome = Outcome::Sent { position, time_ms: record.time_ms };
     request.retry = None;
     request.ttl_s = 0;

@@ -7,10 +7,13 @@
 //! What happens to a user after its item was staged is in the log behind it, in the order in which
 //! the shard staged it. So an image never needs to stand still.
 
+mod bytes;
 mod read;
 
+pub(super) use bytes::{Input, put_u32, put_u64};
 pub use read::{BadImage, DeviceImage, Item, UserImage, read};
 
+use super::group::image as groups;
 use crate::limits;
 use crate::state::Tables;
 use crate::state::device::Device;
@@ -52,6 +55,8 @@ pub enum Walk {
     Pair(u32),
     /// At what those of a pair from this one on wrote while blocked: recipient, sender.
     Voids(u32, u64),
+    /// Among the groups.
+    Groups(groups::Walk),
     /// Through.
     Done,
 }
@@ -84,6 +89,10 @@ pub fn write(tables: &Tables, mut walk: Walk, bytes_max: usize, out: &mut Vec<u8
             Walk::Pair(slot) if slot as usize >= tables.pairs.slots() => Walk::Voids(0, 0),
             Walk::Pair(slot) => Walk::Pair(write_pairs(tables, slot, room, out)),
             Walk::Voids(user, sender) => write_voids(tables, (user, sender), room, out),
+            Walk::Groups(at) => match groups::write(tables, at, room, out) {
+                Some(next) => Walk::Groups(next),
+                None => Walk::Done,
+            },
             Walk::Done => return walk,
         };
     }
@@ -238,13 +247,5 @@ fn write_voids(tables: &Tables, from: (u32, u64), room: usize, out: &mut Vec<u8>
             put_u64(out, span.last);
         }
     }
-    Walk::Done
-}
-
-fn put_u32(out: &mut Vec<u8>, number: u32) {
-    out.extend_from_slice(&number.to_le_bytes());
-}
-
-fn put_u64(out: &mut Vec<u8>, number: u64) {
-    out.extend_from_slice(&number.to_le_bytes());
+    Walk::Groups(groups::Walk::Group(0))
 }
