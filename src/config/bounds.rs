@@ -45,7 +45,7 @@ impl Least {
 }
 
 /// Every one, in the order they are checked: what a bound is made of comes before it.
-const BOUNDS: [Bounds; 23] = [
+const BOUNDS: [Bounds; 28] = [
     bounds("origins", "entries", 0, limits::ORIGINS_MAX as u64, |c| Some(c.origins.len() as u64)),
     bounds("shards", "count", 1, limits::SHARDS_MAX as u64, |c| Some(c.shards as u64)),
     bounds(

@@ -2,8 +2,8 @@
 
 /// Threads of the API. Requests wait for the directory and for shards, not for these.
 pub const API_THREADS: usize = 2;
-/// Connections to the API at once; more wait in the kernel. A request has its own connection, so this
-/// is above [`API_REQUESTS_MAX`]: the others are kept alive between two requests.
+/// Connections to the API at once; more wait in the kernel. A request has its own connection, so
+/// this is above [`API_REQUESTS_MAX`]: the others are kept alive between two requests.
 pub const API_CONNS_MAX: usize = 1_024;
 /// The same from one address (an IPv4 address, an IPv6 /64); more are closed unanswered.
 pub const API_CONNS_PER_SOURCE_MAX: usize = 256;

@@ -1,7 +1,7 @@
 """Plays requests that schemathesis makes from the OpenAPI document against a real server.
 
-Called by scripts/api-check: check.py MYRIAD SCHEMATHESIS SECONDS. The server has accounts, contacts,
-blocks, messages and a report; no answer may be a 5xx, or off the document.
+Called by scripts/api-check: check.py MYRIAD SCHEMATHESIS SECONDS. The server has accounts,
+contacts, blocks, messages, a report and a group; no answer may be a 5xx, or off the document.
 """
 
 import json
@@ -32,8 +32,8 @@ def start(myriad, folder):
     (folder / "admin").write_text(ADMIN)
     command = [
         myriad, "serve", "--data", folder / "data", "--auth-secret-file", folder / "secret",
-        "--listen", "127.0.0.1:0", "--shards", "2", "--sessions-max", "100", "--users-max", "100000",
-        "--segment-bytes", "4194304", "--registration", "open",
+        "--listen", "127.0.0.1:0", "--shards", "2", "--sessions-max", "100",
+        "--users-max", "100000", "--segment-bytes", "4194304", "--registration", "open",
         "--api-listen", "127.0.0.1:0", "--admin-token-file", folder / "admin",
     ]
     with open(folder / "log", "w") as log:
