@@ -5,6 +5,7 @@
 //! other is *behind*: it is told once (`GroupNews`), fetches, and is live again when it has acked
 //! all there is. At most `UNACKED_*_MAX` are un-acked per seat.
 
+use crate::canary::{self, Canary};
 use crate::limits;
 use crate::mem::Token;
 use crate::path::session::for_each_conn;
@@ -227,6 +228,9 @@ fn seat_all(
 fn left(tables: &mut Tables, user: u64, group: u64, position: u64) {
     let Some(user) = tables.users.find(user) else { return };
     let Some(index) = tables.circles.membership_of(user, group) else { return };
+    if canary::is(Canary::PushToRemoved) {
+        return;
+    }
     leave(tables, index, position);
 }
 
