@@ -147,7 +147,7 @@ fn drop_stalest(
 
 /// Forgets a device and everything kept for it.
 pub fn remove_device(tables: &mut Tables, device: u32) {
-    group::seats::drop_device(tables, tables.users.device(device).user, device);
+    group::members::drop_device(tables, tables.users.device(device).user, device);
     let gone = tables.users.remove_device(device);
     // If it comes back it goes on above every id it used: a message id names one message.
     let owner = tables.users.user_mut(gone.user);

@@ -6,6 +6,7 @@
 mod clock_guard;
 mod control;
 pub(crate) mod driver;
+mod group_orders;
 mod history;
 mod last_seen;
 mod levels;
@@ -91,12 +92,7 @@ pub fn run(config: &Config, keys: Keys) -> Result<(), ServeError> {
     let teller = outlook::Teller::new(committer.outlook());
     let history =
         history::Thread::start(config, committer.durable(), &committer.pins(), expiry_held)?;
-    let source = control::Source {
-        data: folder.clone(),
-        durable: committer.durable(),
-        pins: committer.pins(),
-        history: history.as_ref().map(history::Thread::copier),
-    };
+    let (durable, pins) = (committer.durable(), committer.pins());
     let log_thread = spawn("log", move || log::run_committer(committer))?;
     let keys = Arc::new(keys);
     let side = side::Threads::start(&keys, config.shards, &folder)?;
@@ -114,6 +110,13 @@ pub fn run(config: &Config, keys: Keys) -> Result<(), ServeError> {
         bells: &bells,
         driver: choice.driver,
     })?;
+    let source = control::Source {
+        data: config.data.clone(),
+        durable,
+        pins,
+        history: history.as_ref().map(history::Thread::copier),
+        desk: running.desk().clone(),
+    };
     let control = control::Thread::start(source)?;
     announce(config, listen, &sizes, &choice);
 

@@ -8,18 +8,14 @@
 use super::{Core, Waiter};
 use crate::limits;
 use crate::log::{self, Lane, Reader, Ticket};
-use crate::path::group::change::{self, Change};
-use crate::path::group::{look, marks, page, seats, store};
+use crate::path::group::{marks, members, seats, store};
 use crate::path::store::guarded;
-use crate::ring::Kind;
-use crate::state::groups::{Joining, Letter, Page, Pushed, Stands, Tick, Tiding, Typing};
-use crate::state::order::{Done, Fault, GroupEdit, Order, Reply, Role};
+use crate::state::groups::{Letter, Pushed, Stands, Tick, Tiding};
+use crate::state::order::Role;
 use crate::state::request::{Envelope, Request};
 use crate::state::window::Outcome;
 use std::collections::VecDeque;
-use std::fmt;
 use std::sync::Arc;
-use wire::Change as What;
 
 /// Pushed records that are kept to be filled again.
 const SPARE_PUSHES_MAX: usize = 1_024;
@@ -69,173 +65,7 @@ impl Grouping {
     }
 }
 
-/// The way back of an order that waits for its commit.
-pub(super) struct Back(Reply);
-
-impl fmt::Debug for Back {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Back").finish_non_exhaustive()
-    }
-}
-
-impl Back {
-    /// It is durable.
-    pub(super) fn changed(self, position: u64) {
-        (self.0)(Ok(Done::Changed { position }));
-    }
-}
-
 impl<S, R: Reader> Core<S, R> {
-    // ---- orders ------------------------------------------------------------------------------
-
-    /// An order about a group, or about the groups of a user.
-    pub(super) fn obey_for_groups(&mut self, order: Order, reply: Reply) {
-        let rules = self.rules.groups;
-        match order {
-            Order::GroupCreate { group, owner, name } => {
-                match change::create(&self.tables, group, owner, &name) {
-                    Err(fault) => reply(Err(fault)),
-                    Ok(None) => reply(Ok(Done::Changed { position: 0 })),
-                    Ok(Some(_)) => {
-                        let begins = Some(name);
-                        self.invite(Joining {
-                            group,
-                            user: owner,
-                            by: owner,
-                            begins,
-                            fault: None,
-                            reply,
-                        });
-                    }
-                }
-            }
-            Order::GroupEdit { group, by, edit } => self.edit(group, by, &edit, reply),
-            Order::GroupLook { group, by } => reply(look::card(&self.tables, &rules, group, by)),
-            Order::GroupMembers { group, by, after, limit } => {
-                reply(look::members(&self.tables, group, by, after, limit));
-            }
-            Order::GroupMarks { group, by, position, after, limit } => {
-                reply(look::marks(&self.tables, (group, by), position, after, limit));
-            }
-            Order::GroupsOf { user, after, limit } => {
-                reply(Ok(look::groups_of(&self.tables, user, after, limit)));
-            }
-            _ => reply(Err(Fault::NotSupported)),
-        }
-    }
-
-    fn edit(&mut self, group: u64, by: u64, edit: &GroupEdit, reply: Reply) {
-        let Some(here) = self.tables.groups.of(group) else { return reply(Err(Fault::Unknown)) };
-        match change::decide(here, &self.rules.groups, by, edit) {
-            Err(fault) => reply(Err(fault)),
-            Ok(None) => reply(Ok(Done::Changed { position: 0 })),
-            Ok(Some(change)) if change.what == What::Added => {
-                let user = change.user;
-                self.invite(Joining { group, user, by, begins: None, fault: None, reply });
-            }
-            Ok(Some(change)) => self.change(group, &change, reply),
-        }
-    }
-
-    /// Asks the home of a user who is to come into a group.
-    fn invite(&mut self, joining: Joining) {
-        let home = self.placement.home(joining.user);
-        let mut joining = Box::new(joining);
-        if home == self.me {
-            self.may_join(&mut joining);
-            return self.invited(*joining);
-        }
-        let letter = Envelope::Group(Letter::Joining(joining));
-        if let Err(Envelope::Group(Letter::Joining(joining))) = self.mailbox.ask(home, letter) {
-            (joining.reply)(Err(Fault::Overloaded));
-        }
-    }
-
-    /// At the home of a user who is to come into a group.
-    fn may_join(&self, joining: &mut Joining) {
-        let found = self.tables.users.find(joining.user);
-        joining.fault = match found {
-            None if !self.rules.unknown_users_allowed => Some(Fault::Unknown),
-            Some(user) => {
-                let groups = self.tables.circles.memberships_of(user).count();
-                (groups >= limits::GROUPS_PER_USER_MAX).then_some(Fault::Full)
-            }
-            None => None,
-        };
-    }
-
-    /// The home of the user has answered. Much may have happened meanwhile.
-    fn invited(&mut self, joining: Joining) {
-        let Joining { group, user, by, begins, fault, reply } = joining;
-        if let Some(fault) = fault {
-            return reply(Err(fault));
-        }
-        let edit = GroupEdit::Add(user);
-        let decided = match (&begins, self.tables.groups.of(group)) {
-            (Some(name), _) => change::create(&self.tables, group, user, name),
-            (None, Some(here)) => change::decide(here, &self.rules.groups, by, &edit),
-            (None, None) => Err(Fault::Unknown),
-        };
-        match decided {
-            Err(fault) => reply(Err(fault)),
-            Ok(None) => reply(Ok(Done::Changed { position: 0 })),
-            Ok(Some(change)) => self.change(group, &change, reply),
-        }
-    }
-
-    /// A change gets its record, takes effect, and is told.
-    fn change(&mut self, id: u64, change: &Change<'_>, reply: Reply) {
-        let former = self.tables.groups.of(id);
-        let mut homes = former.map_or(0, |group| group.homes_mask());
-        let announced = former.map_or(0, |group| group.announced);
-        let is_arrival = matches!(change.what, What::Created | What::Added);
-        let home = self.placement.home(change.user);
-        if self.grouping.waiting() >= limits::GROUP_TIDINGS_MAX {
-            return reply(Err(Fault::Overloaded));
-        }
-        let Some(position) = self.positions.peek() else { return reply(Err(Fault::StoreFailed)) };
-        let record = change.record(id, position, self.now.wall_ms);
-        let ticket = match self.stage.append(Lane::Message, &record) {
-            Ok(ticket) => ticket,
-            Err(log::Refused::Busy) => return reply(Err(Fault::Overloaded)),
-            Err(_) => return reply(Err(Fault::StoreFailed)),
-        };
-        self.positions.take();
-        let index = change::apply(&mut self.tables, self.placement, id, change, position);
-        let count = self.tables.groups.of(id).map_or(0, |group| group.count());
-        let rules = self.rules.groups;
-        let is_quiet = change::is_traffic(change.what) && count > rules.quiet_above as usize;
-        let pushes = !is_quiet && count <= rules.push_max as usize;
-        let group = index.unwrap_or(u32::MAX);
-        let mut after = announced;
-        if let Some(index) = index {
-            after = store::note_change(&mut self.tables, &self.rules, index, &record, !is_quiet);
-        }
-        if is_arrival {
-            homes |= 1 << home;
-            let user = change.user;
-            self.tell(home, Tiding::Joined { group: id, user, position, pushes });
-        }
-        let time_ms = self.now.wall_ms;
-        let stored = store::Stored { group, position, after, ticket, time_ms };
-        if pushes {
-            self.push_to(homes, group, |pushed| store::fill_change(pushed, id, &stored, change));
-        }
-        match change.what {
-            What::Removed | What::Left => {
-                self.tell(home, Tiding::Left { group: id, user: change.user, position });
-            }
-            What::Ended => {
-                for shard in shards(homes) {
-                    self.tell(shard, Tiding::Ended { group: id, position });
-                }
-            }
-            _ => {}
-        }
-        let back = Back(reply);
-        self.waiters.push_back(Waiter::Change { ticket, group, position, back });
-    }
-
     // ---- messages ----------------------------------------------------------------------------
 
     /// A message to a group, at the group's home: store, push, wait for the commit.
@@ -348,7 +178,7 @@ impl<S, R: Reader> Core<S, R> {
         }
     }
 
-    fn pulls(&self, index: u32) -> bool {
+    pub(super) fn pulls(&self, index: u32) -> bool {
         let group = self.tables.groups.get(index);
         group.is_some_and(|group| group.count() > self.rules.groups.push_max as usize)
     }
@@ -356,9 +186,9 @@ impl<S, R: Reader> Core<S, R> {
     // ---- to members' homes -------------------------------------------------------------------
 
     /// Tells a shard who came or went, behind what it was not told yet.
-    fn tell(&mut self, home: usize, tiding: Tiding) {
+    pub(super) fn tell(&mut self, home: usize, tiding: Tiding) {
         if home == self.me {
-            return seats::hear(&mut self.tables, tiding);
+            return members::hear(&mut self.tables, tiding);
         }
         self.grouping.tidings[home].push_back(tiding);
         self.tell_tidings(home);
@@ -375,7 +205,7 @@ impl<S, R: Reader> Core<S, R> {
     }
 
     /// Pushes a record to these shards. One without a credit hears later that there is something.
-    fn push_to(&mut self, homes: u64, group: u32, fill: impl FnOnce(&mut Pushed)) {
+    pub(super) fn push_to(&mut self, homes: u64, group: u32, fill: impl FnOnce(&mut Pushed)) {
         let mut pushed = self.spare_push();
         if let Some(pushed) = Arc::get_mut(&mut pushed) {
             fill(pushed);
@@ -524,60 +354,9 @@ impl<S, R: Reader> Core<S, R> {
         }
         missed
     }
-
-    // ---- letters -----------------------------------------------------------------------------
-
-    /// A letter about a group.
-    pub(super) fn group_letter(&mut self, from: usize, kind: Kind, letter: Letter) {
-        match letter {
-            Letter::Push(pushed) => seats::push(&mut self.tables, &pushed),
-            Letter::Head { group, head } => seats::head(&mut self.tables, group, head),
-            Letter::Tiding(tiding) => seats::hear(&mut self.tables, tiding),
-            Letter::Stands(mut stands) if kind == Kind::Question => {
-                for stand in stands.stands.drain(..) {
-                    marks::take(&mut self.tables, &stand);
-                }
-                self.mailbox.answer(from, Envelope::Group(Letter::Stands(stands)));
-            }
-            Letter::Stands(stands) => self.grouping.stands.push(stands),
-            Letter::Page(mut asked) if kind == Kind::Question => {
-                self.fill(&mut asked);
-                self.mailbox.answer(from, Envelope::Group(Letter::Page(asked)));
-            }
-            Letter::Page(filled) => page::write(&mut self.tables, &filled),
-            Letter::Joining(mut joining) if kind == Kind::Question => {
-                self.may_join(&mut joining);
-                self.mailbox.answer(from, Envelope::Group(Letter::Joining(joining)));
-            }
-            Letter::Joining(joining) => self.invited(*joining),
-            Letter::Tick(tick) => marks::push(&mut self.tables, &tick),
-            Letter::Typing(typing) => self.type_in_group(typing),
-            Letter::Typed(typing) => seats::typing(&mut self.tables, typing),
-        }
-    }
-
-    pub(super) fn fill(&mut self, asked: &mut Page) {
-        page::fill(&mut self.tables, &mut self.reader, asked);
-    }
-
-    /// Somebody types: passed on where messages are pushed, and to whom there is a credit for.
-    pub(super) fn type_in_group(&mut self, typing: Typing) {
-        let Some(index) = self.tables.groups.find(typing.group) else { return };
-        let Some(group) = self.tables.groups.get(index) else { return };
-        if self.pulls(index) || !group.members.contains_key(&typing.from) {
-            return;
-        }
-        for shard in shards(group.homes_mask()) {
-            if shard == self.me {
-                seats::typing(&mut self.tables, typing);
-            } else if self.mailbox.notify(shard, Envelope::Group(Letter::Typed(typing))).is_err() {
-                self.tables.counters.shed += 1;
-            }
-        }
-    }
 }
 
 /// The shards of a bitmap.
-fn shards(homes: u64) -> impl Iterator<Item = usize> {
+pub(super) fn shards(homes: u64) -> impl Iterator<Item = usize> {
     (0..u64::BITS as usize).filter(move |shard| homes & 1 << shard != 0)
 }

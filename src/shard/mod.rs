@@ -4,8 +4,7 @@
 //! and frames into steps of the path; `tokens.rs` checks who they are; `moving.rs` takes sessions
 //! home; `traffic.rs` carries requests between steps, shards and the log; `expiry.rs` gives up what
 //! has waited too long; `checkpoint.rs` does its part of a checkpoint; `history.rs` asks history;
-//! `groups.rs` and `circles.rs` serve groups and their members;
-//! `overload.rs` judges how it stands and `shedding.rs` does less then; `closing.rs` ends
+//! `groups.rs`, `group_orders.rs` and `circles.rs` serve groups; `overload.rs` judges how it stands and `shedding.rs` does less then; `closing.rs` ends
 //! connections. All control flow of the message path is in this room; the rules are in `path`.
 //!
 //! Invariant: nothing here blocks except `Driver::poll`, and only while there is nothing to do.
@@ -15,10 +14,13 @@ mod checkpoint;
 mod circles;
 mod closing;
 mod expiry;
+mod group_letters;
+mod group_orders;
 mod groups;
 mod history;
 mod intake;
 mod letters;
+mod load;
 mod moving;
 mod orders;
 mod overload;
@@ -29,6 +31,7 @@ mod turn;
 
 pub use closing::Drain;
 pub use history::{Answer, Ask, Found, HistoryEnds, Kept, Question};
+pub use load::Load;
 pub use orders::Desk;
 pub use overload::{Level, Pressure};
 
@@ -163,7 +166,7 @@ enum Waiter {
     /// The same in a group.
     MovedInGroup { ticket: Ticket, group: u32, position: u64 },
     /// A change of a group.
-    Change { ticket: Ticket, group: u32, position: u64, back: groups::Back },
+    Change { ticket: Ticket, group: u32, position: u64, back: group_orders::Back },
     /// The end of this shard's image.
     Image { ticket: Ticket, report: Box<LiveReport> },
 }
@@ -188,29 +191,6 @@ struct Mover {
     conn: Token,
     login: Login,
     since_ms: u64,
-}
-
-/// How much a shard has under way: for the simulator's check that everything is bounded (I6).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Load {
-    /// Requests and logins that wait for a commit.
-    pub waiters: usize,
-    /// Connections that wait for a credit with a frame.
-    pub parked: usize,
-    /// Own copies that wait for room in the staging ring.
-    pub copies: usize,
-    /// Sessions that wait to move home.
-    pub movers: usize,
-    /// Questions about other users that wait for a credit.
-    pub errands: usize,
-    /// Refusals remembered for one other shard, the most there are.
-    pub refusals: usize,
-    /// Records that are nobody's any more and wait for room to say so.
-    pub burials: usize,
-    /// Arrivals and departures in groups that wait for a credit, for one shard.
-    pub tidings: usize,
-    /// Something is staged for the log or under way to it.
-    pub is_staged: bool,
 }
 
 /// One shard.
@@ -369,22 +349,6 @@ impl<D: Driver, R: Reader> Shard<D, R> {
     /// What it remembers: for tests, reports and the simulator's checkers.
     pub fn tables(&self) -> &Tables {
         &self.core.tables
-    }
-
-    /// What it has under way: for the simulator's checkers.
-    pub fn load(&self) -> Load {
-        let core = &self.core;
-        Load {
-            waiters: core.waiters.len(),
-            parked: core.parked.len(),
-            copies: core.copies.len(),
-            movers: core.movers.len(),
-            errands: core.errands.len(),
-            refusals: core.refusals.iter().map(Refusals::count).max().unwrap_or(0),
-            burials: core.burials.len(),
-            tidings: core.grouping.waiting(),
-            is_staged: !core.stage.is_idle(),
-        }
     }
 }
 

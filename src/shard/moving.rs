@@ -85,7 +85,7 @@ impl<S, R: Reader> Core<S, R> {
         session::welcome(tables, rules, token, device, *now);
         self.pong(token, false); // if heartbeats are asked for less often
         let Self { tables, now, .. } = self;
-        group::seats::log_in(tables, device, token);
+        group::members::log_in(tables, device, token);
         let user = tables.users.device(device).user;
         if login.active {
             session::active(tables, user, *now);

@@ -13,6 +13,7 @@
     reason = "a test may fail by panicking, and each test binary uses its own part of this"
 )]
 
+pub(crate) mod group;
 pub(crate) mod raw;
 pub(crate) mod terminal;
 

@@ -16,6 +16,7 @@ pub mod change;
 pub mod image;
 pub mod look;
 pub mod marks;
+pub mod members;
 pub mod page;
 pub mod replay;
 pub mod seats;

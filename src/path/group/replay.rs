@@ -95,7 +95,7 @@ pub fn tell_homes(tables: &mut [Tables], placement: Placement) {
             let members = std::mem::take(&mut group.members);
             for (&user, member) in &members {
                 let at = placement.home(user);
-                super::seats::restore(&mut tables[at], user, (id, head), member);
+                super::members::restore(&mut tables[at], user, (id, head), member);
                 if let Some(group) = tables[home].groups.get_mut(index) {
                     group.count_home(at);
                 }

@@ -1,5 +1,7 @@
 use super::*;
+use crate::state::inbox::Entry;
 use crate::state::inbox::What;
+use crate::state::order::Role;
 use proptest::prelude::*;
 
 fn entry(position: u64) -> Entry {
@@ -8,7 +10,8 @@ fn entry(position: u64) -> Entry {
 
 #[test]
 fn a_member_reads_from_where_it_came_to_where_it_went() {
-    let mut group = Group { owner: 1, ..Group::default() };
+    let mut group = Group::new(7);
+    group.owner = 1;
     group.join(1, 0, 10);
     group.join(2, 1, 20);
     group.tail = 40;
