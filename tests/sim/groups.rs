@@ -113,7 +113,7 @@ impl World {
         if !begun.contains(&group) {
             let order = Order::GroupCreate { group, owner: user, name };
             let begins = GroupChange { role: Role::Owner, ..change(Change::Created, user) };
-            return self.order(order, Open { group, by: 0, change: begins }, false);
+            return self.order_in_group(order, Open { group, by: 0, change: begins }, false);
         }
         let (edit, change) = match random.below(100) {
             0..50 => (GroupEdit::Add(user), change(Change::Added, user)),
@@ -132,10 +132,14 @@ impl World {
             _ if random.per_mille(700) => 0,
             _ => users[random.index(users.len())].0,
         };
-        self.order(Order::GroupEdit { group, by, edit }, Open { group, by, change }, puts_out);
+        self.order_in_group(
+            Order::GroupEdit { group, by, edit },
+            Open { group, by, change },
+            puts_out,
+        );
     }
 
-    fn order(&mut self, order: Order, open: Open, puts_out: bool) {
+    fn order_in_group(&mut self, order: Order, open: Open, puts_out: bool) {
         let Some(server) = &self.server else { return };
         if self.director.is_open(open.group, open.change.user) {
             return;

@@ -17,6 +17,7 @@ pub(crate) mod checks;
 pub(crate) mod fast;
 mod groups;
 pub(crate) mod harness;
+pub(crate) mod people;
 pub(crate) mod phone;
 pub(crate) mod plan;
 mod pressure;

@@ -102,6 +102,10 @@ pub(crate) struct Plan {
     pub(crate) chances: Chances,
     /// Chance per round that a shard is told of another level of overload.
     pub(crate) pressed_per_mille: u64,
+    /// Phones connect first at any time up to this.
+    pub(crate) first_ms_max: u64,
+    /// Chance per round that somebody blocks, unblocks, befriends or hides.
+    pub(crate) whims_per_mille: u64,
     /// Groups there may be.
     pub(crate) groups: u64,
     /// How the server dies.
@@ -237,6 +241,18 @@ impl Plan {
         }
     }
 
+    /// A world in which anything may happen but the loss of a disk, and people change their minds
+    /// about each other all the time.
+    pub(crate) fn of_whims(seed: u64) -> Self {
+        let mut random = Random::new(seed ^ 0x77u64.rotate_left(40));
+        let mut plan = Self::of(seed);
+        plan.chances.restore = 0;
+        plan.chances.chatter = random.between(10, 80);
+        plan.whims_per_mille = random.between(5, 100);
+        plan.first_ms_max = if random.per_mille(500) { 6_000 } else { 0 };
+        plan
+    }
+
     /// Two shards that do nothing but write to each other, with one credit each.
     pub(crate) fn of_full_queues(seed: u64) -> Self {
         let placement = Placement::new(2);
@@ -244,6 +260,15 @@ impl Plan {
             (1..).filter(move |user| placement.home(*user) == home).take(3).map(|user| (user, 1))
         };
         Self { users: living_at(0).chain(living_at(1)).collect(), ..Self::calm(seed) }
+    }
+
+    /// A world with these users where nothing happens but what a test does.
+    pub(crate) fn of_orders(shards: usize, users: Vec<(u64, u32)>) -> Self {
+        let mut plan = Self::calm(1);
+        plan.setup.shards = shards;
+        plan.setup.credits = 8;
+        plan.shards_max = shards;
+        Self { users, ..plan }
     }
 
     /// A world where nothing happens by itself: two shards, one credit, nobody.
@@ -271,6 +296,8 @@ impl Plan {
             hasty_per_mille: 0,
             chances: Chances::default(),
             pressed_per_mille: 0,
+            first_ms_max: 0,
+            whims_per_mille: 0,
             groups: 0,
             death: Death::Either,
             deaths: Vec::new(),

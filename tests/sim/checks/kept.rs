@@ -71,6 +71,7 @@ impl Checks {
         // Nobody is told of the end of a copy.
         let short = self.contents.get(id).is_some_and(|content| content.ttl_s != 0);
         self.expired.contains(id)
+            || (!copy && self.may_be_void(id))
             || self.deleted.contains(id)
             || (short && (copy || self.notices_lost))
     }

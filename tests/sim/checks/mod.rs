@@ -11,6 +11,7 @@
 //!  loss       I5  every Send is answered, nothing is refused after it was pushed
 //!  bounds     I6  what a shard holds is within its limits
 //!  ticks          nobody is told that somebody has what nobody got
+//!  people         what the blocked write goes nowhere, and nobody can tell; who hides is not seen
 //!  groups         one order, nobody outside, everybody inside, true ticks
 //! ```
 
@@ -20,6 +21,7 @@ mod kept;
 mod loss;
 mod once;
 mod order;
+mod people;
 mod positions;
 mod ticks;
 
@@ -32,6 +34,8 @@ use groups::Circles;
 
 use super::fast::{FastMap, FastSet};
 use super::store::Contents;
+pub(crate) use people::Whim;
+use people::Wishes;
 
 /// A device of a user.
 pub(crate) type Name = (u64, u32);
@@ -120,6 +124,12 @@ pub(crate) struct Checks {
     /// A bit is flipped at the moment: not everything can be read.
     pub(crate) is_rotten: bool,
     violations: Vec<String>,
+    /// Blocks and privacy.
+    wishes: Wishes,
+    /// Messages of this device are written by nobody's phone.
+    foreign: Option<u32>,
+    /// Frames that phones got, on one line each, if they are kept.
+    pub(crate) kept: Option<Vec<(Name, String)>>,
     /// I3, to be judged when the log is known: to whom, what came late, behind what.
     swaps: Vec<(Name, MessageId, u64, bool)>,
     /// An own copy found no room: a later retry may have appended it out of order.
@@ -147,6 +157,11 @@ impl Checks {
         self.sent.len()
     }
 
+    /// Messages of this device come from elsewhere: they are not looked at.
+    pub(crate) fn foreign(&mut self, device: u32) {
+        self.foreign = Some(device);
+    }
+
     /// Something else did not hold.
     pub(crate) fn violated(&mut self, what: String) {
         if self.violations.len() < 100 {
@@ -168,12 +183,14 @@ impl Checks {
         view.boot = boot;
         view.disks_lost = self.restores.len();
         view.last_position = 0;
+        self.note_connected(name);
     }
 
     /// A phone's user wrote a message.
     pub(crate) fn written(&mut self, id: MessageId, to: Stream, payload: &[u8], ttl_s: u32) {
         let written = self.next_moment();
         self.contents.insert(id, Content { to, hash: hash_of(payload), ttl_s, written });
+        self.note_written(id);
     }
 
     /// Later than every moment before.
@@ -190,6 +207,7 @@ impl Checks {
     /// A phone gave its message a new number.
     pub(crate) fn renumbered(&mut self, name: Name, client_id: u64, new_client_id: u64) {
         let id = id_of(name, client_id);
+        self.note_renumbered(id, id_of(name, new_client_id));
         if let Some(content) = self.contents.get(&id).copied() {
             self.contents.insert(id_of(name, new_client_id), content);
         }
@@ -199,7 +217,15 @@ impl Checks {
     /// A phone got a frame.
     pub(crate) fn heard(&mut self, name: Name, frame: &ServerFrame<'_>) {
         self.trace(|| format!("{name:?} {}", brief(frame)));
+        if let Some(kept) = &mut self.kept {
+            kept.push((name, brief(frame)));
+        }
         match frame {
+            ServerFrame::Presence(presence) => self.checks_privacy_of_presence(name, presence),
+            ServerFrame::Typing(typing) if typing.group == 0 => {
+                self.checks_blocks_of_typing(name, typing.user);
+            }
+            ServerFrame::Receipt(receipt) => self.checks_privacy_of_reading(name, receipt),
             ServerFrame::Welcome(welcome) => self.heard_welcome(name, welcome),
             ServerFrame::Deliver(deliver) => match deliver.stream {
                 Some(Stream::Group(group)) => self.heard_group_deliver(name, group, deliver),
@@ -244,6 +270,7 @@ impl Checks {
             return; // read long after the disk was lost
         }
         self.placed.insert((id, false), (to, sent.position));
+        self.note_sent(id, to);
         self.checks_i5_one_kind_of_answer(id);
         self.checks_i2_the_first_answer_again(id, answer);
         self.checks_i4_positions_are_never_reused((to, sent.position), id, false);
@@ -251,6 +278,9 @@ impl Checks {
 
     fn heard_deliver(&mut self, name: Name, deliver: &Deliver<'_>) {
         self.deliveries += 1;
+        if self.foreign == Some(deliver.id.device) {
+            return;
+        }
         self.checks_i3_order(name, deliver.id, deliver.position, copy_for(deliver));
         let (user, device) = name;
         let own = Stream::User(user);
@@ -303,6 +333,9 @@ impl Checks {
             Kind::OwnCopy => true,
             _ => return,
         };
+        if self.foreign == Some(record.device) {
+            return;
+        }
         let id =
             MessageId { sender: record.sender, device: record.device, client_id: record.client_id };
         let of = if in_group { Stream::Group } else { Stream::User };
@@ -383,10 +416,12 @@ fn copy_for(deliver: &Deliver<'_>) -> Option<Stream> {
 fn brief(frame: &ServerFrame<'_>) -> String {
     match frame {
         ServerFrame::Deliver(deliver) => {
-            let Deliver { stream, position, id, to, to_position, payload, change, .. } = deliver;
+            let Deliver { stream, position, id, to, to_position, payload, .. } = deliver;
+            let Deliver { change, request, .. } = deliver;
             let bytes = payload.len();
             let copy = to.map(|to| format!(" to {to:?} {to_position:x}")).unwrap_or_default();
-            format!("Deliver {stream:?} {position:x} {id:?}{copy}, {bytes} B {change:?}")
+            let request = if *request { ", of a stranger" } else { "" };
+            format!("Deliver {stream:?} {position:x} {id:?}{copy}, {bytes} B {change:?}{request}")
         }
         other => format!("{other:x?}"),
     }

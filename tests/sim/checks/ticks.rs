@@ -14,6 +14,7 @@ impl Checks {
         let ClientEvent::Tick { client_id, device, to, mark, position, .. } = *event else {
             return;
         };
+        self.note_tick(event, sender);
         if mark == TickMark::Sent {
             return;
         }
@@ -51,7 +52,7 @@ impl Checks {
                 .iter()
                 .any(|ids| ids.contains(&id));
             let due = match message.to {
-                Stream::User(_) => true,
+                Stream::User(_) => !self.may_be_void(&id),
                 Stream::Group(group) => self.group_ticks_are_due(group, id, message.position),
             };
             if message.mark < TickMark::Has && !ended && due {
