@@ -22,7 +22,9 @@ fn send_to(peer: &mut Peer, group: u64, payload: &[u8]) -> u64 {
 
 /// The next message of a group for a peer: its payload and position.
 fn next_in_group(peer: &mut Peer) -> (Vec<u8>, u64) {
-    let is_message = |event: &ClientEvent| matches!(event, ClientEvent::GroupMessage { .. });
+    // What this device sent comes again in a page.
+    let is_message =
+        |event: &ClientEvent| matches!(event, ClientEvent::GroupMessage { repeat: false, .. });
     match peer.wait_for(is_message, WAIT).unwrap() {
         ClientEvent::GroupMessage { payload, position, .. } => (payload, position),
         other => unreachable!("{other:?}"),
