@@ -4,8 +4,9 @@
 //! and frames into steps of the path; `tokens.rs` checks who they are; `moving.rs` takes sessions
 //! home; `traffic.rs` carries requests between steps, shards and the log; `expiry.rs` gives up what
 //! has waited too long; `checkpoint.rs` does its part of a checkpoint; `history.rs` asks history;
-//! `groups.rs`, `group_orders.rs` and `circles.rs` serve groups; `overload.rs` judges how it stands and `shedding.rs` does less then; `closing.rs` ends
-//! connections. All control flow of the message path is in this room; the rules are in `path`.
+//! `groups.rs`, `group_orders.rs` and `circles.rs` serve groups; `overload.rs` judges how it stands
+//! and `shedding.rs` does less then; `closing.rs` ends connections. All control flow of the message
+//! path is in this room; the rules are in `path`.
 //!
 //! Invariant: nothing here blocks except `Driver::poll`, and only while there is nothing to do.
 

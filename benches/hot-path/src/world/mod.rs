@@ -131,13 +131,13 @@ impl<S: Store + Clone> Server<S> {
         let left = Arc::new(AtomicU32::new(0));
         for order in orders {
             left.fetch_add(1, Ordering::Relaxed);
-            let left = Arc::clone(&left);
+            let one = Arc::clone(&left);
             let what = format!("{order:?}");
             self.desk.send(
                 order,
                 Box::new(move |done| {
                     assert!(done.is_ok(), "{what}: {done:?}");
-                    left.fetch_sub(1, Ordering::Relaxed);
+                    one.fetch_sub(1, Ordering::Relaxed);
                 }),
             );
             // The way in holds some thousands.
