@@ -81,6 +81,8 @@ counters! {
     expired,
     /// Messages deleted by their authors before everybody had them.
     deleted,
+    /// Members of groups for whom the table of users had no room: they hear nothing of them.
+    members_lost,
     /// Words of that for which the sender's inbox had no room.
     notices_lost,
     /// Waiting records that could not be read back from the log.

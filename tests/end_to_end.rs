@@ -1,7 +1,7 @@
 //! People who keep the rules, over real sockets with a real server: what the README promises them.
 //!
 //! `messages`: offline, several devices, ticks, retries. `endings`: expiry, deletes. `presence`:
-//! online, last seen, typing. `lifecycle`: starting, refusing to start, draining, keys.
+//! online, last seen, typing. `groups`: one order, ticks, coming and going. `lifecycle`: starting, refusing to start, draining, keys.
 //! `overload`: too much to do, too little memory, very many goodbyes.
 //! Deliberately not here: broken clients (`hostile`), kills under load (`crash`), full disks
 //! (`disk_full`).
@@ -18,6 +18,8 @@ mod support;
 
 #[path = "end_to_end/endings.rs"]
 mod endings;
+#[path = "end_to_end/groups.rs"]
+mod groups;
 #[path = "end_to_end/lifecycle.rs"]
 mod lifecycle;
 #[path = "end_to_end/messages.rs"]

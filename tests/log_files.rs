@@ -348,13 +348,41 @@ fn golden_records() -> Vec<Record<'static>> {
     ]
 }
 
-/// Writes the golden records the way version 1 does, each pair a commit.
-fn golden_log() -> SharedMemory {
+/// Those of the second golden segment: what was added to version 1 for groups.
+fn golden_group_records() -> Vec<Record<'static>> {
+    let of = |body_kind, peer, aux, payload| Record {
+        stream_kind: 2,
+        stream: 700,
+        position: 7 << 32 | u64::from(body_kind),
+        sender: 42,
+        time_ms: 1_767_225_600_000,
+        body_kind,
+        peer,
+        aux,
+        payload,
+        ..Record::blank(Kind::Group)
+    };
+    vec![
+        of(1, 42, 2, b"friends".as_slice()),
+        of(2, 43, 0, b""),
+        of(3, 43, 0, b""),
+        of(4, 44, 0, b""),
+        of(5, 0, 0, "B\u{fc}cher".as_bytes()),
+        of(6, 45, 1, b""),
+        of(7, 0, 0, b""),
+        Record { stream_kind: 2, stream: 700, aux: 7 << 32 | 6, ..Record::blank(Kind::Cursor) },
+        Record { stream_kind: 2, stream: 700, position: 9, ..Record::blank(Kind::Tombstone) },
+        Record { stream_kind: 1, stream: 42, peer: 700, aux: 2, ..Record::blank(Kind::Refusal) },
+    ]
+}
+
+/// Writes records the way version 1 does, each pair a commit.
+fn golden_log(records: &[Record<'static>]) -> SharedMemory {
     let disk = SharedMemory::new();
     let settings = Settings { segment_bytes: 32 * 1024, ..Settings::small() };
     let (recovered, _) = recover(disk.clone(), &settings, &mut |_, _| {}).unwrap();
     let (mut stages, mut committer) = recovered.start(7, vec![Arc::new(NoWake)]).unwrap();
-    for (nth, pair) in golden_records().chunks(2).enumerate() {
+    for (nth, pair) in records.chunks(2).enumerate() {
         for record in pair {
             stages[0].append_urgent(Lane::Message, record).unwrap();
         }
@@ -367,9 +395,14 @@ fn golden_log() -> SharedMemory {
 }
 
 #[test]
-fn the_golden_segment_of_version_1_is_read_for_ever_and_still_written() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/log/version-1.seg");
-    let written = golden_log().image(1).unwrap();
+fn the_golden_segments_of_version_1_are_read_for_ever_and_still_written() {
+    read_golden("version-1.seg", &golden_records());
+    read_golden("version-1-groups.seg", &golden_group_records());
+}
+
+fn read_golden(name: &str, records: &[Record<'static>]) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/log").join(name);
+    let written = golden_log(records).image(1).unwrap();
     if std::env::var_os("MYRIAD_WRITE_GOLDEN").is_some() {
         fs::write(&path, &written).unwrap();
     }
@@ -388,13 +421,14 @@ fn the_golden_segment_of_version_1_is_read_for_ever_and_still_written() {
         }
     })
     .unwrap();
-    assert_eq!((epochs, report.commits, report.highest_epoch), (vec![7], 5, 7));
+    let commits = records.len() as u64 / 2 + 1;
+    assert_eq!((epochs, report.commits, report.highest_epoch), (vec![7], commits, 7));
     assert_eq!(report.last_time_ms, 1_767_225_600_000);
     let epoch = next_epoch(recovered.highest_epoch, 0);
     let _opened = recovered.start(epoch, vec![Arc::new(NoWake)]).unwrap();
     let mut reader = StoreReader::new(disk);
-    assert_eq!(places.len(), golden_records().len());
-    for (at, expected) in places.iter().zip(golden_records()) {
-        assert_eq!(reader.read(*at), Some(expected));
+    assert_eq!(places.len(), records.len());
+    for (at, expected) in places.iter().zip(records) {
+        assert_eq!(reader.read(*at), Some(*expected));
     }
 }

@@ -59,7 +59,7 @@ pub enum TokenError {
     /// `exp` has passed.
     #[error("the token has expired")]
     Expired,
-    /// `nbf` is still to come.
+    /// `nbf` or `iat` is still to come.
     #[error("the token is not valid yet")]
     NotYetValid,
 }
@@ -72,7 +72,9 @@ impl TokenError {
             Self::TooLarge => "leave out claims this server does not need",
             Self::Malformed => "send the token as it was issued: header.claims.signature",
             Self::WrongType => "issue a plain signed JWT: typ JWT or none, no crit",
-            Self::AlgorithmNotAllowed => "sign with HS256 or EdDSA, as this server has keys for",
+            Self::AlgorithmNotAllowed => {
+                "sign with HS256, RS256 or EdDSA, as this server has keys for"
+            }
             Self::UnknownKey => "give the server the key under this kid, or issue a new token",
             Self::BadSignature => "sign with the secret or private key the server was given",
             Self::MissingClaim(_) => "issue tokens with sub (the user) and exp (seconds)",
@@ -137,7 +139,9 @@ impl<'t> Parts<'t> {
         if now_s >= claims.expires_s {
             return Err(TokenError::Expired);
         }
-        if not_before_s > now_s.saturating_add(limits::TOKEN_LEEWAY_S) {
+        // A token from the future would outlive the end of its device.
+        let latest_s = now_s.saturating_add(limits::TOKEN_LEEWAY_S);
+        if not_before_s.max(claims.issued_s) > latest_s {
             return Err(TokenError::NotYetValid);
         }
         Ok(claims)

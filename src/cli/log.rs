@@ -123,7 +123,8 @@ fn look(data: &Path) -> Result<Judged, Failure> {
     match tools::waiting(data) {
         Ok(waiting) => {
             for lost in &waiting.unreadable {
-                report.add(log::unreadable(lost.at, lost.user, lost.position, lost.sender));
+                let stream = (lost.stream_kind(), lost.user);
+                report.add(log::unreadable(lost.at, stream, lost.position, lost.sender));
             }
             Ok((report, Some(waiting)))
         }
@@ -173,11 +174,12 @@ fn repair(data: &Path, new: &Path) -> Result<(), Failure> {
     lines.extend(mended.lost.iter().map(|lost| format!("lost: {lost}")));
     let waiting = tools::waiting(new).map_err(|fault| given_up(new, &fault.to_string()))?;
     if !waiting.unreadable.is_empty() {
-        let lost: Vec<(u64, u64)> =
-            waiting.unreadable.iter().map(|lost| (lost.user, lost.position)).collect();
+        let stream = |lost: &tools::Unreadable| (lost.stream_kind(), lost.user, lost.position);
+        let lost: Vec<(u8, u64, u64)> = waiting.unreadable.iter().map(stream).collect();
         for lost in &waiting.unreadable {
+            let whose = if lost.in_group { "group" } else { "user" };
             lines.push(format!(
-                "lost while it waited: position {} of user {}, from user {}",
+                "lost while it waited: position {} of {whose} {}, from user {}",
                 Position(lost.position),
                 lost.user,
                 lost.sender

@@ -45,7 +45,7 @@ impl Least {
 }
 
 /// Every one, in the order they are checked: what a bound is made of comes before it.
-const BOUNDS: [Bounds; 21] = [
+const BOUNDS: [Bounds; 28] = [
     bounds("origins", "entries", 0, limits::ORIGINS_MAX as u64, |c| Some(c.origins.len() as u64)),
     bounds("shards", "count", 1, limits::SHARDS_MAX as u64, |c| Some(c.shards as u64)),
     bounds(
@@ -105,6 +105,24 @@ const BOUNDS: [Bounds; 21] = [
             Some(c.inbox_bytes_per_sender_max)
         })
     },
+    bounds("group_members_max", "count", 1, limits::GROUP_MEMBERS_SETTING_MAX as u64, |c| {
+        Some(c.groups.members_max.into())
+    }),
+    bounds("group_push_max", "count", 0, limits::GROUP_PUSH_SETTING_MAX as u64, |c| {
+        Some(c.groups.push_max.into())
+    }),
+    bounds("group_quiet_above", "count", 0, limits::GROUP_MEMBERS_SETTING_MAX as u64, |c| {
+        Some(c.groups.quiet_above.into())
+    }),
+    bounds("group_messages_max", "count", 1, limits::INBOX_MESSAGES_SETTING_MAX as u64, |c| {
+        Some(c.groups.messages_max.into())
+    }),
+    Bounds {
+        min: Least::Payload,
+        ..bounds("group_bytes_max", "bytes", 0, limits::INBOX_BYTES_SETTING_MAX, |c| {
+            Some(c.groups.bytes_max)
+        })
+    },
     bounds(
         "segment_bytes",
         "bytes",
@@ -122,6 +140,16 @@ const BOUNDS: [Bounds; 21] = [
     }),
     bounds("history_messages_max", "count", 1, limits::HISTORY_MESSAGES_SETTING_MAX as u64, |c| {
         Some(c.history_messages_max.into())
+    }),
+    bounds(
+        "access_token_s",
+        "seconds",
+        limits::ACCESS_TOKEN_S_MIN,
+        limits::ACCESS_TOKEN_S_MAX,
+        |c| Some(c.access_token_s),
+    ),
+    bounds("password_threads", "count", 1, limits::PASSWORD_THREADS_MAX as u64, |c| {
+        Some(c.password_threads as u64)
     }),
     Bounds {
         max: Most::Any,

@@ -5,9 +5,11 @@
 //! Defaults and bounds come from `limits`. Deliberately not here: opening any file a setting
 //! names (`auth` reads keys, `log` opens the data folder), and reloading.
 
+mod api;
 mod bounds;
 mod error;
 mod example;
+mod groups;
 mod layers;
 mod retention;
 mod settings;
@@ -16,9 +18,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::thread;
 
+pub use self::api::{ApiConfig, ApiSettings, WebhookUrl};
 pub use self::error::ConfigError;
 pub use self::example::example;
-pub use self::settings::{Algorithm, Driver, KeyFile, ServeFlags, Settings};
+pub use self::groups::GroupRules;
+pub use self::settings::{Algorithm, Driver, KeyFile, Registration, ServeFlags, Settings};
 use crate::limits;
 use wire::Retention;
 
@@ -44,6 +48,8 @@ pub struct Config {
     pub auth_secret_file: Option<PathBuf>,
     /// Further keys.
     pub auth_keys: Vec<KeyFile>,
+    /// Still further ones: a JSON Web Key Set.
+    pub auth_jwks_file: Option<PathBuf>,
     /// Trying things out: loopback, fresh secret.
     pub dev: bool,
     /// Plaintext off loopback was asked for.
@@ -80,6 +86,8 @@ pub struct Config {
     pub inbox_messages_per_sender_max: u32,
     /// Payload bytes of one sender waiting in one inbox; at least one payload.
     pub inbox_bytes_per_sender_max: u64,
+    /// Those of groups; one payload of the largest size fits.
+    pub groups: GroupRules,
     /// Bytes of all segments of the log; `None`: what the disk has.
     pub log_bytes_max: Option<u64>,
     /// Bytes of one segment, a multiple of [`limits::COMMIT_ALIGN_BYTES`].
@@ -92,11 +100,21 @@ pub struct Config {
     pub history_default: Retention,
     /// Messages it keeps of each side of a conversation.
     pub history_messages_max: u32,
+    /// Whether accounts are kept; `None`: with the HTTP API, or if the data folder has any.
+    pub directory: Option<bool>,
+    /// Who may register an account.
+    pub registration: Registration,
+    /// How long an access token of an account is good, in seconds.
+    pub access_token_s: u64,
+    /// Threads that hash passwords.
+    pub password_threads: usize,
     /// Memory near which sessions are refused and idle ones let go, in bytes; 0: the limit of the
     /// control group or the host.
     pub memory_max_bytes: u64,
     /// Time to drain at a stop in milliseconds.
     pub drain_ms: u64,
+    /// The HTTP API.
+    pub api: ApiConfig,
 }
 
 impl Config {
@@ -142,6 +160,7 @@ impl Config {
             config.history_default = retention::parse(text)?;
         }
         config.check_reach()?;
+        config.api.check(config.dev, config.allow_plaintext, config.directory)?;
         config.check_keys()?;
         if config.data.as_os_str().is_empty() {
             return Err(ConfigError::NoData);
@@ -167,6 +186,7 @@ impl Config {
             driver: said.driver.unwrap_or(Driver::Auto),
             auth_secret_file: said.auth_secret_file,
             auth_keys: said.auth_keys.unwrap_or_default(),
+            auth_jwks_file: said.auth_jwks_file,
             dev,
             allow_plaintext: said.allow_plaintext.unwrap_or_default(),
             origins: said.origins.unwrap_or_default(),
@@ -186,14 +206,20 @@ impl Config {
             inbox_bytes_max: said.inbox_bytes_max.unwrap_or_default(),
             inbox_messages_per_sender_max: said.inbox_messages_per_sender_max.unwrap_or_default(),
             inbox_bytes_per_sender_max: said.inbox_bytes_per_sender_max.unwrap_or_default(),
+            groups: GroupRules::of(settings),
             log_bytes_max: said.log_bytes_max,
             segment_bytes: said.segment_bytes.unwrap_or_default(),
             commit_gap_us: said.commit_gap_us.unwrap_or_default(),
             history: said.history.unwrap_or_default(),
             history_default: Retention::UntilAcked,
             history_messages_max: said.history_messages_max.unwrap_or_default(),
+            directory: said.directory,
+            registration: said.registration.unwrap_or_default(),
+            access_token_s: said.access_token_s.unwrap_or_default(),
+            password_threads: said.password_threads.unwrap_or_default(),
             memory_max_bytes: said.memory_max_bytes.unwrap_or_default(),
             drain_ms: said.drain_ms.unwrap_or_default(),
+            api: ApiConfig::unchecked(said.api),
         }
     }
 
@@ -210,11 +236,20 @@ impl Config {
         Ok(())
     }
 
+    /// Whether somebody else than this server signs tokens: then it does not know all users.
+    #[must_use]
+    pub fn has_operator_keys(&self) -> bool {
+        self.auth_secret_file.is_some()
+            || !self.auth_keys.is_empty()
+            || self.auth_jwks_file.is_some()
+    }
+
     /// That there is a key, and with `dev` only its own.
     fn check_keys(&mut self) -> Result<(), ConfigError> {
-        let given = self.auth_secret_file.is_some() || !self.auth_keys.is_empty();
-        match (self.dev, given) {
+        match (self.dev, self.has_operator_keys()) {
             (true, true) => Err(ConfigError::DevWithKeys),
+            // Accounts have tokens of the server's own.
+            (false, false) if self.directory == Some(true) => Ok(()),
             (false, false) => Err(ConfigError::NoKey),
             (false, true) => Ok(()),
             (true, false) => {
@@ -278,13 +313,22 @@ fn defaults() -> Settings {
         inbox_bytes_max: Some(limits::INBOX_BYTES_MAX),
         inbox_messages_per_sender_max: Some(limits::INBOX_MESSAGES_PER_SENDER_MAX),
         inbox_bytes_per_sender_max: Some(limits::INBOX_BYTES_PER_SENDER_MAX),
+        group_members_max: Some(limits::GROUP_MEMBERS_MAX),
+        group_push_max: Some(limits::GROUP_PUSH_MAX),
+        group_quiet_above: Some(limits::GROUP_QUIET_ABOVE),
+        group_messages_max: Some(limits::GROUP_MESSAGES_MAX),
+        group_bytes_max: Some(limits::GROUP_BYTES_MAX),
         segment_bytes: Some(limits::SEGMENT_BYTES),
         commit_gap_us: Some(limits::COMMIT_GAP_US),
         history: Some(false),
         history_default: Some("until-acked".to_owned()),
         history_messages_max: Some(limits::HISTORY_MESSAGES_MAX),
+        registration: Some(Registration::Closed),
+        access_token_s: Some(limits::ACCESS_TOKEN_S),
+        password_threads: Some(limits::PASSWORD_THREADS),
         memory_max_bytes: Some(0),
         drain_ms: Some(limits::DRAIN_MS),
+        api: api::defaults(),
         // With `dev` it is allowed, otherwise not.
         unknown_users_allowed: None,
         // Neither have a default that fits every host, nor may they: they are asked for.
@@ -292,7 +336,10 @@ fn defaults() -> Settings {
         shards: None,
         auth_secret_file: None,
         auth_keys: None,
+        auth_jwks_file: None,
         log_bytes_max: None,
+        // It depends on the data folder.
+        directory: None,
     }
 }
 

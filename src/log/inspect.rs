@@ -189,7 +189,23 @@ fn of_its_kind(out: &mut dyn Write, record: &Record<'_>, filter: &Filter) -> io:
             None => write!(out, " refused: code {number}"),
         },
         Kind::Message if number != 0 => write!(out, " kind {number}"),
+        Kind::Group => group_change(out, record),
         _ => Ok(()),
+    }
+}
+
+/// What happened to a group (`docs/log-format.md`).
+fn group_change(out: &mut dyn Write, record: &Record<'_>) -> io::Result<()> {
+    let user = record.peer;
+    match record.body_kind {
+        1 => write!(out, " begins, owner {user}"),
+        2 => write!(out, " added {user}"),
+        3 => write!(out, " removed {user}"),
+        4 => write!(out, " left: {user}"),
+        5 => write!(out, " renamed"),
+        6 => write!(out, " {user} has role {}", record.aux),
+        7 => write!(out, " ended"),
+        what => write!(out, " change {what} of {user}"),
     }
 }
 
@@ -248,6 +264,16 @@ mod tests {
             Record { aux: epoch, time_ms, ..Record::blank(Kind::Epoch) },
             sent(of(Kind::Void)),
             Record { position, peer: 73, aux: position + 3, ..sent(of(Kind::Notice)) },
+            Record {
+                stream_kind: STREAM_GROUP,
+                stream: 700,
+                position,
+                sender: 71,
+                body_kind: 2,
+                peer: 72,
+                time_ms,
+                ..Record::blank(Kind::Group)
+            },
             Record { position, moved: true, ..of(Kind::Tombstone) },
             Record { time_ms, ..of(Kind::Ended) },
             Record {

@@ -70,6 +70,8 @@ pub enum Kind {
     Checkpoint = 10,
     /// A message was given up when its retention ended: for its sender.
     Notice = 11,
+    /// A group began, changed or ended: `body_kind` says how (`docs/log-format.md`).
+    Group = 12,
     /// The record at this position of the stream is not for anybody any more.
     Tombstone = 13,
     /// A user's account is gone, with all devices and waiting mail.
@@ -92,6 +94,7 @@ impl Kind {
             9 => Self::Void,
             10 => Self::Checkpoint,
             11 => Self::Notice,
+            12 => Self::Group,
             13 => Self::Tombstone,
             14 => Self::Ended,
             _ => return None,
@@ -113,6 +116,7 @@ impl Kind {
             Self::Void => "void",
             Self::Checkpoint => "checkpoint",
             Self::Notice => "notice",
+            Self::Group => "group",
             Self::Tombstone => "tombstone",
             Self::Ended => "ended",
         }
@@ -157,11 +161,13 @@ pub struct Record<'a> {
     pub request_crc: u32,
     /// The application's kind of payload, or the code of a refusal.
     pub body_kind: u32,
-    /// `OwnCopy`, `Notice`: to whom it was sent. `ReadMark`: whose messages were read.
+    /// `OwnCopy`, `Notice`: to whom it was sent. `ReadMark`: whose messages were read. `Group`: whom
+    /// it concerns.
     pub peer: u64,
     /// `OwnCopy`: position in the peer's stream. `Cursor`, `ReadMark`: up to here. `Device`: where
     /// its cursor starts. `Epoch`: the epoch. `Notice`: position of the message in the peer's
-    /// stream. `Checkpoint`: its number.
+    /// stream. `Checkpoint`: its number. `Group`: a role. `Refusal`: the kind of the stream that
+    /// was meant, if it was a group's.
     pub aux: u64,
     /// The same record as one that stood elsewhere: a straggler copied forward.
     pub moved: bool,

@@ -16,7 +16,9 @@ use super::file::{FileStore, OpenError, segment_file_name};
 use super::format::{COMMIT_HEAD_BYTES, CommitHead};
 use super::gaps::{Gap, Gaps, gaps};
 use super::people::place;
-use super::record::{self, At, Kind, RECORD_BYTES_MAX, RECORD_HEADER_BYTES, Record, STREAM_USER};
+use super::record::{
+    self, At, Kind, RECORD_BYTES_MAX, RECORD_HEADER_BYTES, Record, STREAM_GROUP, STREAM_USER,
+};
 use super::recovery::recover;
 use super::report::{RecoverError, failed};
 use super::salvage::{Content, Lost, content};
@@ -247,12 +249,13 @@ fn filler(
             bytes = RECORD_BYTES_MAX.min(to - start - RECORD_HEADER_BYTES);
         }
         let waits = lost.filter(|record| {
-            let kinds = [Kind::Message, Kind::OwnCopy, Kind::Notice];
-            in_checkpoint && record.stream_kind == STREAM_USER && kinds.contains(&record.kind)
+            let kinds = [Kind::Message, Kind::OwnCopy, Kind::Notice, Kind::Group];
+            let streams = [STREAM_USER, STREAM_GROUP];
+            in_checkpoint && streams.contains(&record.stream_kind) && kinds.contains(&record.kind)
         });
         let blank = match waits {
             Some(lost) => Record {
-                stream_kind: STREAM_USER,
+                stream_kind: lost.stream_kind,
                 stream: lost.stream,
                 position: lost.position,
                 ..Record::blank(Kind::Tombstone)
@@ -275,14 +278,14 @@ impl Wake for Silent {
     fn wake(&self) {}
 }
 
-/// Says in the log in `dir` that these records, by user and position, are not for anybody any
-/// more. `epoch_of` chooses the new epoch, given the highest there was.
+/// Says in the log in `dir` that these records, by kind of stream, stream and position, are not for
+/// anybody any more. `epoch_of` chooses the new epoch, given the highest there was.
 ///
 /// # Errors
 /// [`MendError`].
 pub fn bury(
     dir: &Path,
-    records: &[(u64, u64)],
+    records: &[(u8, u64, u64)],
     epoch_of: &dyn Fn(u32) -> u32,
 ) -> Result<(), MendError> {
     let store = FileStore::open(dir)?;
@@ -299,10 +302,10 @@ pub fn bury(
     let mut left = records.iter();
     let mut next = left.next();
     while next.is_some() || !stages[0].is_idle() {
-        while let Some((user, position)) = next {
+        while let Some((stream_kind, stream, position)) = next {
             let record = Record {
-                stream_kind: STREAM_USER,
-                stream: *user,
+                stream_kind: *stream_kind,
+                stream: *stream,
                 position: *position,
                 ..Record::blank(Kind::Tombstone)
             };
@@ -558,7 +561,8 @@ mod tests {
     fn what_is_buried_is_in_the_log() {
         let dir = tempfile::tempdir().unwrap();
         log(dir.path(), 3);
-        bury(dir.path(), &[(7, 1 << 32 | 2), (7, 1 << 32 | 5)], &|highest| highest + 1).unwrap();
+        bury(dir.path(), &[(1, 7, 1 << 32 | 2), (1, 7, 1 << 32 | 5)], &|highest| highest + 1)
+            .unwrap();
         assert!(verify(dir.path()).unwrap().is_whole());
         let mut lines = Vec::new();
         inspect(dir.path(), &mut lines, &Filter { user: Some(7), ..Filter::default() }).unwrap();

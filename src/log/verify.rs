@@ -12,7 +12,7 @@ use super::format::FIRST_COMMIT;
 use super::gaps::{Gaps, gaps};
 use super::inspect::{InspectError, nothing_there};
 use super::people::{Position, place};
-use super::record::{At, Record};
+use super::record::{At, Record, STREAM_GROUP};
 use super::report::Report;
 use super::salvage::content;
 use super::scan::{read_tail, scan};
@@ -236,16 +236,19 @@ pub fn replayed(
 
 /// A record somebody waits for that is not at its place.
 #[must_use]
-pub fn unreadable(at: At, user: u64, position: u64, sender: u64) -> Finding {
+pub fn unreadable(at: At, stream: (u8, u64), position: u64, sender: u64) -> Finding {
     let position = Position(position);
+    let (stream_kind, id) = stream;
+    let is_group = stream_kind == STREAM_GROUP;
+    let whose = if is_group { "group" } else { "user" };
     let name = segment_file_name(at.segment);
     Finding {
         at,
         what: format!(
-            "position {position} of user {user}, from user {sender}, waits and can't be read \
+            "position {position} of {whose} {id}, from user {sender}, waits and can't be read \
              ({name} is damaged or missing)"
         ),
-        users: vec![user],
+        users: if is_group { Vec::new() } else { vec![id] },
         advice: REPAIR.to_owned(),
     }
 }

@@ -119,6 +119,7 @@ pub fn begin<R: Reader>(tables: &mut Tables, reader: &mut R, user: u32, position
 /// What a request says that takes word of an end to a sender.
 fn fill(request: &mut Request, to: u64, (position, time_ms): (u64, u64)) {
     request.to = to;
+    request.in_group = false;
     request.outcome = Outcome::Sent { position, time_ms };
     request.retry = None;
     request.ttl_s = 0;

@@ -7,10 +7,13 @@
 //! What happens to a user after its item was staged is in the log behind it, in the order in which
 //! the shard staged it. So an image never needs to stand still.
 
+mod bytes;
 mod read;
 
+pub(super) use bytes::{Input, put_u32, put_u64};
 pub use read::{BadImage, DeviceImage, Item, UserImage, read};
 
+use super::group::image as groups;
 use crate::limits;
 use crate::state::Tables;
 use crate::state::device::Device;
@@ -23,7 +26,8 @@ const ENTRIES: u8 = 3;
 const PAIRS: u8 = 4;
 const VOIDS: u8 = 5;
 const ANSWERED: u8 = 6;
-const WAITING_VOIDS: u8 = 7;
+/// Groups have those between, see `path::group::image`.
+const WAITING_VOIDS: u8 = 11;
 
 /// In the number of a user's devices: the account is gone.
 const ENDED: u8 = 0x80;
@@ -56,6 +60,8 @@ pub enum Walk {
     Voids(u32, u64),
     /// At those of it that wait for their time, from this one on: recipient, position.
     WaitingVoids(u32, u64),
+    /// Among the groups.
+    Groups(groups::Walk),
     /// Through.
     Done,
 }
@@ -91,6 +97,10 @@ pub fn write(tables: &Tables, mut walk: Walk, bytes_max: usize, out: &mut Vec<u8
             Walk::WaitingVoids(user, position) => {
                 write_waiting_voids(tables, (user, position), room, out)
             }
+            Walk::Groups(at) => match groups::write(tables, at, room, out) {
+                Some(next) => Walk::Groups(next),
+                None => Walk::Done,
+            },
             Walk::Done => return walk,
         };
     }
@@ -265,14 +275,6 @@ fn write_waiting_voids(tables: &Tables, from: (u32, u64), room: usize, out: &mut
     }
     match tables.voids.from(from).nth(count) {
         Some(((recipient, position), _)) => Walk::WaitingVoids(recipient, position),
-        None => Walk::Done,
+        None => Walk::Groups(groups::Walk::Group(0)),
     }
-}
-
-fn put_u32(out: &mut Vec<u8>, number: u32) {
-    out.extend_from_slice(&number.to_le_bytes());
-}
-
-fn put_u64(out: &mut Vec<u8>, number: u64) {
-    out.extend_from_slice(&number.to_le_bytes());
 }

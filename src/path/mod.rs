@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  accept > frame > session > route > store > deliver > receipt
-//!                      beside them: presence, people, ending, expire, replay, image
+//!               beside them: presence, people, ending, group, expire, replay, image
 //! ```
 //!
 //! A step never calls the next one: `shard::turn` does. Each is a plain function from tables, what
@@ -15,6 +15,7 @@ pub mod deliver;
 pub mod ending;
 pub mod expire;
 pub mod frame;
+pub mod group;
 pub mod image;
 pub mod people;
 pub mod presence;
@@ -60,6 +61,8 @@ pub struct Rules {
     pub messages_per_second_max: u32,
     /// Logins from one source and shard in a second; 0: as many as there are.
     pub logins_per_second_max: u32,
+    /// Those of groups.
+    pub groups: group::GroupRules,
 }
 
 impl Default for Rules {
@@ -79,6 +82,7 @@ impl Default for Rules {
             unknown_conns_per_source_max: limits::UNKNOWN_CONNS_PER_SOURCE_MAX,
             messages_per_second_max: limits::MESSAGES_PER_SECOND_MAX,
             logins_per_second_max: limits::LOGINS_PER_SECOND_MAX,
+            groups: group::GroupRules::default(),
         }
     }
 }

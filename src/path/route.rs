@@ -27,7 +27,7 @@ use wire::{Refusal, Send, ServerFrame, Stream};
 /// What a `Send` is.
 #[derive(Clone, Copy, Debug)]
 pub enum Looked {
-    /// New, for this user: [`begin`] it. Only that takes a credit: a repeat of one that is under
+    /// New, for the user or group with this id: [`begin`] it. Only that takes a credit: a repeat of one that is under
     /// way or answered must not be refused for want of a credit, and one that is too late must not
     /// be told to try again, because by then nobody might know any more that it is (I3).
     New(u64),
@@ -50,10 +50,7 @@ pub enum Repeated {
 
 /// Looks at a `Send` of `device`.
 pub fn look(tables: &mut Tables, rules: &Rules, device: u32, send: &Send<'_>) -> Looked {
-    let user_to = match send.to {
-        Stream::User(user) => user,
-        Stream::Group(_) => return Looked::Refused(Refusal::NotSupported),
-    };
+    let (Stream::User(to) | Stream::Group(to)) = send.to;
     if send.client_id == 0 || send.client_id > CLIENT_ID_MAX {
         return Looked::Refused(Refusal::Invalid);
     }
@@ -80,7 +77,7 @@ pub fn look(tables: &mut Tables, rules: &Rules, device: u32, send: &Send<'_>) ->
         }
         // Refused for good, but a crash took the note of that, and what came behind it was stored:
         // too late for this id (I3).
-        if tables.windows.is_overtaken(window, send.client_id, stream_tag(user_to)) {
+        if tables.windows.is_overtaken(window, send.client_id, stream_tag(send.to)) {
             return Looked::Refused(Refusal::StaleId);
         }
     }
@@ -88,7 +85,7 @@ pub fn look(tables: &mut Tables, rules: &Rules, device: u32, send: &Send<'_>) ->
         here.held |= bit;
         return Looked::Refused(Refusal::Held);
     }
-    Looked::New(user_to)
+    Looked::New(to)
 }
 
 /// Makes a request of a `Send` that is new.
@@ -101,7 +98,7 @@ pub fn begin(tables: &mut Tables, device: u32, to: u64, send: &Send<'_>) -> Box<
     }
     here.top = here.top.max(send.client_id);
     let request_crc = request_crc(send);
-    let (client_id, outcome, stream) = (send.client_id, Outcome::Pending, stream_tag(to));
+    let (client_id, outcome, stream) = (send.client_id, Outcome::Pending, stream_tag(send.to));
     let answer = Answer { client_id, request_crc, stream, copied: false, settling: false, outcome };
     tables.windows.insert(&mut here.window, answer);
     request(tables, device, to, request_crc, send)
@@ -148,7 +145,9 @@ pub fn repeat(tables: &mut Tables, device: u32, send: &Send<'_>, answer: Answer)
 pub fn wants_copy(tables: &Tables, device: u32, to: Stream) -> bool {
     let here = tables.users.device(device);
     let to_self = to == Stream::User(tables.users.user(here.user).id);
-    !to_self && tables.users.devices_of(here.user).nth(1).is_some()
+    // The user's other devices get what is sent to a group as members' devices.
+    let in_group = matches!(to, Stream::Group(_));
+    !to_self && !in_group && tables.users.devices_of(here.user).nth(1).is_some()
 }
 
 fn request(
@@ -171,6 +170,7 @@ fn request(
 pub fn fill(request: &mut Request, to: u64, request_crc: u32, send: &Send<'_>) {
     request.client_id = send.client_id;
     request.to = to;
+    request.in_group = matches!(send.to, Stream::Group(_));
     request.request_crc = request_crc;
     request.kind = send.kind;
     request.ttl_s = send.ttl_seconds;
@@ -239,7 +239,7 @@ pub fn finish(tables: &mut Tables, request: Box<Request>) -> Finish {
     }
     match request.outcome {
         Outcome::Refused(_) => Finish::NoteRefusal(request),
-        Outcome::Sent { .. } if wants_copy(tables, device, Stream::User(request.to)) => {
+        Outcome::Sent { .. } if wants_copy(tables, device, request.stream()) => {
             // A checkpoint made meanwhile must know that the message is safe.
             let window = tables.users.device(device).window;
             if let Some(answer) = tables.windows.find(window, request.client_id) {
@@ -369,7 +369,7 @@ mod tests {
         // After a restart: id 5 to user 8 is in the log, and what became of id 4 is not.
         let mut window = tables.users.device(device).window;
         let outcome = Outcome::Sent { position: 1, time_ms: 1 };
-        let stream = stream_tag(8);
+        let stream = stream_tag(Stream::User(8));
         let answer =
             Answer { client_id: 5, request_crc: 0, stream, copied: true, settling: false, outcome };
         tables.windows.insert(&mut window, answer);

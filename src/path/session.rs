@@ -7,7 +7,7 @@ use crate::log::{Kind, Lane, Record, Refused, Stage, Ticket};
 use crate::mem::Token;
 use crate::path::deliver::settle_inbox;
 use crate::path::store::release_acked;
-use crate::path::{Rules, STREAM_USER};
+use crate::path::{Rules, STREAM_USER, group};
 use crate::state::conn::{Conn, Phase};
 use crate::state::request::Login;
 use crate::state::{NONE, Tables};
@@ -148,6 +148,7 @@ fn drop_stalest(
 
 /// Forgets a device and everything kept for it. Its session ends for this reason.
 pub fn remove_device(tables: &mut Tables, device: u32, parting: Parting) {
+    group::members::drop_device(tables, tables.users.device(device).user, device);
     let gone = tables.users.remove_device(device);
     // If it comes back it goes on above every id it used: a message id names one message.
     let owner = tables.users.user_mut(gone.user);

@@ -10,7 +10,7 @@
 
 use crate::canary::{self, Canary};
 use crate::clock::Now;
-use crate::log::{self, Kind, Lane, Record, Stage, Ticket};
+use crate::log::{self, Kind, Lane, Record, STREAM_GROUP, Stage, Ticket};
 use crate::path::{Rules, STREAM_USER, expire, people};
 use crate::state::device::CursorNews;
 use crate::state::inbox::{Entry, What};
@@ -123,13 +123,25 @@ pub fn store(
     request: &Request,
     now: Now,
 ) -> Result<Stored, Refusal> {
+    guarded(refusals, request, || try_store(tables, rules, stage, positions, request, now))
+}
+
+/// Refuses what lies behind a refusal that its shard had not heard of, and remembers further ones.
+///
+/// # Errors
+/// As `store` says, or [`Refusal::Held`].
+pub fn guarded<T>(
+    refusals: &mut Refusals,
+    request: &Request,
+    store: impl FnOnce() -> Result<T, Refusal>,
+) -> Result<T, Refusal> {
     refusals.heard(request.refusals_heard);
     let stored = if refusals.holds(request) && !canary::is(Canary::OvertakeRefused) {
         Err(Refusal::Held)
     } else {
-        try_store(tables, rules, stage, positions, request, now)
+        store()
     };
-    if let Err(reason) = stored
+    if let Err(reason) = &stored
         && reason.retriable()
     {
         refusals.note(request);
@@ -242,13 +254,20 @@ pub fn store_refusal(
 ) -> Result<Ticket, log::Refused> {
     let mut record = record(Kind::Refusal, request, request.sender, 0, now.wall_ms);
     record.body_kind = u32::from(reason.code());
+    record.aux = if request.in_group { STREAM_GROUP.into() } else { 0 };
     record.peer = request.to;
     record.payload = &[];
     record.relation = None;
     stage.append(Lane::Message, &record)
 }
 
-fn record(kind: Kind, request: &Request, stream: u64, position: u64, time_ms: u64) -> Record<'_> {
+pub(super) fn record(
+    kind: Kind,
+    request: &Request,
+    stream: u64,
+    position: u64,
+    time_ms: u64,
+) -> Record<'_> {
     Record {
         kind,
         stream_kind: STREAM_USER,

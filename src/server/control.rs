@@ -2,15 +2,16 @@
 //!
 //! Owner: the control thread; a backup runs on a thread of its own, one at a time. The socket is
 //! `<data>/control.sock`, for the owner of the data folder only. One line of JSON in
-//! (`{"backup": DIR}`), lines of JSON out: `{"started": DIR}`, then `{"done": ...}` or
+//! (`{"backup": DIR}`, or `{"group": ...}`, see `group_orders`), lines of JSON out: `{"started": DIR}`, then `{"done": ...}` or
 //! `{"error": ...}`.
 
 use super::history::Copier;
 use super::tools::{self, Running};
-use super::{ServeError, spawn};
+use super::{ServeError, directory, group_orders, spawn};
 use crate::clock::wall_ms;
 use crate::limits;
 use crate::log::{Durable, Pins};
+use crate::shard::Desk;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, Permissions};
 use std::io::{self, Read as _, Write as _};
@@ -31,12 +32,16 @@ const SOCKET: &str = "control.sock";
 enum Request {
     /// Make a backup in this folder.
     Backup(PathBuf),
+    /// Something about a group.
+    Group(group_orders::Ask),
 }
 
 /// What is answered.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Reply {
+    /// The answer to an order about a group.
+    Answer(group_orders::Answer),
     /// It is being made.
     Started(PathBuf),
     /// It is made.
@@ -74,6 +79,8 @@ pub(super) struct Source {
     pub(super) durable: Arc<Durable>,
     pub(super) pins: Pins,
     pub(super) history: Option<Copier>,
+    pub(super) directory: Option<crate::directory::Copier>,
+    pub(super) desk: Desk,
 }
 
 /// The running thread.
@@ -138,6 +145,9 @@ fn work(listener: &UnixListener, source: &Source, stop: &Arc<AtomicBool>) {
             backup = None;
         }
         match asked(&stream) {
+            Ok(Request::Group(ask)) => {
+                reply(&stream, &Reply::Answer(group_orders::obey(&source.desk, ask)));
+            }
             Ok(_) if backup.is_some() => {
                 let busy = "a backup is being made already; wait until it is done";
                 reply(&stream, &Reply::Refused(busy.to_owned()));
@@ -210,10 +220,16 @@ fn make(stream: &UnixStream, source: &Source, to: &Path, stop: &AtomicBool) {
             tools::copy_into(&source.data.join("history"), copy).map_err(|error| error.to_string())
         }
     };
+    let directory = |copy: &Path| match &source.directory {
+        Some(copier) => copier.copy(copy),
+        None => tools::copy_into(&directory::folder(&source.data), copy)
+            .map_err(|error| error.to_string()),
+    };
     let running = Running {
         durable: &source.durable,
         pins: &source.pins,
         history: &history,
+        directory: &directory,
         stop: &stopping,
     };
     match tools::backup(&source.data, to, Some(&running), wall_ms()) {
@@ -249,7 +265,7 @@ fn ask(mut stream: UnixStream, to: &Path) -> Result<Asked, String> {
     stream.take(most).read_to_string(&mut answer).map_err(told)?;
     for line in answer.lines() {
         match serde_json::from_str(line) {
-            Ok(Reply::Started(_)) => {}
+            Ok(Reply::Started(_) | Reply::Answer(_)) => {}
             Ok(Reply::Done { commit, files, bytes }) => {
                 return Ok(Asked::Made(format!("commit {commit}, {files} files of {bytes} bytes")));
             }

@@ -238,5 +238,6 @@ pub(super) fn rules_of(config: &Config, sizes: &Sizes) -> Rules {
         unknown_conns_per_source_max: config.unknown_conns_per_source_max,
         messages_per_second_max: config.messages_per_second_max,
         logins_per_second_max: config.logins_per_second_max,
+        groups: config.groups,
     }
 }

@@ -9,6 +9,7 @@ use crate::log::{
     CHECKPOINT_END, CHECKPOINT_IMAGE, Health, Kind, Lane, LiveReport, Phase, RECORD_HEADER_BYTES,
     Reader, Record, Refused, encoded_bytes,
 };
+use crate::path::group;
 use crate::path::image::{self, Walk};
 use crate::path::receipt;
 use std::ops::ControlFlow;
@@ -25,6 +26,10 @@ pub(super) struct Imaging {
     copy_next: u32,
     /// and of those up to here it has to be.
     copy_end: u32,
+    /// The same of groups.
+    group_next: u32,
+    /// See `group_next`.
+    group_end: u32,
     /// END is staged, or there is no image to make.
     ended: bool,
     /// Segments to copy out of.
@@ -41,6 +46,8 @@ impl Imaging {
             walk: Walk::Done,
             copy_next: 0,
             copy_end: 0,
+            group_next: 0,
+            group_end: 0,
             ended: true,
             victims: Vec::new(),
             piece: Vec::new(),
@@ -67,6 +74,7 @@ impl<S, R: Reader> Core<S, R> {
                 self.imaging.begun = number;
                 self.imaging.walk = Walk::START;
                 (self.imaging.copy_next, self.imaging.copy_end) = (0, 0);
+                (self.imaging.group_next, self.imaging.group_end) = (0, 0);
                 self.imaging.ended = false;
                 self.imaging.victims = self.stage.victims();
             }
@@ -104,6 +112,7 @@ impl<S, R: Reader> Core<S, R> {
             self.imaging.walk = next;
             if !self.imaging.victims.is_empty() {
                 self.imaging.copy_end = self.users_before(next);
+                self.imaging.group_end = self.groups_before(next);
             }
             left = left.saturating_sub(bytes);
             if left == 0 {
@@ -117,9 +126,20 @@ impl<S, R: Reader> Core<S, R> {
     fn users_before(&self, walk: Walk) -> u32 {
         match walk {
             Walk::User(index) | Walk::Answers(index, ..) | Walk::Entries(index, _) => index,
-            Walk::Pair(_) | Walk::Voids(..) | Walk::WaitingVoids(..) | Walk::Done => {
-                u32::try_from(self.tables.users.count()).unwrap_or(u32::MAX)
-            }
+            Walk::Pair(_)
+            | Walk::Voids(..)
+            | Walk::WaitingVoids(..)
+            | Walk::Groups(_)
+            | Walk::Done => u32::try_from(self.tables.users.count()).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// The same of groups.
+    fn groups_before(&self, walk: Walk) -> u32 {
+        match walk {
+            Walk::Groups(at) => at.slot(),
+            Walk::Done => self.tables.groups.slots(),
+            _ => 0,
         }
     }
 
@@ -150,6 +170,12 @@ impl<S, R: Reader> Core<S, R> {
                 return false;
             }
             self.imaging.copy_next += 1;
+        }
+        while self.imaging.group_next < self.imaging.group_end {
+            if *left == 0 || !self.copy_group(self.imaging.group_next, left) {
+                return false;
+            }
+            self.imaging.group_next += 1;
         }
         true
     }
@@ -193,12 +219,46 @@ impl<S, R: Reader> Core<S, R> {
         is_done
     }
 
+    /// The same of a group.
+    fn copy_group(&mut self, index: u32, left: &mut usize) -> bool {
+        let Self { tables, stage, reader, waiters, imaging, .. } = self;
+        let Some(group) = tables.groups.get_mut(index) else { return true };
+        for entry in group.entries_mut() {
+            let Some(at) = entry.at().filter(|at| imaging.victims.contains(&at.segment)) else {
+                continue;
+            };
+            if entry.is_moving() {
+                continue;
+            }
+            if *left == 0 {
+                return false;
+            }
+            let found = reader.read(at).filter(|record| record.position == entry.position);
+            let Some(record) = found else {
+                tables.counters.unreadable += 1;
+                continue;
+            };
+            let record = Record { moved: true, ..record };
+            let ticket = match stage.append(Lane::Copy, &record) {
+                Ok(ticket) => ticket,
+                Err(refused) => return refused != Refused::Busy,
+            };
+            *left = left.saturating_sub(encoded_bytes(&record));
+            tables.live.remove(at, entry.bytes());
+            entry.set_moving();
+            let position = entry.position;
+            waiters.push_back(Waiter::MovedInGroup { ticket, group: index, position });
+        }
+        true
+    }
+
     /// All pieces are staged: the cursors that go with what this shard calls live, then END.
     fn end_image(&mut self) {
         // In the lane of images: when that of cursors has run dry only this frees anything.
         let Self { tables, stage, now, .. } = self;
         receipt::stage_cursors(tables, stage, Lane::Image, now.wall_ms);
-        if !self.tables.dirty_cursors.is_empty() {
+        group::marks::stage_releases(tables, stage, Lane::Image, now.wall_ms);
+        if !tables.dirty_cursors.is_empty() || !tables.groups.dirty_releases.is_empty() {
             return;
         }
         let record = self.checkpoint_record(CHECKPOINT_END, &[]);

@@ -26,6 +26,7 @@ impl<S, R: Reader> Core<S, R> {
         }
         self.expiry_due_ms = self.now.mono_ms + limits::EXPIRY_LOOK_MS;
         let Some(now_s) = self.expiry_s() else { return };
+        self.expire_in_groups(now_s);
         let mut positions = std::mem::take(&mut self.expired);
         for _ in 0..limits::EXPIRED_PER_LOOK_MAX {
             let Self { tables, reader, rules, .. } = self;
@@ -185,6 +186,7 @@ impl<S, R: Reader> Core<S, R> {
         {
             Waiter::Request { user: whose, position, request, deleted, .. }
                 if *whose == user
+                    && !request.in_group
                     && (request.sender, request.device) == (target.sender, target.device)
                     && request.client_id == target.client_id
                     && is_staged(*position) =>

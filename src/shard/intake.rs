@@ -234,13 +234,16 @@ impl<S, R: Reader> Core<S, R> {
             return Step::Taken; // replaced in this very turn: its goodbye is on the way
         }
         let user = self.tables.users.device(device).user;
+        if let Some(step) = self.on_group_frame(token, user, device, frame) {
+            return step;
+        }
         let now = self.now;
         match frame {
             ClientFrame::Send(send) => return self.on_send(token, user, device, send),
             ClientFrame::Ack(ack) => {
                 let own = Stream::User(self.tables.users.user(user).id);
                 if ack.stream.is_some_and(|stream| stream != own) {
-                    return Step::Taken; // groups come later; other inboxes are not its own
+                    return Step::Taken; // other inboxes are not its own
                 }
                 if deliver::ack(&mut self.tables, device, ack.up_to, now) {
                     self.behind.push(device);
@@ -281,7 +284,7 @@ impl<S, R: Reader> Core<S, R> {
             }
             ClientFrame::AskReceipts(ask) => {
                 let Self { tables, errands, .. } = self;
-                if !ask.groups && presence::may_ask(tables, device, ask.peers.len(), now) {
+                if presence::may_ask(tables, device, ask.peers.len(), now) {
                     let new = presence::receipt_errands(tables, user, &ask.peers);
                     super::traffic::add_errands(errands, new);
                 }

@@ -62,6 +62,7 @@ impl<S, R: Reader> Core<S, R> {
                 receipt::push(&mut self.tables, &receipt);
             }
             Envelope::Errand(errand) => self.run_errand(errand),
+            Envelope::Group(letter) => self.group_letter(from, kind, letter),
             Envelope::Typing { .. } if self.overload.sheds_presence() => {
                 self.tables.counters.shed += 1;
             }
@@ -99,6 +100,7 @@ impl<S, R: Reader> Core<S, R> {
     pub(super) fn run_errand(&mut self, errand: Errand) {
         match errand {
             Errand::Receipts { asker, peer } => receipt::ask(&mut self.tables, asker, peer),
+            Errand::Ticks { asker, group } => self.tell_ticks(asker, group),
             Errand::Watch { watcher, device, target } => {
                 let Self { tables, mailbox, placement, me, now, .. } = self;
                 if let Some(news) = presence::watch(tables, watcher, device, target, *now) {

@@ -6,6 +6,7 @@
 //! has waited too long; `checkpoint.rs` does its part of a checkpoint; `history.rs` asks history;
 //! `orders.rs` takes what the directory and the HTTP API ask, `people.rs` and `posts.rs` do it;
 //! `rates.rs` bounds what one user or source may ask;
+//! `groups.rs`, `group_orders.rs` and `circles.rs` serve groups and their members;
 //! `overload.rs` judges how it stands and `shedding.rs` does less then; `closing.rs` ends
 //! connections. All control flow of the message path is in this room; the rules are in `path`.
 //!
@@ -13,11 +14,16 @@
 
 mod admission;
 mod checkpoint;
+mod circles;
 mod closing;
 mod expiry;
+mod group_letters;
+mod group_orders;
+mod groups;
 mod history;
 mod intake;
 mod letters;
+mod load;
 mod moving;
 mod orders;
 mod overload;
@@ -32,6 +38,7 @@ mod turn;
 
 pub use closing::Drain;
 pub use history::{Answer, Ask, Found, HistoryEnds, Kept, Question};
+pub use load::Load;
 pub use orders::Desk;
 pub use overload::{Level, Pressure};
 pub use side::{CheckJob, Checked, SeenBatch, Side};
@@ -116,6 +123,10 @@ enum Waiter {
     Epoch { ticket: Ticket, epoch: u32 },
     /// A waiting record that is copied forward.
     Moved { ticket: Ticket, user: u32, position: u64 },
+    /// The same in a group.
+    MovedInGroup { ticket: Ticket, group: u32, position: u64 },
+    /// A change of a group.
+    Change { ticket: Ticket, group: u32, position: u64, back: group_orders::Back },
     /// The end of this shard's image.
     Image { ticket: Ticket, report: Box<LiveReport> },
     /// An order that is a record.
@@ -129,6 +140,8 @@ impl Waiter {
             | Self::Login { ticket, .. }
             | Self::Epoch { ticket, .. }
             | Self::Moved { ticket, .. }
+            | Self::MovedInGroup { ticket, .. }
+            | Self::Change { ticket, .. }
             | Self::Image { ticket, .. }
             | Self::Order { ticket, .. } => ticket.batch,
         }
@@ -141,27 +154,6 @@ struct Mover {
     conn: Token,
     login: Login,
     since_ms: u64,
-}
-
-/// How much a shard has under way: for the simulator's check that everything is bounded (I6).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Load {
-    /// Requests and logins that wait for a commit.
-    pub waiters: usize,
-    /// Connections that wait for a credit with a frame.
-    pub parked: usize,
-    /// Own copies that wait for room in the staging ring.
-    pub copies: usize,
-    /// Sessions that wait to move home.
-    pub movers: usize,
-    /// Questions about other users that wait for a credit.
-    pub errands: usize,
-    /// Refusals remembered for one other shard, the most there are.
-    pub refusals: usize,
-    /// Records that are nobody's any more and wait for room to say so.
-    pub burials: usize,
-    /// Something is staged for the log or under way to it.
-    pub is_staged: bool,
 }
 
 /// One shard.
@@ -236,6 +228,7 @@ struct Core<S, R> {
     resumes: Vec<Token>,
     errands: VecDeque<Errand>,
     behind: Vec<u32>,
+    grouping: groups::Grouping,
     imaging: checkpoint::Imaging,
     expiry_clock: ExpiryClock,
     expiry_due_ms: u64,
@@ -300,6 +293,7 @@ impl<D: Driver, R: Reader> Shard<D, R> {
             resumes: Vec::new(),
             errands: VecDeque::new(),
             behind: Vec::new(),
+            grouping: groups::Grouping::new(shards),
             imaging: checkpoint::Imaging::new(),
             expiry_clock: ExpiryClock::new(now, parts.expiry_held),
             expiry_due_ms: 0,
@@ -324,21 +318,6 @@ impl<D: Driver, R: Reader> Shard<D, R> {
     /// What it remembers: for tests, reports and the simulator's checkers.
     pub fn tables(&self) -> &Tables {
         &self.core.tables
-    }
-
-    /// What it has under way: for the simulator's checkers.
-    pub fn load(&self) -> Load {
-        let core = &self.core;
-        Load {
-            waiters: core.waiters.len(),
-            parked: core.parked.len(),
-            copies: core.copies.len(),
-            movers: core.movers.len(),
-            errands: core.errands.len(),
-            refusals: core.refusals.iter().map(Refusals::count).max().unwrap_or(0),
-            burials: core.burials.len(),
-            is_staged: !core.stage.is_idle(),
-        }
     }
 }
 

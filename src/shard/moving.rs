@@ -9,7 +9,7 @@ use crate::io::Driver;
 use crate::limits;
 use crate::log::Reader;
 use crate::mem::Token;
-use crate::path::{deliver, ending, session};
+use crate::path::{deliver, ending, group, session};
 use crate::state::NONE;
 use crate::state::conn::{Conn, Phase};
 use crate::state::request::{Arrival, Envelope, Login};
@@ -90,6 +90,7 @@ impl<S, R: Reader> Core<S, R> {
         session::welcome(tables, rules, token, device, *now);
         self.pong(token, false); // if heartbeats are asked for less often
         let Self { tables, now, .. } = self;
+        group::members::log_in(tables, device, token);
         let user = tables.users.device(device).user;
         if login.active {
             session::active(tables, user, *now);

@@ -57,12 +57,12 @@ impl<S, R: Reader> Core<S, R> {
             | Order::EndDevice { .. }
             | Order::EndUser { .. }
             | Order::Post(_) => self.obey_people(order, reply),
-            Order::GroupCreate { .. }
+            order @ (Order::GroupCreate { .. }
             | Order::GroupEdit { .. }
             | Order::GroupLook { .. }
             | Order::GroupMembers { .. }
             | Order::GroupMarks { .. }
-            | Order::GroupsOf { .. } => reply(Err(Fault::NotSupported)),
+            | Order::GroupsOf { .. }) => self.obey_for_groups(order, reply),
         }
     }
 }

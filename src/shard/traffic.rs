@@ -27,8 +27,7 @@ impl<S, R: Reader> Core<S, R> {
         send: &Send<'_>,
     ) -> Step {
         let home = match send.to {
-            Stream::User(to) => self.placement.home(to),
-            Stream::Group(_) => self.me,
+            Stream::User(to) | Stream::Group(to) => self.placement.home(to),
         };
         session::confirm(&mut self.tables, device, send.confirmed);
         let looked = route::look(&mut self.tables, &self.rules, device, send);
@@ -119,6 +118,9 @@ impl<S, R: Reader> Core<S, R> {
 
     /// At the recipient's home: store, deliver, wait for the commit.
     pub(super) fn store(&mut self, from: usize, mut request: Box<Request>) {
+        if request.in_group {
+            return self.store_in_group(from, request);
+        }
         let Self { tables, rules, stage, positions, refusals, now, burials, .. } = self;
         // What it deletes must find a place on the list of those that wait for room.
         let deletes = request.relation.is_some_and(|it| it.kind == wire::RELATION_DELETE);
@@ -160,7 +162,7 @@ impl<S, R: Reader> Core<S, R> {
     }
 
     /// The recipient's home has decided: tell the sender's.
-    fn decided(&mut self, from: usize, request: Box<Request>) {
+    pub(super) fn decided(&mut self, from: usize, request: Box<Request>) {
         if from == self.me {
             self.finish(self.me, request);
         } else {
@@ -261,7 +263,11 @@ impl<S, R: Reader> Core<S, R> {
             while self.waiters.front().is_some_and(|waiter| waiter.batch() <= placed.batch) {
                 match self.waiters.pop_front() {
                     Some(Waiter::Request { ticket, from, user, position, request, deleted }) => {
-                        self.place(&placed, ticket, user, position);
+                        if request.in_group && request.stage == Staged::Message {
+                            self.place_in_group(&placed, ticket, (user, position));
+                        } else {
+                            self.place(&placed, ticket, user, position);
+                        }
                         if deleted {
                             self.tables.live.scrub(placed.at(ticket));
                         }
@@ -276,6 +282,13 @@ impl<S, R: Reader> Core<S, R> {
                     }
                     Some(Waiter::Moved { ticket, user, position }) => {
                         self.place(&placed, ticket, user, position);
+                    }
+                    Some(Waiter::MovedInGroup { ticket, group, position }) => {
+                        self.place_in_group(&placed, ticket, (group, position));
+                    }
+                    Some(Waiter::Change { ticket, group, position, back }) => {
+                        self.place_in_group(&placed, ticket, (group, position));
+                        back.changed(position);
                     }
                     Some(Waiter::Image { report, .. }) => self.on_image(*report),
                     Some(Waiter::Order { pending, .. }) => (pending.reply)(Ok(pending.done)),

@@ -7,7 +7,7 @@
 //!  checkpoint    a few pieces of an image of all this, while one is under way
 //!  logins        moves home, tokens checked elsewhere, connections that waited for a credit
 //!  timers        deadlines, presence, mail that has waited too long; whether to let more in
-//!  receipts      dirty marks become receipts
+//!  receipts      dirty marks become receipts, those of groups as well
 //!  flush         one batch to the log, one send per connection, one ring per doorbell
 //! ```
 
@@ -52,6 +52,7 @@ impl<D: Driver, R: Reader> Shard<D, R> {
         self.admit();
         self.core.run_errands();
         self.core.tell_receipts();
+        self.core.serve_groups();
         self.flush()?;
         Ok(self.follow_drain())
     }
@@ -225,12 +226,16 @@ impl<S, R: Reader> Core<S, R> {
             || self.imaging.is_busy()
             || !self.burials.is_empty()
             || self.tables.pairs.has_dirty()
+            || self.groups_wait()
             || self.drain_phase > 0;
         let mut sleep_ms = if urgent { 1 } else { limits::SLEEP_MS_MAX };
         let mut by = |due_ms: u64| {
             sleep_ms = sleep_ms.min(due_ms.saturating_sub(self.now.mono_ms));
         };
         if let Some(due_ms) = self.admission.look_ms() {
+            by(due_ms.max(self.now.mono_ms + 1));
+        }
+        if let Some(due_ms) = self.grouping.due_ms() {
             by(due_ms.max(self.now.mono_ms + 1));
         }
         if let Some(due_ms) = self.wheel.next_due_ms(self.now.mono_ms) {

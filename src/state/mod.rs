@@ -4,10 +4,12 @@
 //! in `path`. No clock, no socket, no file. Handles are `u32` indices, [`NONE`] for "no such".
 
 mod chunks;
+pub mod circles;
 pub mod conn;
 pub mod device;
 mod entry;
 pub mod expiry;
+pub mod groups;
 pub mod inbox;
 pub mod live;
 pub mod order;
@@ -68,6 +70,10 @@ pub struct Tables {
     pub posts: posts::Posts,
     /// Marks.
     pub pairs: pairs::Pairs,
+    /// Groups whose home this is.
+    pub groups: groups::Groups,
+    /// What is kept of the groups of users whose home this is.
+    pub circles: circles::Circles,
     /// Presence leases.
     pub watches: watch::Watches,
     /// Spare requests.
@@ -102,6 +108,8 @@ impl Tables {
             windows: window::Windows::default(),
             posts: posts::Posts::default(),
             pairs: pairs::Pairs::new(pairs_max),
+            groups: groups::Groups::default(),
+            circles: circles::Circles::default(),
             watches: watch::Watches::default(),
             requests: request::Requests::default(),
             dirty_cursors: Vec::new(),

@@ -4,9 +4,10 @@
 //! outcome, so that a hop between shards allocates nothing.
 
 use crate::state::NONE;
+use crate::state::groups::Letter;
 use crate::state::window::Outcome;
 use std::net::IpAddr;
-use wire::{Confirmed, Parser, Refusal, Relation};
+use wire::{Confirmed, Parser, Refusal, Relation, Stream};
 
 /// One message under way.
 #[derive(Debug)]
@@ -22,8 +23,10 @@ pub struct Request {
     pub refusals_heard: u64,
     /// The device's id for it.
     pub client_id: u64,
-    /// The recipient.
+    /// The recipient: a user,
     pub to: u64,
+    /// or a group.
+    pub in_group: bool,
     /// CRC-32C over everything that makes it this message.
     pub request_crc: u32,
     /// The application's kind.
@@ -40,6 +43,14 @@ pub struct Request {
     pub retry: Option<Refusal>,
     /// What is staged for it at present.
     pub stage: Staged,
+}
+
+impl Request {
+    /// The recipient.
+    #[must_use]
+    pub fn stream(&self) -> Stream {
+        if self.in_group { Stream::Group(self.to) } else { Stream::User(self.to) }
+    }
 }
 
 /// Which record of a request waits for its commit.
@@ -76,6 +87,7 @@ impl Requests {
                 refusals_heard: 0,
                 client_id: 0,
                 to: 0,
+                in_group: false,
                 request_crc: 0,
                 kind: 0,
                 ttl_s: 0,
@@ -157,6 +169,8 @@ pub enum Envelope<S> {
     },
     /// An errand for the home of its target.
     Errand(Errand),
+    /// Something about a group.
+    Group(Letter),
     /// Somebody types.
     Typing {
         /// Who types.
@@ -193,6 +207,13 @@ pub enum Errand {
         /// About whom.
         peer: u64,
     },
+    /// Tell `asker` the marks of what it wrote in `group`.
+    Ticks {
+        /// Who asks.
+        asker: u64,
+        /// About which group.
+        group: u64,
+    },
     /// Tell `watcher` whenever the presence of `target` changes.
     Watch {
         /// Who watches,
@@ -205,11 +226,12 @@ pub enum Errand {
 }
 
 impl Errand {
-    /// Whose home has the answer.
+    /// Whose home has the answer: a user's or a group's.
     #[must_use]
     pub fn target(&self) -> u64 {
         match *self {
             Self::Receipts { peer, .. } => peer,
+            Self::Ticks { group, .. } => group,
             Self::Watch { target, .. } => target,
         }
     }

@@ -5,7 +5,7 @@
 
 use crate::canary::{self, Canary};
 use crate::state::NONE;
-use wire::Refusal;
+use wire::{Refusal, Stream};
 
 /// What became of one client id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,11 +40,15 @@ pub struct Answer {
     pub outcome: Outcome,
 }
 
-/// 16 bits of a user's id, enough to tell streams apart: two that look the same cost a new number
-/// for a message that came late after a crash.
+/// 16 bits of a user's or group's id, enough to tell streams apart: two that look the same cost a
+/// new number for a message that came late after a crash.
 #[must_use]
-pub fn stream_tag(user: u64) -> u16 {
-    let mixed = user.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 48;
+pub fn stream_tag(stream: Stream) -> u16 {
+    let id = match stream {
+        Stream::User(user) => user,
+        Stream::Group(group) => !group, // a number is one of a user, and another of a group
+    };
+    let mixed = id.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 48;
     u16::try_from(mixed).unwrap_or(0)
 }
 
@@ -156,7 +160,7 @@ mod tests {
         let mut window = NONE;
         let sent = Outcome::Sent { position: 1, time_ms: 1 };
         for (client_id, to, outcome) in [(4, 7, sent), (6, 8, sent), (9, 7, Outcome::Pending)] {
-            let stream = stream_tag(to);
+            let stream = stream_tag(Stream::User(to));
             let answer = Answer {
                 client_id,
                 request_crc: 0,
@@ -167,9 +171,12 @@ mod tests {
             };
             windows.insert(&mut window, answer);
         }
-        assert!(windows.is_overtaken(window, 3, stream_tag(7)));
-        assert!(windows.is_overtaken(window, 5, stream_tag(8)));
-        assert!(!windows.is_overtaken(window, 5, stream_tag(7)), "9 may yet be refused");
-        assert!(!windows.is_overtaken(NONE, 1, stream_tag(7)));
+        assert!(windows.is_overtaken(window, 3, stream_tag(Stream::User(7))));
+        assert!(windows.is_overtaken(window, 5, stream_tag(Stream::User(8))));
+        assert!(
+            !windows.is_overtaken(window, 5, stream_tag(Stream::User(7))),
+            "9 may yet be refused"
+        );
+        assert!(!windows.is_overtaken(NONE, 1, stream_tag(Stream::User(7))));
     }
 }

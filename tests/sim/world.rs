@@ -16,9 +16,11 @@ use myriad::clock::Now;
 use myriad::io::sim::SimNet;
 use myriad::log::SharedMemory;
 use myriad::metrics::Counters;
+use wire::Stream;
 use wire::client::SessionOptions;
 
 use super::checks::Checks;
+use super::groups::Director;
 use super::people::People;
 use super::phone::{Leaving, Phone};
 use super::plan::{Plan, Trick};
@@ -36,6 +38,8 @@ pub(crate) const WALL_MS: u64 = 1_780_000_000_000;
 const REST_MS_MAX: u64 = 900_000;
 /// Rounds it must be at rest, so that nothing is under way unseen.
 const REST_ROUNDS: u32 = 30;
+/// The same where there are groups: word of what is to be fetched is paced, and acks wait.
+const REST_ROUNDS_GROUPS: u32 = 120;
 
 /// See the module.
 pub(crate) struct World {
@@ -62,6 +66,8 @@ pub(crate) struct World {
     pub(crate) people: People,
     /// The chance of their whims.
     pub(super) whims: Random,
+    /// Who makes and changes groups.
+    pub(super) director: Director,
     /// What the last boot counted, at the end.
     pub(crate) counted: Counters,
 }
@@ -107,6 +113,7 @@ impl World {
             people: People::default(),
             whims: Random::new(seed ^ 0x57u64.rotate_left(40)),
             press: Random::new(seed ^ 0x9eu64.rotate_left(40)),
+            director: Director::new(seed),
         };
         world.checks.traced_ms = std::env::var_os("MYRIAD_TRACE").map(|_| 0);
         world.boot();
@@ -124,6 +131,7 @@ impl World {
             self.pass(1, self.plan.step_ms_max);
             self.act();
             self.change_people();
+            self.direct_groups();
             self.break_something();
             self.round();
             self.verdict()?;
@@ -144,6 +152,7 @@ impl World {
     /// come dies at once.
     pub(crate) fn round(&mut self) {
         self.everybody_goes();
+        self.hear_of_groups();
         if self.disk.has_died() && self.server.is_some() {
             self.crash();
         }
@@ -260,7 +269,7 @@ impl World {
         };
         let deletes = random.per_mille(self.plan.chances.delete);
         let phone = &mut self.phones[index];
-        phone.write(to, &payload, ttl_s, None, &mut self.checks);
+        phone.write(Stream::User(to), &payload, ttl_s, None, &mut self.checks);
         if deletes {
             phone.delete_last(&mut self.checks);
         }
@@ -270,7 +279,8 @@ impl World {
     pub(crate) fn come_to_rest(&mut self) -> Result<(), String> {
         let end_ms = self.now.mono_ms + REST_MS_MAX;
         let mut rested = 0;
-        while rested < REST_ROUNDS {
+        let rounds = if self.plan.groups > 0 { REST_ROUNDS_GROUPS } else { REST_ROUNDS };
+        while rested < rounds {
             self.pass(5, 40);
             self.round();
             self.hear_answers();
@@ -313,6 +323,7 @@ impl World {
         store::read(disk, setup, &mut |record| checks.recorded(record))
             .map_err(|error| format!("I1: the log can't be read at the end: {error}"))?;
         checks.checks_i1_everybody_got_everything();
+        checks.checks_groups_at_the_end();
         checks.checks_i3_swaps_were_mended();
         checks.checks_blocked_is_never_delivered_and_not_tellable();
         checks.checks_i5_every_send_was_answered();

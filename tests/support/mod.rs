@@ -13,6 +13,7 @@
     reason = "a test may fail by panicking, and each test binary uses its own part of this"
 )]
 
+pub(crate) mod group;
 pub(crate) mod raw;
 pub(crate) mod terminal;
 
@@ -143,6 +144,11 @@ impl Server {
     /// Where it listens.
     pub(crate) fn listen(&self) -> String {
         self.process().listen().to_owned()
+    }
+
+    /// What it printed when it began to listen: a line of JSON.
+    pub(crate) fn first_line(&self) -> &str {
+        self.process().first_line()
     }
 
     /// The address of a transport.

@@ -38,6 +38,11 @@ pub(crate) enum Got {
         retry_after_ms: u32,
         detail: String,
     },
+    GroupNews(wire::GroupNews),
+    /// The position of an item of a page.
+    Item(u64),
+    Fetched(wire::Fetched),
+    RequestRefused(wire::RequestRefused),
     Pong,
     /// A pong of WebSocket itself.
     SocketPong,
@@ -378,6 +383,10 @@ fn got(frame: &ServerFrame<'_>) -> Got {
             let wire::Goodbye { reason, retry_after_ms, detail } = goodbye;
             Got::Goodbye { reason, retry_after_ms, detail: detail.to_owned() }
         }
+        ServerFrame::GroupNews(news) => Got::GroupNews(news),
+        ServerFrame::Item(item) => Got::Item(item.position),
+        ServerFrame::Fetched(page) => Got::Fetched(page),
+        ServerFrame::RequestRefused(refused) => Got::RequestRefused(refused),
         ServerFrame::Pong(_) => Got::Pong,
         ref other => Got::Other(format!("{other:?}")),
     }

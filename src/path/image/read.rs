@@ -1,11 +1,10 @@
 //! Beside the message path: the bytes of an image become items again.
 
-use super::{ANSWERED, ANSWERS, ENDED, ENTRIES, PAIRS, USER, VOIDS, WAITING_VOIDS};
+use super::{ANSWERED, ANSWERS, ENTRIES, Input, PAIRS, USER, VOIDS, WAITING_VOIDS, groups};
 use crate::state::inbox::Entry;
 use crate::state::people::Span;
 use crate::state::voids::Void;
-use crate::state::window::{Answer, Outcome};
-use wire::Refusal;
+use crate::state::window::Answer;
 
 /// One thing of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +70,8 @@ pub enum Item {
         /// Whose it is.
         void: Void,
     },
+    /// Something of a group.
+    Group(groups::Item),
 }
 
 /// A user as an image knows it.
@@ -174,74 +175,11 @@ pub fn read<E: From<BadImage>>(
                     each(Item::WaitingVoid { recipient, position, void })?;
                 }
             }
+            tag @ groups::GROUP..=groups::GROUP_ENTRIES => {
+                groups::read(tag, &mut input, &mut |item| each(Item::Group(item)))?;
+            }
             _ => return Err(BadImage.into()),
         }
     }
     Ok(())
-}
-
-struct Input<'a>(&'a [u8]);
-
-impl Input<'_> {
-    fn take<const N: usize>(&mut self) -> Result<[u8; N], BadImage> {
-        let (head, rest) = self.0.split_first_chunk::<N>().ok_or(BadImage)?;
-        self.0 = rest;
-        Ok(*head)
-    }
-
-    fn u8(&mut self) -> Result<u8, BadImage> {
-        self.take::<1>().map(|[byte]| byte)
-    }
-
-    fn u32(&mut self) -> Result<u32, BadImage> {
-        self.take().map(u32::from_le_bytes)
-    }
-
-    fn u64(&mut self) -> Result<u64, BadImage> {
-        self.take().map(u64::from_le_bytes)
-    }
-
-    fn user(&mut self) -> Result<UserImage, BadImage> {
-        let mut user = UserImage {
-            id: self.u64()?,
-            tail: self.u64()?,
-            has: self.u64()?,
-            has_from: self.u64()?,
-            ids_floor: self.u64()?,
-            ended: false,
-            devices: Vec::new(),
-        };
-        let devices = self.u8()?;
-        user.ended = devices & ENDED != 0;
-        for _ in 0..devices & !ENDED {
-            user.devices.push(DeviceImage {
-                id: self.u32()?,
-                seen_s: self.u32()?,
-                cursor: self.u64()?,
-                start: self.u64()?,
-                base: self.u64()?,
-                seen: self.u64()?,
-                top: self.u64()?,
-            });
-            self.u64()?; // spare
-        }
-        Ok(user)
-    }
-
-    fn answer(&mut self) -> Result<Answer, BadImage> {
-        let (client_id, request_crc) = (self.u64()?, self.u32()?);
-        let stream = u16::from_le_bytes(self.take()?);
-        let (copied, code) = (self.u8()? != 0, self.u8()?);
-        let (position, time_ms) = (self.u64()?, self.u64()?);
-        let outcome = match code {
-            0 => Outcome::Sent { position, time_ms },
-            code => Outcome::Refused(Refusal::from_code(code).ok_or(BadImage)?),
-        };
-        Ok(Answer { client_id, request_crc, stream, copied, settling: false, outcome })
-    }
-
-    fn entry(&mut self) -> Result<Entry, BadImage> {
-        let (position, at, from) = (self.u64()?, self.u64()?, (self.u64()?, self.u32()?));
-        Ok(Entry::from_parts(position, at, from, self.u32()?, self.u32()?))
-    }
 }

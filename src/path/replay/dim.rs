@@ -5,6 +5,7 @@ use super::plain::{answer, stream};
 use crate::limits;
 use crate::log::{At, CHECKPOINT_BEGIN, CHECKPOINT_END, CHECKPOINT_IMAGE, Kind, Record};
 use crate::path::Rules;
+use crate::path::group::image::{Fact, load};
 use crate::path::image::{self, Item, UserImage};
 use crate::path::store::note_pair;
 use crate::state::Tables;
@@ -86,6 +87,11 @@ impl Dim {
         Ok(())
     }
 
+    /// The same of a group.
+    pub(super) fn is_dim_group(&self, here: &Tables, id: u64) -> bool {
+        !self.ended[self.placement.home(id)] && here.groups.find(id).is_none()
+    }
+
     pub(super) fn checkpoint(
         &mut self,
         tables: &mut [Tables],
@@ -107,8 +113,9 @@ impl Dim {
                     | Item::Answered { recipient, .. }
                     | Item::Voids { recipient, .. }
                     | Item::WaitingVoid { recipient, .. } => *recipient,
+                    Item::Group(item) => item.group,
                 };
-                self.item(&mut tables[placement.home(id)], item)
+                self.item(&mut tables[placement.home(id)], placement, item)
             }),
             CHECKPOINT_END => {
                 let shard = usize::try_from(record.stream).unwrap_or(usize::MAX);
@@ -121,7 +128,12 @@ impl Dim {
         }
     }
 
-    fn item(&mut self, here: &mut Tables, item: Item) -> Result<(), ReplayError> {
+    fn item(
+        &mut self,
+        here: &mut Tables,
+        placement: Placement,
+        item: Item,
+    ) -> Result<(), ReplayError> {
         match item {
             Item::User(user) => {
                 load_user(here, &user)?;
@@ -170,6 +182,17 @@ impl Dim {
                 let Some(index) = here.users.find(recipient) else { return Ok(()) };
                 here.users.user_mut(index).marks.set(Marks::VOIDED, true);
                 here.people.load_spans(index, sender, spans);
+            }
+            Item::Group(mut item) => {
+                if let Fact::Entry(entry) = &mut item.fact {
+                    let (group, position) = (item.group, entry.position);
+                    let known = here.groups.of(group).and_then(|group| group.find(position));
+                    if entry.at().is_none() && known.is_none() {
+                        let at = self.places.get(&(group, position));
+                        entry.place(*at.ok_or(ReplayError::MissingInGroup { group, position })?);
+                    }
+                }
+                load(here, placement, item);
             }
         }
         Ok(())

@@ -18,11 +18,11 @@ pub use start::{StartError, start};
 
 use crate::log::{At, CHECKPOINT_COMPLETE, Kind, Position, Record};
 use crate::path::image::BadImage;
-use crate::path::{Rules, ahead};
+use crate::path::{Rules, ahead, group};
 use crate::state::Tables;
 use crate::state::placement::Placement;
 use dim::Dim;
-use plain::{answer, plain, sender_of, stream, stream_of};
+use plain::{answer, group_of, plain, sender_of, stream, stream_of};
 
 /// Why a log does not fit these settings.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -49,6 +49,19 @@ pub enum ReplayError {
     Missing {
         /// In whose stream.
         user: u64,
+        /// Which.
+        position: u64,
+    },
+    /// The same of a group's record.
+    #[error(
+        "the checkpoint knows position {} of group {group} and the log does not hold it; \
+         nothing was changed: run `myriad log verify` on the data folder, and see \
+         docs/operations.md",
+        Position(*position)
+    )]
+    MissingInGroup {
+        /// In whose stream.
+        group: u64,
         /// Which.
         position: u64,
     },
@@ -107,6 +120,14 @@ impl Replay {
                 self.mood = Mood::Plain;
             }
             return Ok(());
+        }
+        if let Some(id) = group_of(record) {
+            let here = &mut tables[placement.home(id)];
+            if dim.is_dim_group(here, id) && !group::change::begins(record) {
+                dim.places.insert((id, record.position), at);
+            } else {
+                group::replay::stream(here, placement, rules, at, record);
+            }
         }
         if let Some(id) = stream_of(record) {
             let here = &mut tables[placement.home(id)];

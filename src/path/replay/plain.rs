@@ -3,18 +3,18 @@
 use super::ReplayError;
 use crate::canary::{self, Canary};
 use crate::limits;
-use crate::log::{At, Kind, Record};
+use crate::log::{At, Kind, Record, STREAM_GROUP};
 use crate::path::receipt::READER_WROTE;
 use crate::path::session::{DEVICE_DROPPED, remove_device};
 use crate::path::store::{self, forget_entry, note_pair, release_acked};
-use crate::path::{Rules, STREAM_USER, ending, expire};
+use crate::path::{Rules, STREAM_USER, ending, expire, group};
 use crate::state::Tables;
 use crate::state::inbox::{Entry, What};
 use crate::state::order::POST_DEVICE;
 use crate::state::placement::Placement;
 use crate::state::voids::Void;
 use crate::state::window::{Answer, Outcome, stream_tag};
-use wire::{Parting, Refusal};
+use wire::{Parting, Refusal, Stream};
 
 pub(super) fn plain(
     tables: &mut [Tables],
@@ -23,6 +23,9 @@ pub(super) fn plain(
     at: At,
     record: &Record<'_>,
 ) -> Result<(), ReplayError> {
+    if let Some(id) = group_of(record) {
+        group::replay::stream(&mut tables[placement.home(id)], placement, rules, at, record);
+    }
     if let Some(id) = stream_of(record) {
         stream(&mut tables[placement.home(id)], rules, at, record)?;
     }
@@ -32,9 +35,15 @@ pub(super) fn plain(
     Ok(())
 }
 
-/// Whose home must see this record as a part of its stream.
+/// Which group's home must see this record as a part of its stream.
+pub(super) fn group_of(record: &Record<'_>) -> Option<u64> {
+    (record.stream_kind == STREAM_GROUP).then_some(record.stream)
+}
+
+/// Which user's home must see this record as a part of its stream.
 pub(super) fn stream_of(record: &Record<'_>) -> Option<u64> {
     match record.kind {
+        _ if record.stream_kind == STREAM_GROUP => None,
         Kind::Message
         | Kind::OwnCopy
         | Kind::Notice
@@ -222,6 +231,7 @@ pub(super) fn answer(tables: &mut Tables, record: &Record<'_>) {
     let (base, mut window) = (device.base, device.window);
     // Whoever had no other device when the message was stored wants no copy of it.
     let copied = record.kind == Kind::OwnCopy
+        || record.stream_kind == STREAM_GROUP
         || record.stream == record.sender
         || tables.users.devices_of(user).nth(1).is_none();
     tables.windows.retain(&mut window, |answer| answer.client_id > base);
@@ -254,12 +264,20 @@ fn remember(tables: &mut Tables, window: &mut u32, record: &Record<'_>, copied: 
         Some(known) => known.copied |= copied,
         None => {
             let (client_id, request_crc) = (record.client_id, record.request_crc);
-            let own = matches!(record.kind, Kind::OwnCopy | Kind::Refusal);
-            let to = if own { record.peer } else { record.stream };
-            let stream = stream_tag(to);
+            let stream = stream_tag(sent_to(record));
             let answer =
                 Answer { client_id, request_crc, stream, copied, settling: false, outcome };
             tables.windows.insert(window, answer);
         }
+    }
+}
+
+/// To whom a record that answers a `Send` was sent.
+fn sent_to(record: &Record<'_>) -> Stream {
+    match record.kind {
+        Kind::Message if record.stream_kind == STREAM_GROUP => Stream::Group(record.stream),
+        Kind::Message | Kind::Void => Stream::User(record.stream),
+        Kind::Refusal if record.aux == u64::from(STREAM_GROUP) => Stream::Group(record.peer),
+        _ => Stream::User(record.peer),
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Replay, ReplayError};
 use crate::log::{self, At, Record, RecoverError, Recovered, Report, Store, Visit};
-use crate::path::Rules;
+use crate::path::{Rules, group};
 use crate::state::Tables;
 use crate::state::placement::Placement;
 
@@ -21,10 +21,11 @@ impl StartError {
     /// Whether something that was durable is damaged or gone.
     #[must_use]
     pub fn is_damage(&self) -> bool {
-        use ReplayError::{CutImage, Missing};
+        use ReplayError::{CutImage, Missing, MissingInGroup};
         matches!(
             self,
-            Self::Recover(RecoverError::Corrupt(_)) | Self::Replay(CutImage | Missing { .. })
+            Self::Recover(RecoverError::Corrupt(_))
+                | Self::Replay(CutImage | Missing { .. } | MissingInGroup { .. })
         )
     }
 }
@@ -48,6 +49,7 @@ pub fn start<S: Store>(
     let Start { replay, tables, outcome, .. } = start;
     outcome?;
     replay.finish()?;
+    group::replay::tell_homes(tables, Placement::new(tables.len()));
     for tables in &mut *tables {
         tables.inboxes.settle();
     }

@@ -4,7 +4,10 @@
 //! whether everything that waits can be read, and whose it is.
 
 use crate::limits;
-use crate::log::{self, At, FileStore, InspectError, Kind, Reader, Store as _, StoreReader};
+use crate::log::{
+    self, At, FileStore, InspectError, Kind, Reader, STREAM_GROUP, STREAM_USER, Store as _,
+    StoreReader,
+};
 use crate::path::Rules;
 use crate::path::replay::{Replay, ReplayError};
 use crate::state::Tables;
@@ -34,18 +37,28 @@ pub enum WaitingError {
 pub struct Unreadable {
     /// Where it should be.
     pub at: At,
-    /// In whose stream.
+    /// In the stream of this user,
     pub user: u64,
+    /// or this group.
+    pub in_group: bool,
     /// At which position.
     pub position: u64,
     /// From whom.
     pub sender: u64,
 }
 
+impl Unreadable {
+    /// The kind of its stream, as the log numbers them.
+    #[must_use]
+    pub fn stream_kind(&self) -> u8 {
+        if self.in_group { STREAM_GROUP } else { STREAM_USER }
+    }
+}
+
 /// What waits in a log.
 #[derive(Debug, Default)]
 pub struct Waiting {
-    /// Records that wait for at least one device.
+    /// Records that wait for at least one device, or one member of a group.
     pub records: u64,
     /// Users with any of them, and all users.
     pub users: u64,
@@ -79,11 +92,32 @@ pub fn waiting(data: &Path) -> Result<Waiting, WaitingError> {
             });
             if !is_it {
                 let (position, sender) = (entry.position, entry.sender);
-                found.unreadable.push(Unreadable { at, user: id, position, sender });
+                let in_group = false;
+                found.unreadable.push(Unreadable { at, user: id, in_group, position, sender });
             }
         }
     }
+    waiting_in_groups(&tables, &mut reader, &mut found);
     Ok(found)
+}
+
+fn waiting_in_groups(tables: &Tables, reader: &mut impl Reader, found: &mut Waiting) {
+    for group in (0..tables.groups.slots()).filter_map(|index| tables.groups.get(index)) {
+        for entry in group.after(0) {
+            found.records += 1;
+            let at = entry.at().unwrap_or_default();
+            let is_it = reader.read(at).is_some_and(|record| {
+                let place = (record.stream_kind, record.stream, record.position);
+                let kinds = [Kind::Message, Kind::Group];
+                kinds.contains(&record.kind) && place == (STREAM_GROUP, group.id, entry.position)
+            });
+            if !is_it {
+                let (position, sender) = (entry.position, entry.sender);
+                let (user, in_group) = (group.id, true);
+                found.unreadable.push(Unreadable { at, user, in_group, position, sender });
+            }
+        }
+    }
 }
 
 /// As many users as the log can hold, within bounds.

@@ -100,7 +100,7 @@ impl Checks {
 
     /// An account ends: what was sent to it goes with it.
     pub(crate) fn account_ends(&mut self, user: u64) {
-        let sent = self.sent.iter().filter(|(_, answer)| answer.to == user);
+        let sent = self.sent.iter().filter(|(_, answer)| answer.to == Stream::User(user));
         let ids: Vec<MessageId> = sent.map(|(id, _)| *id).collect();
         self.deleted.extend(ids);
     }
@@ -122,7 +122,8 @@ impl Checks {
     }
 
     /// A message was `Sent`: was it blocked?
-    pub(super) fn note_sent(&mut self, id: MessageId, to: u64) {
+    pub(super) fn note_sent(&mut self, id: MessageId, to: Stream) {
+        let Stream::User(to) = to else { return }; // blocks are between two
         let Some(written_at) = self.wishes.written_at.get(&id).copied() else { return };
         let pair = (to, id.sender);
         if self.wishes.held_since(pair, written_at, |whim| whim.blocks) {

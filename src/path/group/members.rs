@@ -1,0 +1,160 @@
+//! At members' homes: who comes and goes, in groups and with their devices.
+
+use super::seats::settle;
+use crate::mem::Token;
+use crate::state::groups::{Member, Tiding};
+use crate::state::{NONE, Tables};
+
+/// Who is in a group, and who is not any more.
+pub fn hear(tables: &mut Tables, tiding: Tiding) {
+    match tiding {
+        Tiding::Joined { group, user, position, pushes } => {
+            joined(tables, user, group, position, pushes);
+        }
+        Tiding::Left { group, user, position } => left(tables, user, group, position),
+        Tiding::Ended { group, position } => ended(tables, group, position),
+    }
+}
+
+/// A user of this shard came into a group by the record at `position`. `pushes`: that record is
+/// pushed next.
+fn joined(tables: &mut Tables, user: u64, group: u64, position: u64, pushes: bool) {
+    let Some(index) = tables.users.find_or_add(user) else {
+        tables.counters.members_lost += 1;
+        return;
+    };
+    let before = position.saturating_sub(1);
+    if let Some(former) = tables.circles.membership_of(index, group) {
+        tables.circles.part(former); // it left, and not all its devices were told
+    }
+    let membership = seat_all(tables, index, (group, position), (before, before, before));
+    let devices: Vec<(u32, Token)> = tables
+        .users
+        .devices_of(index)
+        .filter_map(|device| Some((device, tables.users.device(device).conn()?)))
+        .collect();
+    for (device, token) in devices {
+        if let Some(seat) = tables.circles.seat_of(membership, device) {
+            tables.circles.connect(seat, token);
+            if !pushes {
+                fall_behind(tables, seat);
+            }
+        }
+    }
+}
+
+/// At a start: a member as the group's home knows it.
+pub fn restore(tables: &mut Tables, user: u64, (group, head): (u64, u64), member: &Member) {
+    let Some(index) = tables.users.find_or_add(user) else {
+        tables.counters.members_lost += 1;
+        return;
+    };
+    let Member { has, read, acked, .. } = *member;
+    seat_all(tables, index, (group, head), (has, read, acked));
+}
+
+/// Makes a membership with a seat for each of the user's devices.
+fn seat_all(
+    tables: &mut Tables,
+    user: u32,
+    (group, head): (u64, u64),
+    marks: (u64, u64, u64),
+) -> u32 {
+    let membership = tables.circles.join(user, group, marks);
+    if let Some(circle) = tables.circles.find(group).and_then(|at| tables.circles.circle_mut(at)) {
+        circle.head = circle.head.max(head);
+    }
+    let mut device = tables.users.user(user).first_device;
+    while device != NONE {
+        tables.circles.add_seat(membership, device, marks.2);
+        device = tables.users.device(device).next;
+    }
+    membership
+}
+
+/// A user of this shard went, by the record at `position`. Devices that were not pushed it are
+/// told; those that are away, when they come back.
+fn left(tables: &mut Tables, user: u64, group: u64, position: u64) {
+    let Some(user) = tables.users.find(user) else { return };
+    let Some(index) = tables.circles.membership_of(user, group) else { return };
+    leave(tables, index, position);
+}
+
+/// The group is over, by the record at `position`.
+fn ended(tables: &mut Tables, group: u64, position: u64) {
+    let Some(circle) = tables.circles.find(group) else { return };
+    let members = tables.circles.members(circle).to_vec();
+    for index in members {
+        leave(tables, index, position);
+    }
+}
+
+fn leave(tables: &mut Tables, index: u32, position: u64) {
+    if let Some(here) = tables.circles.membership_mut(index) {
+        here.left = position;
+    }
+    let seats: Vec<u32> = tables.circles.seats_of(index).collect();
+    for seat in seats {
+        let Some(here) = tables.circles.seat_mut(seat) else { continue };
+        if !here.is_seated() {
+            continue; // told when it comes back
+        }
+        if here.pushed >= position && !here.behind {
+            tables.circles.remove_seat(seat);
+        } else {
+            (here.behind, here.told) = (true, 0);
+            tables.circles.list_news(seat);
+        }
+    }
+    end_if_told(tables, index);
+}
+
+/// A membership that is over ends when all devices were told.
+pub(super) fn end_if_told(tables: &mut Tables, index: u32) {
+    let over = tables.circles.membership(index).is_some_and(|here| here.left != 0);
+    if over && tables.circles.seats_of(index).next().is_none() {
+        tables.circles.part(index);
+    }
+}
+
+/// A device is connected: its seats are, too. What it lacks it is told of.
+pub fn log_in(tables: &mut Tables, device: u32, token: Token) {
+    let user = tables.users.device(device).user;
+    let memberships: Vec<u32> = tables.circles.memberships_of(user).collect();
+    for index in memberships {
+        let circles = &mut tables.circles;
+        let Some(here) = circles.membership(index) else { continue };
+        let (circle, left, has) = (here.circle, here.left, here.has);
+        let seat = match circles.seat_of(index, device) {
+            Some(seat) => seat,
+            None if left != 0 => continue,
+            // A new device goes on from where the best one is: what is above, nobody has.
+            None => circles.add_seat(index, device, has),
+        };
+        circles.connect(seat, token);
+        let head = circles.circle(circle).map_or(0, |circle| circle.head);
+        let cursor = circles.seat(seat).map_or(0, |seat| seat.cursor);
+        if cursor < head || left != 0 {
+            fall_behind(tables, seat);
+        }
+    }
+}
+
+fn fall_behind(tables: &mut Tables, seat: u32) {
+    if let Some(here) = tables.circles.seat_mut(seat) {
+        here.behind = true;
+    }
+    tables.circles.list_news(seat);
+}
+
+/// A device is gone for good: it holds nothing back.
+pub fn drop_device(tables: &mut Tables, user: u32, device: u32) {
+    let memberships: Vec<u32> = tables.circles.memberships_of(user).collect();
+    for index in memberships {
+        if let Some(seat) = tables.circles.seat_of(index, device) {
+            tables.circles.remove_seat(seat);
+            settle(tables, index);
+            end_if_told(tables, index);
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! One group: who is in it, what they have, and the records that wait for them.
+
+use super::Low;
+use crate::log::At;
+use crate::state::inbox::Entry;
+use crate::state::order::Role;
+use std::collections::{BTreeMap, VecDeque};
+
+/// A member of a group, and what it has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Member {
+    /// Adds, removes and renames. Of the owner it says nothing.
+    pub admin: bool,
+    /// Position of the record by which it came: it may read from there on.
+    pub since: u64,
+    /// One of its devices has everything up to here.
+    pub has: u64,
+    /// It read everything up to here.
+    pub read: u64,
+    /// All its devices have everything up to here.
+    pub acked: u64,
+}
+
+/// Somebody who was a member: may still pull what was said meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Former {
+    /// Who.
+    pub user: u64,
+    /// Position of the record by which it came,
+    pub since: u64,
+    /// and of the one by which it went.
+    pub until: u64,
+}
+
+/// A group.
+#[derive(Debug, Default)]
+pub struct Group {
+    /// The id on the wire.
+    pub id: u64,
+    /// Who owns it.
+    pub owner: u64,
+    /// Its name.
+    pub name: Box<str>,
+    /// The highest position given out in its stream.
+    pub tail: u64,
+    /// The highest one that members' homes are to know of: arrivals and departures in large groups
+    /// are told to nobody.
+    pub announced: u64,
+    /// What lies at or below was let go.
+    pub released: u64,
+    /// By user.
+    pub members: BTreeMap<u64, Member>,
+    /// Oldest first.
+    pub former: VecDeque<Former>,
+    /// Members per home shard, as far as there are any.
+    pub homes: Vec<u32>,
+    /// Records somebody still waits for, in the order of their positions (I3).
+    entries: VecDeque<Entry>,
+    /// Their payload bytes.
+    bytes: u64,
+    /// Where members stand.
+    pub has: Low,
+    /// See `has`.
+    pub read: Low,
+    /// See `has`.
+    pub acked: Low,
+    /// Senders were told of tick 2 up to here,
+    pub told_has: u64,
+    /// and of tick 3 up to here.
+    pub told_read: u64,
+    /// The author told last of what all others have, up to where, and which mark.
+    pub told_last: Option<(u64, u64, wire::Mark)>,
+    /// Of a tick that could not be told to all authors in one turn: up to where, and the last one
+    /// who was told, in the order of their ids. One per mark.
+    pub half_told: [Option<(u64, u64)>; 2],
+    /// Bit per shard: it is to be told of `announced`.
+    pub heads_due: u64,
+    /// Session clock, milliseconds: when shards were told of the head last.
+    pub heads_told_ms: u64,
+    /// Session clock, milliseconds: when all members were looked at last.
+    pub scanned_ms: u64,
+    /// On the list of groups whose marks moved.
+    pub marks_dirty: bool,
+    /// On the list of groups whose `heads_due` is not empty.
+    pub heads_dirty: bool,
+    /// The log was not told of `released`.
+    pub release_dirty: bool,
+    /// When a record may have to go, seconds since 1970; 0: never.
+    pub(super) due_s: u32,
+}
+
+impl Group {
+    /// One without members.
+    #[must_use]
+    pub fn new(id: u64) -> Self {
+        Self { id, ..Self::default() }
+    }
+}
+
+/// A list with room for more records than this is given back when it is empty.
+const SPARE_ENTRIES_MAX: usize = 128;
+
+impl Group {
+    /// What `user` is in it; none if it is no member.
+    #[must_use]
+    pub fn role(&self, user: u64) -> Option<Role> {
+        let member = self.members.get(&user)?;
+        Some(match (self.owner == user, member.admin) {
+            (true, _) => Role::Owner,
+            (false, true) => Role::Admin,
+            (false, false) => Role::Member,
+        })
+    }
+
+    /// Number of members.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Whether `user` may read the record at `position`.
+    #[must_use]
+    pub fn may_read(&self, user: u64, position: u64) -> bool {
+        let present = self.members.get(&user).is_some_and(|member| position >= member.since);
+        present
+            || self.former.iter().any(|former| {
+                former.user == user && (former.since..=former.until).contains(&position)
+            })
+    }
+
+    /// Whether `user` may read anything at all.
+    #[must_use]
+    pub fn may_ask(&self, user: u64) -> bool {
+        self.members.contains_key(&user) || self.former.iter().any(|former| former.user == user)
+    }
+
+    /// A bit per shard that has members.
+    #[must_use]
+    pub fn homes_mask(&self) -> u64 {
+        let bits = self.homes.iter().enumerate().filter(|(_, count)| **count > 0);
+        bits.fold(0, |mask, (shard, _)| mask | 1 << shard)
+    }
+
+    /// Somebody comes by the record at `position`, or is one already.
+    pub fn join(&mut self, user: u64, home: usize, position: u64) {
+        if self.members.contains_key(&user) {
+            return;
+        }
+        let before = position.saturating_sub(1);
+        let fresh =
+            Member { admin: false, since: position, has: before, read: before, acked: before };
+        self.put(user, home, fresh);
+    }
+
+    /// Adds a member as it is known; one that is there keeps the better of its marks.
+    pub fn put(&mut self, user: u64, home: usize, member: Member) {
+        if let Some(known) = self.members.get_mut(&user) {
+            known.admin |= member.admin;
+            return self.raise(user, (member.has, member.read, member.acked));
+        }
+        self.members.insert(user, member);
+        self.count_home(home);
+        self.has.enter(member.has);
+        self.read.enter(member.read);
+        self.acked.enter(member.acked);
+    }
+
+    /// One member more lives on this shard.
+    pub fn count_home(&mut self, home: usize) {
+        if self.homes.len() <= home {
+            self.homes.resize(home + 1, 0);
+        }
+        self.homes[home] += 1;
+    }
+
+    /// A member goes by the record at `position`. At most `former_max` of those are remembered.
+    pub fn part(&mut self, user: u64, home: usize, position: u64, former_max: usize) {
+        let Some(member) = self.members.remove(&user) else { return };
+        if let Some(count) = self.homes.get_mut(home) {
+            *count = count.saturating_sub(1);
+        }
+        self.has.leave(member.has);
+        self.read.leave(member.read);
+        self.acked.leave(member.acked);
+        self.remember(Former { user, since: member.since, until: position }, former_max);
+    }
+
+    /// Remembers somebody who was a member.
+    pub fn remember(&mut self, former: Former, former_max: usize) {
+        if self.former.contains(&former) {
+            return;
+        }
+        while self.former.len() >= former_max {
+            self.former.pop_front();
+        }
+        self.former.push_back(former);
+    }
+
+    /// A member's marks move forward, as far as there are records. Nobody read what it has not.
+    pub fn raise(&mut self, user: u64, (has, read, acked): (u64, u64, u64)) {
+        let Some(member) = self.members.get_mut(&user) else { return };
+        let has = has.min(self.tail).max(member.has);
+        let read = read.min(has).max(member.read);
+        let acked = acked.min(has).max(member.acked);
+        self.has.advance(member.has, has);
+        self.read.advance(member.read, read);
+        self.acked.advance(member.acked, acked);
+        (member.has, member.read, member.acked) = (has, read, acked);
+    }
+
+    /// Looks at all members anew.
+    pub fn scan(&mut self) {
+        let Self { members, has, read, acked, .. } = self;
+        has.restart();
+        read.restart();
+        acked.restart();
+        for (&user, member) in members.iter() {
+            has.meet(member.has, user);
+            read.meet(member.read, user);
+            acked.meet(member.acked, user);
+        }
+    }
+
+    // ---- its records ---------------------------------------------------------------------
+
+    /// Number of records somebody waits for.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Their payload bytes.
+    #[must_use]
+    pub fn waiting_bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Adds a record; its position is above all others.
+    pub fn append(&mut self, entry: Entry) {
+        assert!(self.entries.back().is_none_or(|last| last.position < entry.position), "I3");
+        self.bytes += u64::from(entry.bytes());
+        self.entries.push_back(entry);
+    }
+
+    /// Adds a record wherever its position belongs, when an image is loaded. False: it is there.
+    pub fn insert(&mut self, entry: Entry) -> bool {
+        let index = self.index_after(entry.position);
+        if index > 0 && self.entries[index - 1].position == entry.position {
+            return false;
+        }
+        self.bytes += u64::from(entry.bytes());
+        self.entries.insert(index, entry);
+        true
+    }
+
+    /// Records above `after`, oldest first.
+    pub fn after(&self, after: u64) -> impl Iterator<Item = &Entry> {
+        self.entries.range(self.index_after(after)..)
+    }
+
+    /// Records below `before` (0: all), newest first.
+    pub fn before(&self, before: u64) -> impl Iterator<Item = &Entry> {
+        let before = if before == 0 { u64::MAX } else { before };
+        self.entries.range(..self.index_after(before.saturating_sub(1))).rev()
+    }
+
+    /// All records, oldest first, to change what happens to them.
+    pub fn entries_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
+        self.entries.iter_mut()
+    }
+
+    /// The record of exactly this position.
+    #[must_use]
+    pub fn find(&self, position: u64) -> Option<&Entry> {
+        self.index_of(position).map(|index| &self.entries[index])
+    }
+
+    /// The record of exactly this position, to change what happens to it.
+    pub fn find_mut(&mut self, position: u64) -> Option<&mut Entry> {
+        self.index_of(position).map(|index| &mut self.entries[index])
+    }
+
+    /// The record of exactly this position is durable at this place. Returns the entry as it was.
+    pub fn place(&mut self, position: u64, at: At) -> Option<Entry> {
+        let entry = self.find_mut(position)?;
+        let former = *entry;
+        entry.place(at);
+        Some(former)
+    }
+
+    /// Takes the oldest record out if its position is at most `up_to`.
+    pub fn pop_through(&mut self, up_to: u64) -> Option<Entry> {
+        self.entries.front().filter(|first| first.position <= up_to)?;
+        let first = self.entries.pop_front()?;
+        self.bytes -= u64::from(first.bytes());
+        if self.entries.is_empty() && self.entries.capacity() > SPARE_ENTRIES_MAX {
+            self.entries = VecDeque::new();
+        }
+        Some(first)
+    }
+
+    /// Takes the record of exactly this position out.
+    pub fn remove(&mut self, position: u64) -> Option<Entry> {
+        let entry = self.entries.remove(self.index_of(position)?)?;
+        self.bytes -= u64::from(entry.bytes());
+        Some(entry)
+    }
+
+    fn index_after(&self, position: u64) -> usize {
+        self.entries.partition_point(|entry| entry.position <= position)
+    }
+
+    fn index_of(&self, position: u64) -> Option<usize> {
+        self.entries.binary_search_by_key(&position, |entry| entry.position).ok()
+    }
+}
