@@ -8,12 +8,14 @@ mod directory;
 mod groups;
 mod overload;
 mod people;
+mod tokens;
 
 pub use api::*;
 pub use directory::*;
 pub use groups::*;
 pub use overload::*;
 pub use people::*;
+pub use tokens::*;
 
 // ---- the wire ------------------------------------------------------------------------------
 
@@ -333,25 +335,6 @@ pub const HISTORY_MESSAGES_MAX: u32 = 10_000;
 /// Bound of that setting: a change of retention looks at all of them in one transaction.
 pub const HISTORY_MESSAGES_SETTING_MAX: u32 = 100_000;
 
-// ---- tokens --------------------------------------------------------------------------------
-
-/// Shortest HS256 secret: as long as the hash it feeds, so that guessing the one is no easier.
-pub const SECRET_BYTES_MIN: usize = 32;
-/// Largest key file that is read; a PEM public key is some hundred bytes.
-pub const KEY_FILE_BYTES_MAX: u64 = 16 * 1024;
-/// Keys of one algorithm: a token that names no key is tried against each of them.
-pub const KEYS_PER_ALGORITHM_MAX: usize = 4;
-/// Bits of an RSA key: fewer are weak, more cost too much to check.
-pub const RSA_BITS_MIN: usize = 2_048;
-/// See [`RSA_BITS_MIN`].
-pub const RSA_BITS_MAX: usize = 4_096;
-/// How far `nbf` may lie ahead: clocks of issuer and host differ. `exp` is exact.
-pub const TOKEN_LEEWAY_S: u64 = 30;
-/// Life of a token that `myriad token` mints unless told otherwise.
-pub const TOKEN_TTL_S: u64 = 24 * 3600;
-/// Longest life `myriad token` grants: a year.
-pub const TOKEN_TTL_S_MAX: u64 = 365 * 24 * 3600;
-
 // ---- what an operator may set --------------------------------------------------------------
 
 /// Largest configuration file that is read.
@@ -413,9 +396,11 @@ mod tests {
     const SOURCE: &str = concat!(
         include_str!("limits.rs"),
         include_str!("limits/api.rs"),
+        include_str!("limits/directory.rs"),
         include_str!("limits/groups.rs"),
         include_str!("limits/overload.rs"),
         include_str!("limits/people.rs"),
+        include_str!("limits/tokens.rs"),
     );
 
     /// The value of a constant whose text is a product of numbers, or of another constant's name.
@@ -435,6 +420,7 @@ mod tests {
             include_str!("../docs/operations.md"),
             include_str!("../docs/history.md"),
             include_str!("../docs/http-api.md"),
+            include_str!("../docs/accounts.md"),
         ] {
             let (_, table) = document.split_once("<!-- table: limits -->").unwrap();
             let rows = table.trim_start().lines().skip(2).take_while(|line| line.starts_with('|'));

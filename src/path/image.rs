@@ -26,7 +26,6 @@ const ENTRIES: u8 = 3;
 const PAIRS: u8 = 4;
 const VOIDS: u8 = 5;
 const ANSWERED: u8 = 6;
-/// Groups have those between, see `path::group::image`.
 const WAITING_VOIDS: u8 = 11;
 
 /// In the number of a user's devices: the account is gone.
@@ -58,10 +57,10 @@ pub enum Walk {
     Pair(u32),
     /// At what those of a pair from this one on wrote while blocked: recipient, sender.
     Voids(u32, u64),
-    /// At those of it that wait for their time, from this one on: recipient, position.
-    WaitingVoids(u32, u64),
     /// Among the groups.
     Groups(groups::Walk),
+    /// At those of it that wait for their time, from this one on: recipient, position.
+    WaitingVoids(u32, u64),
     /// Through.
     Done,
 }
@@ -94,13 +93,13 @@ pub fn write(tables: &Tables, mut walk: Walk, bytes_max: usize, out: &mut Vec<u8
             Walk::Pair(slot) if slot as usize >= tables.pairs.slots() => Walk::Voids(0, 0),
             Walk::Pair(slot) => Walk::Pair(write_pairs(tables, slot, room, out)),
             Walk::Voids(user, sender) => write_voids(tables, (user, sender), room, out),
-            Walk::WaitingVoids(user, position) => {
-                write_waiting_voids(tables, (user, position), room, out)
-            }
             Walk::Groups(at) => match groups::write(tables, at, room, out) {
                 Some(next) => Walk::Groups(next),
                 None => Walk::Done,
             },
+            Walk::WaitingVoids(user, position) => {
+                write_waiting_voids(tables, (user, position), room, out)
+            }
             Walk::Done => return walk,
         };
     }

@@ -61,6 +61,8 @@ pub enum Item {
         /// The positions.
         spans: Vec<Span>,
     },
+    /// Something of a group.
+    Group(groups::Item),
     /// One of these that waits for its time.
     WaitingVoid {
         /// Who blocks.
@@ -70,8 +72,6 @@ pub enum Item {
         /// Whose it is.
         void: Void,
     },
-    /// Something of a group.
-    Group(groups::Item),
 }
 
 /// A user as an image knows it.

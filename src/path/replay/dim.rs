@@ -58,6 +58,11 @@ impl Dim {
         !self.ended[self.placement.home(id)] && here.users.find_even_ended(id).is_none()
     }
 
+    /// The same of a group.
+    pub(super) fn is_dim_group(&self, here: &Tables, id: u64) -> bool {
+        !self.ended[self.placement.home(id)] && here.groups.find(id).is_none()
+    }
+
     /// Keeps a record of a dim user's stream.
     pub(super) fn keep(&mut self, id: u64, at: At, record: &Record<'_>) {
         self.places.insert((id, record.position), at);
@@ -85,11 +90,6 @@ impl Dim {
             }
         }
         Ok(())
-    }
-
-    /// The same of a group.
-    pub(super) fn is_dim_group(&self, here: &Tables, id: u64) -> bool {
-        !self.ended[self.placement.home(id)] && here.groups.find(id).is_none()
     }
 
     pub(super) fn checkpoint(
