@@ -109,6 +109,7 @@ impl Home {
         &self.secret
     }
 
+    /// Where what it says is kept.
     pub fn log_file(&self) -> PathBuf {
         self.folder.path().join("server.log")
     }
