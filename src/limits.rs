@@ -6,14 +6,18 @@
 mod api;
 mod directory;
 mod groups;
+mod history;
 mod overload;
 mod people;
+mod tokens;
 
 pub use api::*;
 pub use directory::*;
 pub use groups::*;
+pub use history::*;
 pub use overload::*;
 pub use people::*;
+pub use tokens::*;
 
 // ---- the wire ------------------------------------------------------------------------------
 
@@ -291,67 +295,6 @@ pub const LOG_CALM_MS: u64 = 5_000;
 /// Segments a shard keeps mapped; beyond that the one with the lowest number goes.
 pub const MAPPED_SEGMENTS_MAX: usize = 1_024;
 
-// ---- history -------------------------------------------------------------------------------
-
-/// Questions to history that wait, of all shards; more are refused.
-pub const HISTORY_ASKS_MAX: usize = 1_024;
-/// Answers of history that wait for one shard. History waits when there is no room.
-pub const HISTORY_ANSWERS_MAX: usize = 64;
-/// Payload bytes of one page, but for a single larger item: a page must fit an outbox whole.
-pub const HISTORY_PAGE_BYTES_MAX: usize = 64 * 1024;
-/// What a question to history counts in frames of a second: it reads a disk.
-pub const HISTORY_ASK_COST_FRAMES: u16 = 200;
-/// Records applied in one transaction at the least, if there are so many; the last commit is
-/// applied whole. Questions wait behind a transaction.
-pub const HISTORY_BATCH_RECORDS: usize = 1_000;
-/// Payload bytes of one transaction at the least, in the same way.
-pub const HISTORY_BATCH_BYTES: usize = 1024 * 1024;
-/// The shortest time between the beginnings of two transactions that follow the log, unless more
-/// than a batch waits: each costs two syncs.
-pub const HISTORY_GAP_MS: u64 = 100;
-/// How often history looks for items that ended.
-pub const HISTORY_SWEEP_MS: u64 = 1_000;
-/// Items one look removes at the most; then questions are answered first.
-pub const HISTORY_SWEEP_ITEMS_MAX: usize = 1_000;
-/// Pause before history tries again what a disk refused.
-pub const HISTORY_RETRY_MS: u64 = 1_000;
-/// Pause before history says again that a question could not be answered: one payload that can't be
-/// read may be asked for all day.
-pub const HISTORY_COMPLAINT_MS: u64 = 60_000;
-/// Pause of history while a shard takes no answers.
-pub const HISTORY_ANSWER_PAUSE_MS: u64 = 1;
-/// Commits history may be behind before it says so.
-pub const HISTORY_BEHIND_COMMITS: u64 = 10_000;
-/// Size of one payload file: the space of what ended returns file by file.
-pub const HISTORY_FILE_BYTES: u64 = 16 * 1024 * 1024;
-/// Room for payloads not yet written that history keeps between two transactions.
-pub const HISTORY_PENDING_KEPT_BYTES: usize = 256 * 1024;
-/// Cache of the tables.
-pub const HISTORY_CACHE_BYTES: usize = 64 * 1024 * 1024;
-/// Messages kept of one side of a conversation unless configured.
-pub const HISTORY_MESSAGES_MAX: u32 = 10_000;
-/// Bound of that setting: a change of retention looks at all of them in one transaction.
-pub const HISTORY_MESSAGES_SETTING_MAX: u32 = 100_000;
-
-// ---- tokens --------------------------------------------------------------------------------
-
-/// Shortest HS256 secret: as long as the hash it feeds, so that guessing the one is no easier.
-pub const SECRET_BYTES_MIN: usize = 32;
-/// Largest key file that is read; a PEM public key is some hundred bytes.
-pub const KEY_FILE_BYTES_MAX: u64 = 16 * 1024;
-/// Keys of one algorithm: a token that names no key is tried against each of them.
-pub const KEYS_PER_ALGORITHM_MAX: usize = 4;
-/// Bits of an RSA key: fewer are weak, more cost too much to check.
-pub const RSA_BITS_MIN: usize = 2_048;
-/// See [`RSA_BITS_MIN`].
-pub const RSA_BITS_MAX: usize = 4_096;
-/// How far `nbf` may lie ahead: clocks of issuer and host differ. `exp` is exact.
-pub const TOKEN_LEEWAY_S: u64 = 30;
-/// Life of a token that `myriad token` mints unless told otherwise.
-pub const TOKEN_TTL_S: u64 = 24 * 3600;
-/// Longest life `myriad token` grants: a year.
-pub const TOKEN_TTL_S_MAX: u64 = 365 * 24 * 3600;
-
 // ---- what an operator may set --------------------------------------------------------------
 
 /// Largest configuration file that is read.
@@ -413,9 +356,12 @@ mod tests {
     const SOURCE: &str = concat!(
         include_str!("limits.rs"),
         include_str!("limits/api.rs"),
+        include_str!("limits/directory.rs"),
         include_str!("limits/groups.rs"),
+        include_str!("limits/history.rs"),
         include_str!("limits/overload.rs"),
         include_str!("limits/people.rs"),
+        include_str!("limits/tokens.rs"),
     );
 
     /// The value of a constant whose text is a product of numbers, or of another constant's name.
@@ -435,6 +381,7 @@ mod tests {
             include_str!("../docs/operations.md"),
             include_str!("../docs/history.md"),
             include_str!("../docs/http-api.md"),
+            include_str!("../docs/accounts.md"),
         ] {
             let (_, table) = document.split_once("<!-- table: limits -->").unwrap();
             let rows = table.trim_start().lines().skip(2).take_while(|line| line.starts_with('|'));

@@ -27,9 +27,10 @@ use wire::{Refusal, Send, ServerFrame, Stream};
 /// What a `Send` is.
 #[derive(Clone, Copy, Debug)]
 pub enum Looked {
-    /// New, for the user or group with this id: [`begin`] it. Only that takes a credit: a repeat of one that is under
-    /// way or answered must not be refused for want of a credit, and one that is too late must not
-    /// be told to try again, because by then nobody might know any more that it is (I3).
+    /// New, for the user or group with this id: [`begin`] it. Only that takes a credit: a repeat of
+    /// one that is under way or answered must not be refused for want of a credit, and one that is
+    /// too late must not be told to try again, because by then nobody might know any more that it
+    /// is (I3).
     New(u64),
     /// Known under this number: [`repeat`] it.
     Known(Answer),

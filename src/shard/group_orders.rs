@@ -1,5 +1,5 @@
-//! Orders about groups, at the groups' homes: who may, then a record, which takes effect at once and
-//! is answered when it is durable. A user's home is asked before the user comes into a group.
+//! Orders about groups, at the groups' homes: who may, then a record, which takes effect at once
+//! and is answered when it is durable. A user's home is asked before the user comes into a group.
 
 use super::groups::shards;
 use super::{Core, Waiter};
