@@ -34,6 +34,16 @@ pub enum Canary {
     UnackedOverflow,
     /// A start rebuilds more answers than a device can ask for.
     AnswersOverflow,
+    /// What somebody writes who is blocked is stored and delivered.
+    DeliverBlocked,
+    /// Receipts are told across what was written by somebody who was blocked.
+    TickBlocked,
+    /// A start does not know any more what was written by those who were blocked.
+    ForgetVoids,
+    /// Who hides is seen.
+    ShowHidden,
+    /// Who reads silently tells what was read.
+    TellSilent,
 }
 
 #[cfg(feature = "canary")]

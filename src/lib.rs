@@ -25,12 +25,15 @@ pub mod state;
 pub mod path;
 // row 5: the phases of one turn
 pub mod shard;
-// row 6: history, beside the shards
+// row 6: beside the shards: history, accounts and what belongs to them
+pub mod directory;
 pub mod history;
-// row 7: start, drain, signals; the terminal client
+// row 7: accounts, groups and messages for programs that speak HTTP
+pub mod api;
+// row 8: start, drain, signals; the terminal client
 pub mod chat;
 pub mod server;
-// row 8: what the host allows, judged with what the server knows of itself
+// row 9: what the host allows, judged with what the server knows of itself
 pub mod doctor;
-// row 9: the command line, which starts any of them
+// row 10: the command line, which starts any of them
 pub mod cli;

@@ -3,13 +3,19 @@
 //! `config.rs` lets an operator change some of them and takes its defaults from here. Relations
 //! between limits are asserted at compile time at the end of the file.
 
+mod api;
+mod directory;
 mod groups;
 mod history;
 mod overload;
+mod people;
 
+pub use api::*;
+pub use directory::*;
 pub use groups::*;
 pub use history::*;
 pub use overload::*;
+pub use people::*;
 
 // ---- the wire ------------------------------------------------------------------------------
 
@@ -163,15 +169,6 @@ pub const WATCHES_PER_SHARD_MAX: usize = 1_000_000;
 /// How often last-seen times reach the disk.
 pub const LAST_SEEN_FLUSH_MS: u64 = 30_000;
 
-/// Orders of the directory and the HTTP API that may wait for one shard; more are told to try
-/// again.
-pub const ORDERS_WAITING_MAX: usize = 4 * 1024;
-/// Orders a shard obeys in one turn: none of them takes longer than a message.
-pub const ORDERS_PER_TURN_MAX: usize = 64;
-
-/// Batches of last-seen times that may wait for the disk; more are dropped: the next has newer.
-pub const SEEN_WAITING_MAX: usize = 256;
-
 /// How often changes of watched users are looked at.
 pub const PRESENCE_LOOK_MS: u64 = 100;
 /// How often all watched users are looked at: presence also ends by the passing of time.
@@ -304,6 +301,10 @@ pub const SECRET_BYTES_MIN: usize = 32;
 pub const KEY_FILE_BYTES_MAX: u64 = 16 * 1024;
 /// Keys of one algorithm: a token that names no key is tried against each of them.
 pub const KEYS_PER_ALGORITHM_MAX: usize = 4;
+/// Bits of an RSA key: fewer are weak, more cost too much to check.
+pub const RSA_BITS_MIN: usize = 2_048;
+/// See [`RSA_BITS_MIN`].
+pub const RSA_BITS_MAX: usize = 4_096;
 /// How far `nbf` may lie ahead: clocks of issuer and host differ. `exp` is exact.
 pub const TOKEN_LEEWAY_S: u64 = 30;
 /// Life of a token that `myriad token` mints unless told otherwise.
@@ -371,9 +372,11 @@ mod tests {
     /// The constants of this room, as they are written there.
     const SOURCE: &str = concat!(
         include_str!("limits.rs"),
+        include_str!("limits/api.rs"),
         include_str!("limits/groups.rs"),
         include_str!("limits/history.rs"),
-        include_str!("limits/overload.rs")
+        include_str!("limits/overload.rs"),
+        include_str!("limits/people.rs"),
     );
 
     /// The value of a constant whose text is a product of numbers, or of another constant's name.
@@ -389,8 +392,11 @@ mod tests {
     #[test]
     fn documents_state_the_limits_in_force() {
         assert_eq!(value_of("SEGMENT_BYTES"), super::SEGMENT_BYTES);
-        for document in [include_str!("../docs/operations.md"), include_str!("../docs/history.md")]
-        {
+        for document in [
+            include_str!("../docs/operations.md"),
+            include_str!("../docs/history.md"),
+            include_str!("../docs/http-api.md"),
+        ] {
             let (_, table) = document.split_once("<!-- table: limits -->").unwrap();
             let rows = table.trim_start().lines().skip(2).take_while(|line| line.starts_with('|'));
             let mut count = 0;

@@ -41,6 +41,8 @@ counters! {
     sends,
     /// Messages stored.
     stored,
+    /// Of these: their sender is blocked, nobody gets them.
+    voided,
     /// `Deliver` frames written.
     delivered,
     /// `Sent` frames written.

@@ -9,6 +9,8 @@
 #[cfg(feature = "canary")]
 #[path = "sim/canaries.rs"]
 mod canary;
+#[path = "sim/orders.rs"]
+mod orders;
 mod sim;
 
 use std::time::Duration;
@@ -23,6 +25,8 @@ use sim::world::World;
 const WORLDS: u64 = 2_000;
 /// See [`WORLDS`].
 const CRASHING_WORLDS: u64 = 2_000;
+/// See [`WORLDS`].
+const WHIMSICAL_WORLDS: u64 = 1_000;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.trim().parse().ok()
@@ -48,6 +52,11 @@ fn slow_whole_server_keeps_its_word() {
 fn slow_server_that_crashes_all_the_time_keeps_its_word() {
     let test = "slow_server_that_crashes_all_the_time_keeps_its_word";
     run_seeds(test, Plan::of_crashes, CRASHING_WORLDS);
+}
+
+#[test]
+fn slow_whims_of_people_are_obeyed() {
+    run_seeds("slow_whims_of_people_are_obeyed", Plan::of_whims, WHIMSICAL_WORLDS);
 }
 
 /// Runs a tiny world whose starts die after so many disk actions; returns how many of the deaths

@@ -157,7 +157,15 @@ impl Peer {
     /// # Errors
     /// The outbox is full, or the connection failed.
     pub fn send(&mut self, to: u64, payload: impl AsRef<[u8]>) -> Result<u64, PeerError> {
-        let client_id = self.client.session.send(Stream::User(to), payload.as_ref(), 0)?;
+        self.send_to(Stream::User(to), payload)
+    }
+
+    /// The same to a user or a group.
+    ///
+    /// # Errors
+    /// See [`PeerError`].
+    pub fn send_to(&mut self, to: Stream, payload: impl AsRef<[u8]>) -> Result<u64, PeerError> {
+        let client_id = self.client.session.send(to, payload.as_ref(), 0)?;
         self.client.flush()?;
         Ok(client_id)
     }

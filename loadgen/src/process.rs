@@ -109,7 +109,7 @@ impl Home {
         &self.secret
     }
 
-    fn log_file(&self) -> PathBuf {
+    pub fn log_file(&self) -> PathBuf {
         self.folder.path().join("server.log")
     }
 
@@ -216,6 +216,13 @@ impl ServerProcess {
             "tcp" => format!("tcp://{}", self.listen),
             _ => format!("ws://{}/v1/chat", self.listen),
         }
+    }
+
+    /// Its HTTP API, if it has one.
+    #[must_use]
+    pub fn api(&self) -> Option<String> {
+        let line: serde_json::Value = serde_json::from_str(&self.first_line).ok()?;
+        line["api"].as_str().map(|listen| format!("http://{listen}"))
     }
 
     /// Its process id.

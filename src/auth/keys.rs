@@ -11,6 +11,10 @@ use jsonwebtoken::{Algorithm as JwtAlgorithm, DecodingKey, crypto};
 
 use crate::config::{Algorithm, KeyFile};
 use crate::limits;
+use rsa::RsaPublicKey;
+use rsa::pkcs1::DecodeRsaPublicKey as _;
+use rsa::pkcs8::DecodePublicKey as _;
+use rsa::traits::PublicKeyParts as _;
 
 /// Bytes of an Ed25519 public key.
 const ED25519_BYTES: usize = 32;
@@ -71,6 +75,26 @@ pub enum KeyError {
         /// The file.
         path: PathBuf,
     },
+    /// Not an RSA public key that can be used.
+    #[error(
+        "{path} is no RSA public key of 2048 to 4096 bits in PEM. Write it with \
+         `openssl pkey -in PRIVATE.pem -pubout -out {path}`; the private key stays with the \
+         issuer."
+    )]
+    NotRsa {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Not a key set, or nothing in it can be used.
+    #[error(
+        "{path} is no JSON Web Key Set this server can use: {why}. Fetch it anew from its issuer."
+    )]
+    NotKeySet {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// More keys of an algorithm than a token is tried against.
     #[error(
         "More than {} keys with {algorithm} are set. Remove the ones no token is signed with \
@@ -95,8 +119,11 @@ pub enum KeyError {
         /// The file.
         path: PathBuf,
     },
-    /// The secret of `--dev` can't be written.
-    #[error("The fresh secret can't be written to {path}: {cause}. Choose another --data folder.")]
+    /// A secret of our own can't be written.
+    #[error(
+        "A fresh secret can't be written to {path}: {cause}. Let this user write there, or choose \
+         another --data folder."
+    )]
     Unwritable {
         /// The file.
         path: PathBuf,
@@ -121,9 +148,15 @@ impl Key {
     pub(super) fn read(file: &KeyFile) -> Result<Self, KeyError> {
         let decoding = match file.alg {
             Algorithm::Hs256 => DecodingKey::from_secret(&read_secret(&file.file)?),
+            Algorithm::Rs256 => read_rsa(&file.file)?,
             Algorithm::EdDsa => read_ed25519(&file.file)?,
         };
         Ok(Self { kid: file.kid.clone(), algorithm: file.alg, decoding })
+    }
+
+    /// A key from what a set says.
+    pub(super) fn of_set(kid: Option<String>, algorithm: Algorithm, decoding: DecodingKey) -> Self {
+        Self { kid, algorithm, decoding }
     }
 
     /// A key from an HS256 secret in memory.
@@ -132,10 +165,16 @@ impl Key {
         Self { kid: None, algorithm: Algorithm::Hs256, decoding }
     }
 
+    /// The same with a name.
+    pub(super) fn named(secret: &[u8], kid: String) -> Self {
+        Self { kid: Some(kid), ..Self::from_secret(secret) }
+    }
+
     /// Whether this key made `signature` (base64url) over `signed`.
     pub(super) fn signed(&self, signed: &str, signature: &str) -> bool {
         let algorithm = match self.algorithm {
             Algorithm::Hs256 => JwtAlgorithm::HS256,
+            Algorithm::Rs256 => JwtAlgorithm::RS256,
             Algorithm::EdDsa => JwtAlgorithm::EdDSA,
         };
         crypto::verify(signature, signed.as_bytes(), &self.decoding, algorithm).unwrap_or(false)
@@ -167,19 +206,38 @@ pub fn read_secret(path: &Path) -> Result<Vec<u8>, KeyError> {
 }
 
 fn read_ed25519(path: &Path) -> Result<DecodingKey, KeyError> {
-    let not_one = || KeyError::NotEd25519 { path: path.to_owned() };
-    let key = DecodingKey::from_ed_pem(&read_key_file(path)?).map_err(|_| not_one())?;
-    // The length is checked before the first use: the crate slices 32 bytes out of it unasked.
-    let bytes = key.try_get_as_bytes().map_err(|_| not_one())?;
-    if bytes.len() != ED25519_BYTES {
-        return Err(not_one());
-    }
-    // Bytes that are no point of the curve fail here, at start, and not at the first login.
-    crypto::verify("", b"", &key, JwtAlgorithm::EdDSA).map_err(|_| not_one())?;
-    Ok(key)
+    let key = DecodingKey::from_ed_pem(&read_key_file(path)?).ok();
+    key.and_then(checked_ed25519).ok_or_else(|| KeyError::NotEd25519 { path: path.to_owned() })
 }
 
-fn read_key_file(path: &Path) -> Result<Vec<u8>, KeyError> {
+/// An Ed25519 key if it is one.
+pub(super) fn checked_ed25519(key: DecodingKey) -> Option<DecodingKey> {
+    // The length is checked before the first use: the crate slices 32 bytes out of it unasked.
+    if key.try_get_as_bytes().ok()?.len() != ED25519_BYTES {
+        return None;
+    }
+    // Bytes that are no point of the curve fail here, at start, and not at the first login.
+    crypto::verify("", b"", &key, JwtAlgorithm::EdDSA).ok()?;
+    Some(key)
+}
+
+fn read_rsa(path: &Path) -> Result<DecodingKey, KeyError> {
+    let text = read_key_file(path)?;
+    let text = String::from_utf8_lossy(&text);
+    let key = RsaPublicKey::from_public_key_pem(&text).ok();
+    let key = key.or_else(|| RsaPublicKey::from_pkcs1_pem(&text).ok());
+    key.and_then(|key| checked_rsa(&key)).ok_or_else(|| KeyError::NotRsa { path: path.to_owned() })
+}
+
+/// An RSA key if it is neither weak nor larger than what a check should cost. That its numbers
+/// are those of a key was checked when it was made.
+pub(super) fn checked_rsa(key: &RsaPublicKey) -> Option<DecodingKey> {
+    let (modulus, exponent) = (key.n().to_bytes_be(), key.e().to_bytes_be());
+    let is_usable = (limits::RSA_BITS_MIN..=limits::RSA_BITS_MAX).contains(&key.n().bits());
+    is_usable.then(|| DecodingKey::from_rsa_raw_components(&modulus, &exponent))
+}
+
+pub(super) fn read_key_file(path: &Path) -> Result<Vec<u8>, KeyError> {
     let unreadable = |cause| KeyError::Unreadable { path: path.to_owned(), cause };
     let mut bytes = Vec::new();
     File::open(path)

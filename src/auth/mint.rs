@@ -25,12 +25,24 @@ struct MintedClaims {
 /// Mints an HS256 token for a device of a user that lasts `ttl_s` seconds from `now_s` (seconds
 /// since 1970). User and device should not be 0: no server accepts such a token.
 #[must_use]
-#[allow(clippy::expect_used, reason = "numbers and their text always are JSON")]
 pub fn mint(secret: &[u8], user: u64, device: u32, ttl_s: u64, now_s: u64) -> String {
+    sign(&EncodingKey::from_secret(secret), None, user, device, (ttl_s, now_s))
+}
+
+/// The same with a key and its name; `(ttl_s, now_s)` as above.
+#[allow(clippy::expect_used, reason = "numbers and their text always are JSON")]
+pub(super) fn sign(
+    key: &EncodingKey,
+    kid: Option<&str>,
+    user: u64,
+    device: u32,
+    (ttl_s, now_s): (u64, u64),
+) -> String {
     let exp = now_s.saturating_add(ttl_s);
     let claims = MintedClaims { sub: user.to_string(), device, iat: now_s, exp };
-    let key = EncodingKey::from_secret(secret);
-    jsonwebtoken::encode(&Header::new(JwtAlgorithm::HS256), &claims, &key)
+    let mut header = Header::new(JwtAlgorithm::HS256);
+    header.kid = kid.map(str::to_owned);
+    jsonwebtoken::encode(&header, &claims, key)
         .expect("an HMAC key of any length signs a claim set of numbers")
 }
 
@@ -46,7 +58,7 @@ pub fn write_fresh_secret(path: &Path) -> Result<FreshSecret, KeyError> {
     let unwritable = |cause| KeyError::Unwritable { path: path.to_owned(), cause };
     let mut random = [0u8; limits::SECRET_BYTES_MIN];
     getrandom::fill(&mut random).map_err(|fault| unwritable(io::Error::other(fault)))?;
-    let text: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    let text = write_hex(&random);
     if let Some(folder) = path.parent() {
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(unwritable)?;
     }
@@ -62,6 +74,11 @@ pub fn write_fresh_secret(path: &Path) -> Result<FreshSecret, KeyError> {
     file.set_len(0).map_err(unwritable)?;
     writeln!(file, "{text}").map_err(unwritable)?;
     Ok(FreshSecret { _locked: file })
+}
+
+/// Bytes as hexadecimal digits.
+pub(super) fn write_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Holds the secret of `--dev` as long as its server runs.

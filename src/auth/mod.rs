@@ -3,15 +3,17 @@
 //! A token is a JWT that names a user and a device, signed by Myriad's own accounts or by the
 //! operator's existing system. [`Keys`] is read once at start, immutable and shared by all
 //! shards; [`Keys::verify`] is pure and gets the time handed in. HS256 costs some microseconds
-//! and runs on the shard; an `EdDSA` check costs over twenty times that, so [`Keys::is_slow`] tells
-//! the shard to hand it to a side thread.
+//! and runs on the shard; a check of `EdDSA` or RS256 costs over twenty times that, so
+//! [`Keys::is_slow`] tells the shard to hand it to a side thread.
 //!
 //! Invariants: a key is used with one algorithm only, whatever a token asks for; no claim is
 //! read before the signature was checked; nothing in a token makes this code panic.
 //! Deliberately not here: sessions, revocation, and claims beyond user, device and time.
 
+mod jwks;
 mod keys;
 mod mint;
+mod own;
 mod token;
 
 #[cfg(test)]
@@ -20,6 +22,7 @@ mod tests;
 use self::keys::Key;
 pub use self::keys::{KeyError, read_secret};
 pub use self::mint::{FreshSecret, mint, write_fresh_secret};
+pub use self::own::OwnKey;
 pub use self::token::{Claims, TokenError};
 use self::token::{Header, Parts};
 use crate::config::{Algorithm, Config, KeyFile};
@@ -53,13 +56,30 @@ impl Keys {
             }
             keys.push(Key::read(&file)?);
         }
-        for algorithm in [Algorithm::Hs256, Algorithm::EdDsa] {
+        for key in config.auth_jwks_file.as_deref().map(jwks::read).transpose()?.unwrap_or_default()
+        {
+            if let Some(kid) = &key.kid
+                && keys.iter().any(|known| known.kid.as_ref() == Some(kid))
+            {
+                return Err(KeyError::SameName { kid: kid.clone() });
+            }
+            keys.push(key);
+        }
+        for algorithm in Algorithm::ALL {
             let count = keys.iter().filter(|key| key.algorithm == algorithm).count();
             if count > limits::KEYS_PER_ALGORITHM_MAX {
                 return Err(KeyError::TooMany { algorithm });
             }
         }
         Ok(Self { keys })
+    }
+
+    /// The same keys and the server's own. Its name is its alone: a key of the operator's that is
+    /// called so is not tried any more.
+    #[must_use]
+    pub fn and_own(mut self, own: &OwnKey) -> Self {
+        self.keys.insert(0, own.checking());
+        self
     }
 
     /// One HS256 secret, held in memory: for tests and the simulator.
@@ -83,10 +103,11 @@ impl Keys {
     /// Whether checking this token takes so long that it belongs on a side thread.
     #[must_use]
     pub fn is_slow(&self, token: &str) -> bool {
-        Parts::split(token)
-            .and_then(|parts| parts.header())
-            .is_ok_and(|header| header.alg == Algorithm::EdDsa.name())
-            && self.keys.iter().any(|key| key.algorithm == Algorithm::EdDsa)
+        let header = Parts::split(token).and_then(|parts| parts.header());
+        let algorithm = header.ok().and_then(|header| Algorithm::from_name(&header.alg));
+        algorithm.is_some_and(|algorithm| {
+            algorithm != Algorithm::Hs256 && self.keys.iter().any(|key| key.algorithm == algorithm)
+        })
     }
 
     /// The keys a header allows to be tried.

@@ -10,6 +10,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::config::Settings;
 
+mod issuers;
+
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 const NOW_S: u64 = 1_800_000_000;
 
@@ -97,12 +99,38 @@ fn a_minted_token_verifies_and_ends() {
     let token = mint(SECRET, u64::MAX, u32::MAX, 60, NOW_S);
     let claims = keys.verify(&token, NOW_S).unwrap();
     let expires_s = NOW_S + 60;
-    assert_eq!(claims, Claims { user: u64::MAX, device: u32::MAX, expires_s });
+    assert_eq!(claims, Claims { user: u64::MAX, device: u32::MAX, expires_s, issued_s: NOW_S });
     assert_eq!(read_own(&token), Ok(claims));
     assert!(keys.verify(&token, expires_s - 1).is_ok());
     assert_eq!(keys.verify(&token, expires_s), Err(TokenError::Expired));
     assert_eq!(keys.verify(&token, u64::MAX), Err(TokenError::Expired));
     assert!(!keys.is_slow(&token));
+}
+
+#[test]
+fn the_servers_own_key_is_made_once_and_checks_its_tokens_beside_the_operators() {
+    let folder = Folder::new("own");
+    let path = folder.0.join("directory/token-key");
+    let own = OwnKey::open(&path).unwrap();
+    let again = OwnKey::open(&path).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::mode(&path.metadata().unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    let keys = Keys::from_secret(SECRET).and_own(&own);
+    let token = again.mint(7, 3, 60, NOW_S);
+    let claims = Claims { user: 7, device: 3, expires_s: NOW_S + 60, issued_s: NOW_S };
+    assert_eq!(keys.verify(&token, NOW_S), Ok(claims));
+    assert!(keys.verify(&mint(SECRET, 7, 3, 60, NOW_S), NOW_S).is_ok());
+    // Another server's, and the operator's under its name.
+    let other = OwnKey::from_secret(b"another secret of thirty-two bytes");
+    let foreign = other.mint(7, 3, 60, NOW_S);
+    assert_eq!(keys.verify(&foreign, NOW_S), Err(TokenError::BadSignature));
+    let own_kid = format!("{:?}", &own);
+    let kid = own_kid.split('"').nth(1).unwrap();
+    let header = format!(r#"{{"alg":"HS256","kid":"{kid}"}}"#);
+    let forged = token_of(&header, r#"{"sub":"1","exp":1900000000}"#, SECRET);
+    assert_eq!(keys.verify(&forged, NOW_S), Err(TokenError::BadSignature));
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(!own_kid.contains(text.trim()));
 }
 
 #[test]
@@ -301,6 +329,10 @@ fn claims_are_read_strictly() {
     assert_eq!(expired, Err(TokenError::Expired));
     let early = verify_claims(r#"{"sub":1,"exp":1900000000,"nbf":1800000031}"#);
     assert_eq!(early, Err(TokenError::NotYetValid));
+    let unborn = verify_claims(r#"{"sub":1,"exp":1900000000,"iat":1800000031}"#);
+    assert_eq!(unborn, Err(TokenError::NotYetValid));
+    let undated = verify_claims(r#"{"sub":1,"exp":1900000000}"#).unwrap();
+    assert_eq!(undated.issued_s, 0);
 }
 
 #[test]
@@ -392,6 +424,6 @@ proptest! {
         let token = mint(SECRET, user, device, ttl_s, NOW_S);
         let expires_s = NOW_S + ttl_s;
         let claims = Keys::from_secret(SECRET).verify(&token, NOW_S).unwrap();
-        prop_assert_eq!(claims, Claims { user, device, expires_s });
+        prop_assert_eq!(claims, Claims { user, device, expires_s, issued_s: NOW_S });
     }
 }

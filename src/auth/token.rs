@@ -24,6 +24,8 @@ pub struct Claims {
     pub device: u32,
     /// When the token ends (`exp`), in seconds since 1970.
     pub expires_s: u64,
+    /// When it was issued (`iat`), in seconds since 1970; 0 if it does not say.
+    pub issued_s: u64,
 }
 
 /// Why a token is refused.
@@ -57,7 +59,7 @@ pub enum TokenError {
     /// `exp` has passed.
     #[error("the token has expired")]
     Expired,
-    /// `nbf` is still to come.
+    /// `nbf` or `iat` is still to come.
     #[error("the token is not valid yet")]
     NotYetValid,
 }
@@ -70,13 +72,15 @@ impl TokenError {
             Self::TooLarge => "leave out claims this server does not need",
             Self::Malformed => "send the token as it was issued: header.claims.signature",
             Self::WrongType => "issue a plain signed JWT: typ JWT or none, no crit",
-            Self::AlgorithmNotAllowed => "sign with HS256 or EdDSA, as this server has keys for",
+            Self::AlgorithmNotAllowed => {
+                "sign with HS256, RS256 or EdDSA, as this server has keys for"
+            }
             Self::UnknownKey => "give the server the key under this kid, or issue a new token",
             Self::BadSignature => "sign with the secret or private key the server was given",
             Self::MissingClaim(_) => "issue tokens with sub (the user) and exp (seconds)",
             Self::BadClaim(_) => {
                 "sub is a whole number above 0, plain or as text; device a number from 1 to \
-                 4294967295; exp and nbf are seconds since 1970"
+                 4294967295; exp, nbf and iat are seconds since 1970"
             }
             Self::Expired => "fetch a new token and log in again",
             Self::NotYetValid => "wait, or set the clocks of issuer and server right",
@@ -135,7 +139,9 @@ impl<'t> Parts<'t> {
         if now_s >= claims.expires_s {
             return Err(TokenError::Expired);
         }
-        if not_before_s > now_s.saturating_add(limits::TOKEN_LEEWAY_S) {
+        // A token from the future would outlive the end of its device.
+        let latest_s = now_s.saturating_add(limits::TOKEN_LEEWAY_S);
+        if not_before_s.max(claims.issued_s) > latest_s {
             return Err(TokenError::NotYetValid);
         }
         Ok(claims)
@@ -149,6 +155,7 @@ impl<'t> Parts<'t> {
         let device = raw.device.number("device")?.unwrap_or(1);
         let expires_s = raw.exp.date("exp")?.ok_or(TokenError::MissingClaim("exp"))?;
         let not_before_s = raw.nbf.date("nbf")?.unwrap_or(0);
+        let issued_s = raw.iat.date("iat")?.unwrap_or(0);
         let device = u32::try_from(device).map_err(|_| TokenError::BadClaim("device"))?;
         if user == 0 {
             return Err(TokenError::BadClaim("sub"));
@@ -156,7 +163,7 @@ impl<'t> Parts<'t> {
         if device == 0 {
             return Err(TokenError::BadClaim("device"));
         }
-        Ok((Claims { user, device, expires_s }, not_before_s))
+        Ok((Claims { user, device, expires_s, issued_s }, not_before_s))
     }
 }
 
@@ -190,6 +197,8 @@ struct RawClaims {
     exp: Claim,
     #[serde(default)]
     nbf: Claim,
+    #[serde(default)]
+    iat: Claim,
 }
 
 /// One claim as JSON has it.

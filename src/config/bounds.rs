@@ -45,7 +45,7 @@ impl Least {
 }
 
 /// Every one, in the order they are checked: what a bound is made of comes before it.
-const BOUNDS: [Bounds; 24] = [
+const BOUNDS: [Bounds; 28] = [
     bounds("origins", "entries", 0, limits::ORIGINS_MAX as u64, |c| Some(c.origins.len() as u64)),
     bounds("shards", "count", 1, limits::SHARDS_MAX as u64, |c| Some(c.shards as u64)),
     bounds(
@@ -67,6 +67,12 @@ const BOUNDS: [Bounds; 24] = [
         limits::UNKNOWN_CONNS_MAX as u64,
         |c| Some(c.unknown_conns_per_source_max as u64),
     ),
+    bounds("messages_per_second_max", "count", 0, limits::RATE_SETTING_MAX as u64, |c| {
+        Some(c.messages_per_second_max.into())
+    }),
+    bounds("logins_per_second_max", "count per shard", 0, limits::RATE_SETTING_MAX as u64, |c| {
+        Some(c.logins_per_second_max.into())
+    }),
     bounds("payload_bytes_max", "bytes", 1, limits::PAYLOAD_BYTES_MAX as u64, |c| {
         Some(c.payload_bytes_max as u64)
     }),
@@ -134,6 +140,16 @@ const BOUNDS: [Bounds; 24] = [
     }),
     bounds("history_messages_max", "count", 1, limits::HISTORY_MESSAGES_SETTING_MAX as u64, |c| {
         Some(c.history_messages_max.into())
+    }),
+    bounds(
+        "access_token_s",
+        "seconds",
+        limits::ACCESS_TOKEN_S_MIN,
+        limits::ACCESS_TOKEN_S_MAX,
+        |c| Some(c.access_token_s),
+    ),
+    bounds("password_threads", "count", 1, limits::PASSWORD_THREADS_MAX as u64, |c| {
+        Some(c.password_threads as u64)
     }),
     Bounds {
         max: Most::Any,

@@ -105,7 +105,8 @@ pub enum ConfigError {
     /// No key to check tokens with.
     #[error(
         "No key to check tokens with is set. Give --auth-secret-file FILE \
-         (`openssl rand -hex 32 > FILE` makes one) or auth_keys, or try things out with --dev."
+         (`openssl rand -hex 32 > FILE` makes one), auth_keys or auth_jwks_file, keep accounts with --directory, \
+         or try things out with --dev."
     )]
     NoKey,
     /// `--dev` on an address others can reach.
@@ -119,8 +120,8 @@ pub enum ConfigError {
     },
     /// `--dev` together with keys.
     #[error(
-        "--dev makes a fresh secret by itself, but auth_secret_file or auth_keys is set as well. \
-         Leave one of the two out."
+        "--dev makes a fresh secret by itself, but auth_secret_file, auth_keys or auth_jwks_file \
+         is set as well. Leave one of the two out."
     )]
     DevWithKeys,
     /// Plaintext on an address others can reach.

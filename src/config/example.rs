@@ -49,7 +49,13 @@ fn sample(key: &str) -> Sample {
         "auth_secret_file" => Sample::Required("\"/etc/myriad/secret\""),
         "shards" => Sample::Unset("4"),
         "unknown_users_allowed" => Sample::Unset("false"),
+        "directory" => Sample::Unset("true"),
+        "api_listen" => Sample::Unset("\"127.0.0.1:7880\""),
+        "webhook_url" => Sample::Unset("\"http://127.0.0.1:9000/events\""),
+        "webhook_secret_file" => Sample::Unset("\"/etc/myriad/webhook-secret\""),
+        "admin_token_file" => Sample::Unset("\"/etc/myriad/admin-token\""),
         "log_bytes_max" => Sample::Unset("100_000_000_000"),
+        "auth_jwks_file" => Sample::Unset("\"/etc/myriad/jwks.json\""),
         "auth_keys" => Sample::Unset(
             "[{ kid = \"2026\", alg = \"EdDSA\", file = \"/etc/myriad/issuer.pem\" }]",
         ),

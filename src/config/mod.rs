@@ -5,6 +5,7 @@
 //! Defaults and bounds come from `limits`. Deliberately not here: opening any file a setting
 //! names (`auth` reads keys, `log` opens the data folder), and reloading.
 
+mod api;
 mod bounds;
 mod error;
 mod example;
@@ -17,10 +18,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::thread;
 
+pub use self::api::{ApiConfig, ApiSettings, WebhookUrl};
 pub use self::error::ConfigError;
 pub use self::example::example;
 pub use self::groups::GroupRules;
-pub use self::settings::{Algorithm, Driver, KeyFile, ServeFlags, Settings};
+pub use self::settings::{Algorithm, Driver, KeyFile, Registration, ServeFlags, Settings};
 use crate::limits;
 use wire::Retention;
 
@@ -46,6 +48,8 @@ pub struct Config {
     pub auth_secret_file: Option<PathBuf>,
     /// Further keys.
     pub auth_keys: Vec<KeyFile>,
+    /// Still further ones: a JSON Web Key Set.
+    pub auth_jwks_file: Option<PathBuf>,
     /// Trying things out: loopback, fresh secret.
     pub dev: bool,
     /// Plaintext off loopback was asked for.
@@ -64,6 +68,10 @@ pub struct Config {
     pub unknown_users_allowed: bool,
     /// Connections without a login per source and shard.
     pub unknown_conns_per_source_max: usize,
+    /// Messages of one user in a second; 0: no bound.
+    pub messages_per_second_max: u32,
+    /// Logins from one source and shard in a second; 0: no bound.
+    pub logins_per_second_max: u32,
     /// Largest payload of a message in bytes, at most [`limits::PAYLOAD_BYTES_MAX`].
     pub payload_bytes_max: usize,
     /// How long an un-acked message is kept, seconds.
@@ -92,11 +100,21 @@ pub struct Config {
     pub history_default: Retention,
     /// Messages it keeps of each side of a conversation.
     pub history_messages_max: u32,
+    /// Whether accounts are kept; `None`: with the HTTP API, or if the data folder has any.
+    pub directory: Option<bool>,
+    /// Who may register an account.
+    pub registration: Registration,
+    /// How long an access token of an account is good, in seconds.
+    pub access_token_s: u64,
+    /// Threads that hash passwords.
+    pub password_threads: usize,
     /// Memory near which sessions are refused and idle ones let go, in bytes; 0: the limit of the
     /// control group or the host.
     pub memory_max_bytes: u64,
     /// Time to drain at a stop in milliseconds.
     pub drain_ms: u64,
+    /// The HTTP API.
+    pub api: ApiConfig,
 }
 
 impl Config {
@@ -142,6 +160,7 @@ impl Config {
             config.history_default = retention::parse(text)?;
         }
         config.check_reach()?;
+        config.api.check(config.dev, config.allow_plaintext, config.directory)?;
         config.check_keys()?;
         if config.data.as_os_str().is_empty() {
             return Err(ConfigError::NoData);
@@ -167,6 +186,7 @@ impl Config {
             driver: said.driver.unwrap_or(Driver::Auto),
             auth_secret_file: said.auth_secret_file,
             auth_keys: said.auth_keys.unwrap_or_default(),
+            auth_jwks_file: said.auth_jwks_file,
             dev,
             allow_plaintext: said.allow_plaintext.unwrap_or_default(),
             origins: said.origins.unwrap_or_default(),
@@ -177,6 +197,8 @@ impl Config {
             // Somebody trying things out writes before the other side ever logged in.
             unknown_users_allowed: said.unknown_users_allowed.unwrap_or(dev),
             unknown_conns_per_source_max: said.unknown_conns_per_source_max.unwrap_or_default(),
+            messages_per_second_max: said.messages_per_second_max.unwrap_or_default(),
+            logins_per_second_max: said.logins_per_second_max.unwrap_or_default(),
             payload_bytes_max: said.payload_bytes_max.unwrap_or_default(),
             retention_s: said.retention_s.unwrap_or_default(),
             clock_confirmed: said.clock_confirmed.unwrap_or_default(),
@@ -191,8 +213,13 @@ impl Config {
             history: said.history.unwrap_or_default(),
             history_default: Retention::UntilAcked,
             history_messages_max: said.history_messages_max.unwrap_or_default(),
+            directory: said.directory,
+            registration: said.registration.unwrap_or_default(),
+            access_token_s: said.access_token_s.unwrap_or_default(),
+            password_threads: said.password_threads.unwrap_or_default(),
             memory_max_bytes: said.memory_max_bytes.unwrap_or_default(),
             drain_ms: said.drain_ms.unwrap_or_default(),
+            api: ApiConfig::unchecked(said.api),
         }
     }
 
@@ -209,11 +236,20 @@ impl Config {
         Ok(())
     }
 
+    /// Whether somebody else than this server signs tokens: then it does not know all users.
+    #[must_use]
+    pub fn has_operator_keys(&self) -> bool {
+        self.auth_secret_file.is_some()
+            || !self.auth_keys.is_empty()
+            || self.auth_jwks_file.is_some()
+    }
+
     /// That there is a key, and with `dev` only its own.
     fn check_keys(&mut self) -> Result<(), ConfigError> {
-        let given = self.auth_secret_file.is_some() || !self.auth_keys.is_empty();
-        match (self.dev, given) {
+        match (self.dev, self.has_operator_keys()) {
             (true, true) => Err(ConfigError::DevWithKeys),
+            // Accounts have tokens of the server's own.
+            (false, false) if self.directory == Some(true) => Ok(()),
             (false, false) => Err(ConfigError::NoKey),
             (false, true) => Ok(()),
             (true, false) => {
@@ -268,6 +304,8 @@ fn defaults() -> Settings {
         users_max: Some(limits::USERS_MAX),
         pairs_max: Some(limits::PAIRS_MAX),
         unknown_conns_per_source_max: Some(limits::UNKNOWN_CONNS_PER_SOURCE_MAX),
+        messages_per_second_max: Some(limits::MESSAGES_PER_SECOND_MAX),
+        logins_per_second_max: Some(limits::LOGINS_PER_SECOND_MAX),
         retention_s: Some(limits::RETENTION_S),
         clock_confirmed: Some(false),
         payload_bytes_max: Some(limits::PAYLOAD_BYTES_MAX),
@@ -285,8 +323,12 @@ fn defaults() -> Settings {
         history: Some(false),
         history_default: Some("until-acked".to_owned()),
         history_messages_max: Some(limits::HISTORY_MESSAGES_MAX),
+        registration: Some(Registration::Closed),
+        access_token_s: Some(limits::ACCESS_TOKEN_S),
+        password_threads: Some(limits::PASSWORD_THREADS),
         memory_max_bytes: Some(0),
         drain_ms: Some(limits::DRAIN_MS),
+        api: api::defaults(),
         // With `dev` it is allowed, otherwise not.
         unknown_users_allowed: None,
         // Neither have a default that fits every host, nor may they: they are asked for.
@@ -294,7 +336,10 @@ fn defaults() -> Settings {
         shards: None,
         auth_secret_file: None,
         auth_keys: None,
+        auth_jwks_file: None,
         log_bytes_max: None,
+        // It depends on the data folder.
+        directory: None,
     }
 }
 

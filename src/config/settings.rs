@@ -14,6 +14,7 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+use super::api::ApiSettings;
 use super::bounds;
 
 /// The flags of `myriad serve`.
@@ -49,6 +50,9 @@ pub struct Settings {
     /// Further keys for tokens, two or more while keys rotate; repeat the flag for each
     #[arg(long, value_name = "[KID:]ALG:FILE", value_delimiter = ',')]
     pub auth_keys: Option<Vec<KeyFile>>,
+    /// File with further keys as a JSON Web Key Set, as many issuers publish it
+    #[arg(long, value_name = "FILE")]
+    pub auth_jwks_file: Option<PathBuf>,
     /// For trying things out: loopback only, fresh random secret in DIR/dev-secret
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", value_parser = BoolishValueParser::new())]
@@ -79,6 +83,13 @@ pub struct Settings {
     /// Connections without a login from one source address at once
     #[arg(long, value_name = "COUNT")]
     pub unknown_conns_per_source_max: Option<usize>,
+    /// Messages one user may send in a second, for a moment twice as many; 0: no bound
+    #[arg(long, value_name = "COUNT")]
+    pub messages_per_second_max: Option<u32>,
+    /// Logins a shard takes from one source address in a second, for a moment ten times as many;
+    /// 0: no bound
+    #[arg(long, value_name = "COUNT")]
+    pub logins_per_second_max: Option<u32>,
     /// How long an un-acked message is kept before its sender is told that it expired
     #[arg(long, value_name = "S")]
     pub retention_s: Option<u32>,
@@ -138,6 +149,19 @@ pub struct Settings {
     /// Messages history keeps of each side of a conversation, the newest
     #[arg(long, value_name = "COUNT")]
     pub history_messages_max: Option<u32>,
+    /// Keep accounts, contacts and settings (default: with the HTTP API, or if there are any)
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    pub directory: Option<bool>,
+    /// Who may register an account: closed (nobody), invite (who has a code), or open
+    #[arg(long, value_name = "NAME", value_enum, hide_possible_values = true)]
+    pub registration: Option<Registration>,
+    /// How long a token is good that an account gets at login; its refresh token fetches the next
+    #[arg(long, value_name = "S")]
+    pub access_token_s: Option<u64>,
+    /// Threads that hash passwords; each takes some 20 ms and 19 MiB per login
+    #[arg(long, value_name = "COUNT")]
+    pub password_threads: Option<usize>,
     /// Memory near which new sessions are refused and idle ones let go; 0: what the control group
     /// or the host has
     #[arg(long, value_name = "BYTES")]
@@ -145,6 +169,23 @@ pub struct Settings {
     /// Time a stopping server takes to finish what is under way
     #[arg(long, value_name = "MS")]
     pub drain_ms: Option<u64>,
+    /// Of the HTTP API
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub api: ApiSettings,
+}
+
+/// Who may register an account.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Registration {
+    /// Nobody: the operator makes accounts.
+    #[default]
+    Closed,
+    /// Who has a code of the operator's.
+    Invite,
+    /// Everybody.
+    Open,
 }
 
 /// How sockets are driven.
@@ -180,7 +221,7 @@ pub struct KeyFile {
     pub kid: Option<String>,
     /// The one algorithm this key is ever used with.
     pub alg: Algorithm,
-    /// HS256: the secret. `EdDSA`: the public Ed25519 key as PEM.
+    /// HS256: the secret. RS256, `EdDSA`: the public RSA or Ed25519 key as PEM.
     pub file: PathBuf,
 }
 
@@ -190,17 +231,24 @@ pub enum Algorithm {
     /// HMAC with SHA-256: one shared secret signs and checks.
     #[serde(rename = "HS256")]
     Hs256,
-    /// Ed25519: the issuer's private key signs, its public key checks.
+    /// RSA (PKCS #1 v1.5) with SHA-256: the issuer's private key signs, its public key checks.
+    #[serde(rename = "RS256")]
+    Rs256,
+    /// Ed25519: likewise.
     #[serde(rename = "EdDSA")]
     EdDsa,
 }
 
 impl Algorithm {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Hs256, Self::Rs256, Self::EdDsa];
+
     /// The name in a token's header (`alg`).
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Hs256 => "HS256",
+            Self::Rs256 => "RS256",
             Self::EdDsa => "EdDSA",
         }
     }
@@ -208,7 +256,7 @@ impl Algorithm {
     /// The algorithm with this exact name, if it is one of ours.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Hs256, Self::EdDsa].into_iter().find(|algorithm| algorithm.name() == name)
+        Self::ALL.into_iter().find(|algorithm| algorithm.name() == name)
     }
 }
 
@@ -225,8 +273,8 @@ impl FromStr for KeyFile {
     fn from_str(text: &str) -> Result<Self, String> {
         let wanted = || {
             format!(
-                "'{text}' is not a key: write [KID:]ALG:FILE with HS256 or EdDSA for ALG, \
-                 like 2026:EdDSA:/etc/myriad/issuer.pem"
+                "'{text}' is not a key: write [KID:]ALG:FILE with HS256, RS256 or EdDSA for \
+                 ALG, like 2026:EdDSA:/etc/myriad/issuer.pem"
             )
         };
         let (first, rest) = text.split_once(':').ok_or_else(wanted)?;

@@ -275,6 +275,7 @@ mod tests {
                 ..Record::blank(Kind::Group)
             },
             Record { position, moved: true, ..of(Kind::Tombstone) },
+            Record { time_ms, ..of(Kind::Ended) },
             Record {
                 aux: 4,
                 body_kind: CHECKPOINT_IMAGE,

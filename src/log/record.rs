@@ -74,6 +74,8 @@ pub enum Kind {
     Group = 12,
     /// The record at this position of the stream is not for anybody any more.
     Tombstone = 13,
+    /// A user's account is gone, with all devices and waiting mail.
+    Ended = 14,
 }
 
 impl Kind {
@@ -94,6 +96,7 @@ impl Kind {
             11 => Self::Notice,
             12 => Self::Group,
             13 => Self::Tombstone,
+            14 => Self::Ended,
             _ => return None,
         })
     }
@@ -115,6 +118,7 @@ impl Kind {
             Self::Notice => "notice",
             Self::Group => "group",
             Self::Tombstone => "tombstone",
+            Self::Ended => "ended",
         }
     }
 }

@@ -1,14 +1,17 @@
-//! Memory of a shard: a generation-checked slab, a timer wheel, recycled buffers.
+//! Memory of a shard: a generation-checked slab, a timer wheel, recycled buffers, token
+//! buckets.
 //!
 //! Owner: one shard each; nothing here is shared between threads. Everything has a capacity given
 //! at construction and address space reserved for it then, but pages are touched only when used,
 //! so a table planned for millions costs what is in it. Not here: queues between shards (`ring`),
 //! the allocator, huge pages.
 
+mod bucket;
 mod buffers;
 mod slab;
 mod wheel;
 
+pub use bucket::{Bucket, Buckets, Rate, RetryAfterMs};
 pub use buffers::Buffers;
 pub use slab::{Slab, entry_bytes};
 pub use wheel::{ENTRY_BYTES as WHEEL_ENTRY_BYTES, HORIZON_MS, SLOT_MS, Wheel};

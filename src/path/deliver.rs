@@ -8,6 +8,7 @@ use crate::canary::{self, Canary};
 use crate::clock::Now;
 use crate::limits;
 use crate::log::{Kind, Reader, Record};
+use crate::path::people::Wary;
 use crate::path::store::{Stored, release_acked};
 use crate::state::device::Device;
 use crate::state::inbox::Inbox;
@@ -46,6 +47,9 @@ pub fn push_notice(tables: &mut Tables, stored: &Stored, request: &Request, now:
 }
 
 fn push_live(tables: &mut Tables, stored: &Stored, request: &Request, copy: Option<u64>, now: Now) {
+    let wary = Wary::of(&tables.users, stored.user).filter(|_| copy.is_none());
+    let is_request =
+        wary.is_some_and(|it| it.is_stranger(&tables.people, &tables.pairs, request.sender));
     let frame = ServerFrame::Deliver(wire::Deliver {
         stream: None,
         position: stored.position,
@@ -61,7 +65,7 @@ fn push_live(tables: &mut Tables, stored: &Stored, request: &Request, copy: Opti
         to: copy.map(|_| Stream::User(request.to)),
         to_position: copy.unwrap_or(0),
         change: None,
-        request: false,
+        request: is_request,
     });
     let bytes = u32::try_from(request.payload.len()).unwrap_or(u32::MAX);
     push_frame(tables, stored, &frame, bytes, copy.map(|_| request.device), now);
@@ -108,9 +112,10 @@ pub fn pump<R: Reader>(
     device: u32,
     now: Now,
 ) -> Result<(), Parting> {
-    let Tables { users, inboxes, conns, outboxes, counters, .. } = tables;
+    let Tables { users, people, pairs, inboxes, conns, outboxes, counters, .. } = tables;
     let here = users.device(device);
     let (user, Some(token)) = (here.user, here.conn()) else { return Ok(()) };
+    let wary = Wary::of(users, user);
     let (user, here) = users.pair_mut(user, device);
     let Some(inbox) = inboxes.get(user.inbox) else {
         caught_up(here, user.tail);
@@ -133,7 +138,9 @@ pub fn pump<R: Reader>(
         }
         let record = reader.read(at).filter(|record| record.position == entry.position);
         let Some(record) = record else { return Err(Parting::StoreFailed) };
-        outboxes.frame(token, conn, &frame_of(&record));
+        let wary = wary.filter(|_| entry.is_message());
+        let is_request = wary.is_some_and(|it| it.is_stranger(people, pairs, entry.sender));
+        outboxes.frame(token, conn, &frame_of(&record, is_request));
         counters.delivered += 1;
         count_pushed(here, entry.position, entry.bytes(), now);
     }
@@ -149,7 +156,7 @@ fn caught_up(device: &mut Device, tail: u64) {
     }
 }
 
-fn frame_of<'a>(record: &Record<'a>) -> ServerFrame<'a> {
+fn frame_of<'a>(record: &Record<'a>, is_request: bool) -> ServerFrame<'a> {
     if record.kind == Kind::Notice {
         let Record { sender, device, client_id, position, .. } = *record;
         return ServerFrame::Expired(wire::Expired {
@@ -178,7 +185,7 @@ fn frame_of<'a>(record: &Record<'a>) -> ServerFrame<'a> {
         to: copy.then_some(Stream::User(record.peer)),
         to_position: if copy { record.aux } else { 0 },
         change: None,
-        request: false,
+        request: is_request,
     })
 }
 

@@ -154,7 +154,7 @@ pub fn store_notice(
     let mut inbox = tables.inboxes.of(&mut owner.inbox);
     inbox.append(Entry::staged(position, from, 0, What::Notice, None));
     tables.expiry.note(&mut inbox, user, due_s(rules, now.wall_ms, 0));
-    Ok(Some(Stored { user, position, former_tail, ticket, time_ms: now.wall_ms }))
+    Ok(Some(Stored { user, position, former_tail, ticket, time_ms: now.wall_ms, void: false }))
 }
 
 /// Stages the word that a record is not for anybody any more.

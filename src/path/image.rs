@@ -8,26 +8,35 @@
 //! the shard staged it. So an image never needs to stand still.
 
 mod bytes;
+mod read;
 
 pub(super) use bytes::{Input, put_u32, put_u64};
+pub use read::{BadImage, DeviceImage, Item, UserImage, read};
 
 use super::group::image as groups;
 use crate::limits;
 use crate::state::Tables;
 use crate::state::device::Device;
-use crate::state::inbox::Entry;
+use crate::state::people::Marks;
 use crate::state::window::{Answer, Outcome};
 
 const USER: u8 = 1;
 const ANSWERS: u8 = 2;
 const ENTRIES: u8 = 3;
 const PAIRS: u8 = 4;
+const VOIDS: u8 = 5;
+const ANSWERED: u8 = 6;
+
+/// In the number of a user's devices: the account is gone.
+const ENDED: u8 = 0x80;
 
 /// Bytes of one listed thing, for the bounds of a piece.
 const DEVICE_BYTES: usize = 56;
 const ANSWER_BYTES: usize = 32;
 const ENTRY_BYTES: usize = 36;
-const PAIR_BYTES: usize = 32;
+/// On both lists of conversations.
+const PAIR_BYTES: usize = 32 + 16;
+const SPAN_BYTES: usize = 16;
 /// Tag and head of the largest item without its list.
 const HEAD_BYTES: usize = 64;
 /// Room for the largest item that is not cut, a user: a piece with less is full.
@@ -44,6 +53,8 @@ pub enum Walk {
     Entries(u32, u64),
     /// At the pair in this slot.
     Pair(u32),
+    /// At what those of a pair from this one on wrote while blocked: recipient, sender.
+    Voids(u32, u64),
     /// Among the groups.
     Groups(groups::Walk),
     /// Through.
@@ -75,10 +86,9 @@ pub fn write(tables: &Tables, mut walk: Walk, bytes_max: usize, out: &mut Vec<u8
                 Some(after) => Walk::Entries(index, after),
                 None => Walk::User(index + 1),
             },
-            Walk::Pair(slot) if slot as usize >= tables.pairs.slots() => {
-                Walk::Groups(groups::Walk::Group(0))
-            }
+            Walk::Pair(slot) if slot as usize >= tables.pairs.slots() => Walk::Voids(0, 0),
             Walk::Pair(slot) => Walk::Pair(write_pairs(tables, slot, room, out)),
+            Walk::Voids(user, sender) => write_voids(tables, (user, sender), room, out),
             Walk::Groups(at) => match groups::write(tables, at, room, out) {
                 Some(next) => Walk::Groups(next),
                 None => Walk::Done,
@@ -97,7 +107,8 @@ fn write_user(tables: &Tables, index: u32, out: &mut Vec<u8>) {
     for number in [user.id, user.tail, user.has, user.has_from, user.ids_floor] {
         put_u64(out, number);
     }
-    out.push(u8::try_from(devices.len()).unwrap_or(u8::MAX));
+    let ended = if user.marks.any(Marks::ENDED) { ENDED } else { 0 };
+    out.push(u8::try_from(devices.len()).unwrap_or(0) | ended);
     for &device in &devices {
         write_device(tables.users.device(device), out);
     }
@@ -194,7 +205,7 @@ fn write_pairs(tables: &Tables, mut index: u32, room: usize, out: &mut Vec<u8>) 
     let count_at = out.len() + 1;
     out.push(PAIRS);
     put_u32(out, 0);
-    let mut count = 0_u32;
+    let (mut count, start) = (0_u32, index);
     while (count as usize) < most && (index as usize) < tables.pairs.slots() {
         if let Some(pair) = tables.pairs.get_if_any(index) {
             put_u64(out, tables.users.user(pair.recipient).id);
@@ -206,133 +217,35 @@ fn write_pairs(tables: &Tables, mut index: u32, room: usize, out: &mut Vec<u8>) 
         index += 1;
     }
     out[count_at..count_at + 4].copy_from_slice(&count.to_le_bytes());
+    let pairs = (start..index).filter_map(|index| tables.pairs.get_if_any(index));
+    let answered = || pairs.clone().filter(|pair| pair.answered);
+    if answered().next().is_some() {
+        out.push(ANSWERED);
+        put_u32(out, u32::try_from(answered().count()).unwrap_or(0));
+        for pair in answered() {
+            put_u64(out, tables.users.user(pair.recipient).id);
+            put_u64(out, pair.sender);
+        }
+    }
     index
 }
 
-/// One thing of an image.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Item {
-    /// A user with its devices, oldest first.
-    User(Box<UserImage>),
-    /// An answer of a device.
-    Answer {
-        /// Whose device.
-        user: u64,
-        /// Its id.
-        device: u32,
-        /// The answer.
-        answer: Answer,
-    },
-    /// A waiting record.
-    Entry {
-        /// In whose stream.
-        user: u64,
-        /// What is known of it.
-        entry: Entry,
-    },
-    /// When to look for mail that has waited too long.
-    Date {
-        /// In whose inbox.
-        user: u64,
-        /// Seconds since 1970.
-        due_s: u32,
-    },
-    /// Marks of a conversation.
-    Pair {
-        /// Who got messages,
-        recipient: u64,
-        /// from whom,
-        sender: u64,
-        /// the last one where,
-        last: u64,
-        /// and read up to here.
-        read: u64,
-    },
-    /// Something of a group.
-    Group(groups::Item),
-}
-
-/// A user as an image knows it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct UserImage {
-    /// The id on the wire.
-    pub id: u64,
-    /// The highest position of its stream.
-    pub tail: u64,
-    /// Tick 2 up to here,
-    pub has: u64,
-    /// from here.
-    pub has_from: u64,
-    /// No id of a dropped device lies above this.
-    pub ids_floor: u64,
-    /// Its devices.
-    pub devices: Vec<DeviceImage>,
-}
-
-/// A device as an image knows it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DeviceImage {
-    /// The id on the wire.
-    pub id: u32,
-    /// Seconds since 1970 of its last login.
-    pub seen_s: u32,
-    /// Acked up to here.
-    pub cursor: u64,
-    /// Where its cursor started.
-    pub start: u64,
-    /// Ids up to here are confirmed,
-    pub base: u64,
-    /// and these above.
-    pub seen: u64,
-    /// The highest id it used.
-    pub top: u64,
-}
-
-/// The bytes are not the items of an image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a piece of a checkpoint can't be read")]
-pub struct BadImage;
-
-/// Reads the items of one piece.
-///
-/// # Errors
-/// The bytes are no piece; items before the flaw have been handed out.
-pub fn read<E: From<BadImage>>(
-    bytes: &[u8],
-    mut each: impl FnMut(Item) -> Result<(), E>,
-) -> Result<(), E> {
-    let mut input = Input(bytes);
-    while !input.0.is_empty() {
-        match input.u8()? {
-            USER => each(Item::User(Box::new(input.user()?)))?,
-            ANSWERS => {
-                let (user, device, count) = (input.u64()?, input.u32()?, input.u32()?);
-                for _ in 0..count {
-                    let answer = input.answer()?;
-                    each(Item::Answer { user, device, answer })?;
-                }
-            }
-            ENTRIES => {
-                let (user, count, date) = (input.u64()?, input.u32()?, input.u32()?);
-                for _ in 0..count {
-                    each(Item::Entry { user, entry: input.entry()? })?;
-                }
-                if date != 0 {
-                    each(Item::Date { user, due_s: date })?;
-                }
-            }
-            PAIRS => {
-                for _ in 0..input.u32()? {
-                    let (recipient, sender) = (input.u64()?, input.u64()?);
-                    let (last, read) = (input.u64()?, input.u64()?);
-                    each(Item::Pair { recipient, sender, last, read })?;
-                }
-            }
-            tag @ groups::GROUP..=groups::GROUP_ENTRIES => {
-                groups::read(tag, &mut input, &mut |item| each(Item::Group(item)))?;
-            }
-            _ => return Err(BadImage.into()),
+/// Writes what was written by those who were blocked, whole pairs, from this one on; returns where
+/// to go on.
+fn write_voids(tables: &Tables, from: (u32, u64), room: usize, out: &mut Vec<u8>) -> Walk {
+    let end = out.len() + room.saturating_sub(HEAD_BYTES + limits::VOID_SPANS_MAX * SPAN_BYTES);
+    for ((recipient, sender), spans) in tables.people.spans_from(from) {
+        if out.len() > end {
+            return Walk::Voids(recipient, sender);
+        }
+        out.push(VOIDS);
+        put_u64(out, tables.users.user(recipient).id);
+        put_u64(out, sender);
+        put_u32(out, u32::try_from(spans.len()).unwrap_or(0));
+        for span in spans {
+            put_u64(out, span.first);
+            put_u64(out, span.last);
         }
     }
-    Ok(())
+    Walk::Groups(groups::Walk::Group(0))
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  accept > frame > session > route > store > deliver > receipt
-//!                      beside them: group, presence, expire, replay, image
+//!               beside them: presence, people, ending, group, expire, replay, image
 //! ```
 //!
 //! A step never calls the next one: `shard::turn` does. Each is a plain function from tables, what
@@ -12,10 +12,12 @@
 pub mod accept;
 pub mod ahead;
 pub mod deliver;
+pub mod ending;
 pub mod expire;
 pub mod frame;
 pub mod group;
 pub mod image;
+pub mod people;
 pub mod presence;
 pub mod receipt;
 pub mod replay;
@@ -55,6 +57,10 @@ pub struct Rules {
     pub unknown_conns_max: usize,
     /// Connections without login per source and shard.
     pub unknown_conns_per_source_max: usize,
+    /// Messages of one user in a second; 0: as many as there are.
+    pub messages_per_second_max: u32,
+    /// Logins from one source and shard in a second; 0: as many as there are.
+    pub logins_per_second_max: u32,
     /// Those of groups.
     pub groups: group::GroupRules,
 }
@@ -74,6 +80,8 @@ impl Default for Rules {
             admitted_at_once_max: limits::ADMITTED_AT_ONCE_MAX,
             unknown_conns_max: limits::UNKNOWN_CONNS_MAX,
             unknown_conns_per_source_max: limits::UNKNOWN_CONNS_PER_SOURCE_MAX,
+            messages_per_second_max: limits::MESSAGES_PER_SECOND_MAX,
+            logins_per_second_max: limits::LOGINS_PER_SECOND_MAX,
             groups: group::GroupRules::default(),
         }
     }

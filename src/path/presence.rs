@@ -6,10 +6,10 @@
 
 use crate::clock::Now;
 use crate::limits;
-use crate::path::Rules;
 use crate::path::session::{for_each_conn, heartbeat_ms};
+use crate::path::{Rules, people};
 use crate::state::request::Errand;
-use crate::state::watch::Watch;
+use crate::state::watch::{Told, Watch};
 use crate::state::{NONE, Tables};
 use wire::ServerFrame;
 
@@ -24,8 +24,10 @@ pub struct News {
     pub user: u64,
     /// Online now?
     pub online: bool,
-    /// Seconds since 1970 of the last deed; 0 for never.
+    /// Seconds since 1970 of the last deed; 0 for never, or not to be told.
     pub last_seen_s: u32,
+    /// The watcher has just asked: it is answered even if it may not know.
+    pub asked: bool,
 }
 
 /// Whether a user shows as online.
@@ -47,7 +49,8 @@ pub fn watch(
     now: Now,
 ) -> Option<News> {
     let Some(user) = tables.users.find(target) else {
-        return Some(News { watcher, device, user: target, online: false, last_seen_s: 0 });
+        let (online, last_seen_s, asked) = (false, 0, true);
+        return Some(News { watcher, device, user: target, online, last_seen_s, asked });
     };
     let until_ms = now.mono_ms + limits::WATCH_LEASE_MS;
     let lease = Watch { watcher, device, told: None, until_ms };
@@ -81,15 +84,22 @@ pub fn look(
     let count = tables.watches.list_mut(handle).map_or(0, |list| list.watches.len());
     for index in 0..count {
         let Some(list) = tables.watches.list_mut(handle) else { return };
-        let watch = list.watches[index];
-        if watch.told == Some(online) {
+        let Watch { watcher, device, told, .. } = list.watches[index];
+        let truth = match people::shows(tables, target, watcher) {
+            true if online => Told::Online,
+            true => Told::Offline,
+            false => Told::Nothing,
+        };
+        if told == Some(truth) {
             continue;
         }
-        let news = News { watcher: watch.watcher, device: watch.device, user, online, last_seen_s };
+        let last_seen_s = if truth == Told::Nothing { 0 } else { last_seen_s };
+        let (online, asked) = (truth == Told::Online, told.is_none());
+        let news = News { watcher, device, user, online, last_seen_s, asked };
         if tell(tables, news)
             && let Some(list) = tables.watches.list_mut(handle)
         {
-            list.watches[index].told = Some(online);
+            list.watches[index].told = Some(truth);
         }
     }
 }
@@ -99,6 +109,13 @@ pub fn push(tables: &mut Tables, news: &News) {
     let Some(user) = tables.users.find(news.watcher) else { return };
     let Some(device) = tables.users.device_of(user, news.device) else { return };
     let Some(token) = tables.users.device(device).conn() else { return };
+    // Both ways: who hides from somebody does not see them either, and must not even hear that
+    // something changed.
+    let sees = people::shows(tables, user, news.user);
+    if !sees && !news.asked {
+        return;
+    }
+    let (online, last_seen_s) = if sees { (news.online, news.last_seen_s) } else { (false, 0) };
     if is_congested(tables, token) {
         tables.counters.shed += 1;
         return;
@@ -107,8 +124,8 @@ pub fn push(tables: &mut Tables, news: &News) {
         token,
         &ServerFrame::Presence(wire::Presence {
             user: news.user,
-            online: news.online,
-            last_seen_ms: u64::from(news.last_seen_s) * 1000,
+            online,
+            last_seen_ms: u64::from(last_seen_s) * 1000,
         }),
     );
 }
@@ -116,6 +133,9 @@ pub fn push(tables: &mut Tables, news: &News) {
 /// Pushes "somebody types" to the recipient's devices.
 pub fn push_typing(tables: &mut Tables, from: u64, to: u64, stopped: bool) {
     let Some(user) = tables.users.find(to) else { return };
+    if people::blocks(tables, user, from) {
+        return;
+    }
     let frame = ServerFrame::Typing(wire::TypingFrom { user: from, stopped, group: 0 });
     for_each_conn(tables, user, NONE, |tables, token| {
         if is_congested(tables, token) {

@@ -4,13 +4,18 @@
 //! with what the sender's home was told. Dirty pairs are looked at once per turn; what finds no
 //! credit toward another shard stays dirty and grows (flags, never queue entries).
 
+use crate::canary::{self, Canary};
 use crate::log::{Kind, Lane, Record, Stage};
 use crate::path::STREAM_USER;
 use crate::path::session::for_each_conn;
 use crate::state::device::CursorNews;
+use crate::state::people::{Marks, Span};
 use crate::state::placement::Placement;
 use crate::state::{NONE, Tables};
 use wire::{Mark, ServerFrame, Stream};
+
+/// In the record of a read mark: the reader also wrote to the one whose messages these are.
+pub const READER_WROTE: u32 = 1;
 
 /// Marks for one sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,33 +61,74 @@ fn tell_pair(
 ) -> bool {
     let pair = tables.pairs.get(index);
     let owner = tables.users.user(pair.recipient);
-    let (sender, recipient) = (pair.sender, owner.id);
-    // A reader may say so before its ack; and of what it has not, nobody read anything.
-    let (has, has_from, read) = (owner.has, owner.has_from, pair.read.min(owner.has));
-    let (told_has, told_read, last) = (pair.told_has, pair.told_read, pair.last);
-    let home = placement.home(sender);
-    let after = told_has.max(has_from);
-    if has > after && last > after {
-        let receipt = Receipt { sender, recipient, after, up_to: has, mark: Mark::Has };
-        if !tell(tables, home, receipt) {
-            return false;
-        }
-        tables.pairs.get_mut(index).told_has = has;
+    let sender = pair.sender;
+    if owner.marks.any(Marks::BLOCKS) && tables.people.blocks(pair.recipient, sender) {
+        return true; // looked at anew when that ends
     }
-    let after = told_read.max(has_from);
-    if read > after && last > after {
-        let receipt = Receipt { sender, recipient, after, up_to: read, mark: Mark::Read };
-        if !tell(tables, home, receipt) {
+    // A reader may say so before its ack; and of what it has not, nobody read anything.
+    let (has, read) = (owner.has, pair.read.min(owner.has));
+    let (from, last) = (owner.has_from, pair.last);
+    let (told_has, told_read) = (pair.told_has.max(from), pair.told_read.max(from));
+    let reads_told = !owner.marks.any(Marks::RECEIPTS_OFF) || canary::is(Canary::TellSilent);
+    let receipt =
+        Receipt { sender, recipient: owner.id, after: told_has, up_to: has, mark: Mark::Has };
+    let home = placement.home(sender);
+    if last > told_has && !tell_stretches(tables, home, index, receipt, tell) {
+        return false;
+    }
+    let receipt = Receipt { after: told_read, up_to: read, mark: Mark::Read, ..receipt };
+    !reads_told || last <= told_read || tell_stretches(tables, home, index, receipt, tell)
+}
+
+/// Tells a receipt, in parts if its sender wrote something in between while blocked: of that
+/// nobody may be told that anybody has it.
+fn tell_stretches(
+    tables: &mut Tables,
+    home: usize,
+    index: u32,
+    receipt: Receipt,
+    tell: &mut impl FnMut(&mut Tables, usize, Receipt) -> bool,
+) -> bool {
+    let mut after = receipt.after;
+    while after < receipt.up_to {
+        let pair = tables.pairs.get(index);
+        let is_voided = tables.users.user(pair.recipient).marks.any(Marks::VOIDED)
+            && !canary::is(Canary::TickBlocked);
+        let spans = if is_voided { tables.people.spans(pair.recipient, pair.sender) } else { &[] };
+        let (from, up_to) = stretch(spans, after, receipt.up_to);
+        let is_news = from < up_to && pair.last > from;
+        if is_news && !tell(tables, home, Receipt { after: from, up_to, ..receipt }) {
             return false;
         }
-        tables.pairs.get_mut(index).told_read = read;
+        after = up_to.max(from);
+        let pair = tables.pairs.get_mut(index);
+        match receipt.mark {
+            Mark::Has => pair.told_has = after.min(receipt.up_to),
+            Mark::Read => pair.told_read = after.min(receipt.up_to),
+        }
     }
     true
+}
+
+/// The first stretch above `after`, at most up to `up_to`, that holds none of the spans.
+fn stretch(spans: &[Span], after: u64, up_to: u64) -> (u64, u64) {
+    let mut from = after;
+    for span in spans.iter().filter(|span| span.last > after) {
+        if span.first > from + 1 {
+            return (from, up_to.min(span.first - 1));
+        }
+        from = span.last;
+    }
+    (from, up_to)
 }
 
 /// Pushes a receipt to the devices of its sender, at the sender's home.
 pub fn push(tables: &mut Tables, receipt: &Receipt) {
     let Some(user) = tables.users.find(receipt.sender) else { return };
+    let is_read = receipt.mark == Mark::Read;
+    if is_read && tables.users.user(user).marks.any(Marks::RECEIPTS_OFF) {
+        return; // who does not tell is not told
+    }
     let frame = ServerFrame::Receipt(wire::Receipt {
         stream: Some(Stream::User(receipt.recipient)),
         after: receipt.after,
@@ -167,6 +213,7 @@ pub fn stage_reads(tables: &mut Tables, stage: &mut Stage, wall_ms: u64) {
             time_ms: wall_ms,
             peer: pair.sender,
             aux: pair.read,
+            body_kind: if pair.answered { READER_WROTE } else { 0 },
             ..Record::blank(Kind::ReadMark)
         };
         let staged = stage.append(Lane::Reserve, &record).is_ok();

@@ -14,9 +14,11 @@
 
 use crate::canary::{self, Canary};
 use crate::limits;
-use crate::path::Rules;
 use crate::path::session::CLIENT_ID_MAX;
+use crate::path::{Rules, people};
 use crate::state::device::Device;
+use crate::state::order::POST_DEVICE;
+use crate::state::people::Marks;
 use crate::state::request::{Request, Staged};
 use crate::state::window::{Answer, Outcome, stream_tag};
 use crate::state::{NONE, Tables};
@@ -56,6 +58,10 @@ pub fn look(tables: &mut Tables, rules: &Rules, device: u32, send: &Send<'_>) ->
     if send.payload.len() > rules.payload_bytes_max {
         return Looked::Refused(Refusal::PayloadTooLarge);
     }
+    let user = tables.users.device(device).user;
+    if tables.users.user(user).marks.any(Marks::SUSPENDED) {
+        return Looked::Refused(Refusal::Suspended);
+    }
     let here = tables.users.device_mut(device);
     let Some(bit) = here.bit(send.client_id) else {
         let above = send.client_id > here.base;
@@ -85,6 +91,8 @@ pub fn look(tables: &mut Tables, rules: &Rules, device: u32, send: &Send<'_>) ->
 
 /// Makes a request of a `Send` that is new.
 pub fn begin(tables: &mut Tables, device: u32, to: u64, send: &Send<'_>) -> Box<Request> {
+    let user = tables.users.device(device).user;
+    people::wrote(tables, user, to);
     let here = tables.users.device_mut(device);
     if let Some(bit) = here.bit(send.client_id) {
         here.held &= !bit;
@@ -155,6 +163,12 @@ fn request(
     request.sender = tables.users.user(here.user).id;
     request.device = here.id;
     request.device_at = device;
+    fill(&mut request, to, request_crc, send);
+    request
+}
+
+/// Writes into a request all that does not depend on the device it comes from.
+pub fn fill(request: &mut Request, to: u64, request_crc: u32, send: &Send<'_>) {
     request.client_id = send.client_id;
     request.to = to;
     request.in_group = matches!(send.to, Stream::Group(_));
@@ -167,7 +181,6 @@ fn request(
     request.outcome = Outcome::Pending;
     request.retry = None;
     request.stage = Staged::Message;
-    request
 }
 
 /// CRC-32C over what makes a request this request and no other.
@@ -215,6 +228,9 @@ pub enum Finish {
 
 /// The recipient's home has decided: what has to be durable before the answer?
 pub fn finish(tables: &mut Tables, request: Box<Request>) -> Finish {
+    if request.device == POST_DEVICE {
+        return finish_post(tables, request);
+    }
     let Some(device) = sender_device(tables, &request) else { return Finish::Done(request) };
     let planted = canary::is(Canary::PushThenRefuse) && request.client_id % 7 == 3;
     if let Some(reason) = request.retry.or_else(|| planted.then_some(Refusal::Overloaded)) {
@@ -239,6 +255,14 @@ pub fn finish(tables: &mut Tables, request: Box<Request>) -> Finish {
             Finish::Done(request)
         }
     }
+}
+
+/// The same for a message from outside a session: a copy goes to every device its sender has.
+fn finish_post(tables: &Tables, request: Box<Request>) -> Finish {
+    let is_sent = request.retry.is_none() && matches!(request.outcome, Outcome::Sent { .. });
+    let sender = tables.users.find(request.sender).filter(|_| request.sender != request.to);
+    let wants_copy = sender.is_some_and(|user| tables.users.devices_of(user).next().is_some());
+    if is_sent && wants_copy { Finish::Copy(request) } else { Finish::Done(request) }
 }
 
 /// Everything about the request is durable: remember the answer and give it.
@@ -276,11 +300,22 @@ pub fn answer(tables: &mut Tables, device: u32, client_id: u64, outcome: Outcome
 
 /// Writes a refusal to the device, if it is connected.
 pub fn refuse(tables: &mut Tables, device: u32, client_id: u64, reason: Refusal) {
+    let retry_after_ms = if reason.retriable() { limits::RETRY_AFTER_MS } else { 0 };
+    refuse_for(tables, device, client_id, reason, retry_after_ms);
+}
+
+/// The same for so long, in milliseconds; 0: for good.
+pub fn refuse_for(
+    tables: &mut Tables,
+    device: u32,
+    client_id: u64,
+    reason: Refusal,
+    retry_after_ms: u32,
+) {
     let here = tables.users.device(device);
     let names_next = matches!(reason, Refusal::StaleId | Refusal::IdReused);
     let next_client_id = if names_next { here.next_client_id() } else { 0 };
     let retriable = reason.retriable();
-    let retry_after_ms = if retriable { limits::RETRY_AFTER_MS } else { 0 };
     let Some(token) = here.conn() else { return };
     tables.counters.refused += 1;
     tables.write(

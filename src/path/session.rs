@@ -111,7 +111,8 @@ fn new_device(
 ) -> Result<Admitted, Parting> {
     let count = tables.users.devices_of(user).count();
     // The first device gets what was stored before anybody logged in; later ones start at the end.
-    let cursor = if count == 0 { 0 } else { tables.users.user(user).tail };
+    let owner = tables.users.user(user);
+    let cursor = if count == 0 && owner.inbox != NONE { 0 } else { owner.tail };
     let ticket = stage_device(tables, stage, user, id, (0, cursor), now)?;
     if count >= limits::DEVICES_PER_USER_MAX {
         drop_stalest(tables, stage, user, now)?;
@@ -139,14 +140,14 @@ fn drop_stalest(
     let stalest = stalest.ok_or(Parting::Overloaded)?;
     let (id, top) = (tables.users.device(stalest).id, tables.users.device(stalest).top);
     stage_device(tables, stage, user, id, (DEVICE_DROPPED, top), now)?;
-    remove_device(tables, stalest);
+    remove_device(tables, stalest, Parting::TooManyDevices);
     release_acked(tables, user);
     tell_devices(tables, user, NONE, id, false);
     Ok(())
 }
 
-/// Forgets a device and everything kept for it.
-pub fn remove_device(tables: &mut Tables, device: u32) {
+/// Forgets a device and everything kept for it. Its session ends for this reason.
+pub fn remove_device(tables: &mut Tables, device: u32, parting: Parting) {
     group::members::drop_device(tables, tables.users.device(device).user, device);
     let gone = tables.users.remove_device(device);
     // If it comes back it goes on above every id it used: a message id names one message.
@@ -159,11 +160,25 @@ pub fn remove_device(tables: &mut Tables, device: u32) {
         if let Some(conn) = tables.conns.get_mut(token) {
             conn.device = NONE;
         }
-        tables.doomed.push((token, Parting::TooManyDevices));
+        doom(tables, token, parting);
     }
 }
 
-fn tell_devices(tables: &mut Tables, user: u32, except: u32, id: u32, added: bool) {
+/// Ends a connection for this reason at the end of the turn; what it still says is not looked at.
+pub fn doom(tables: &mut Tables, token: Token, parting: Parting) {
+    if let Some(conn) = tables.conns.get_mut(token) {
+        conn.paused = true;
+    }
+    tables.doomed.push((token, parting));
+}
+
+/// Ends all sessions of a user.
+pub fn doom_all(tables: &mut Tables, user: u32, parting: Parting) {
+    for_each_conn(tables, user, NONE, |tables, token| doom(tables, token, parting));
+}
+
+/// Tells a user's devices but `except` that another was added or is gone.
+pub fn tell_devices(tables: &mut Tables, user: u32, except: u32, id: u32, added: bool) {
     let frame = ServerFrame::DeviceEvent(wire::DeviceEvent { device: id, added });
     for_each_conn(tables, user, except, |tables, token| tables.write(token, &frame));
 }
@@ -188,7 +203,11 @@ pub fn for_each_conn(
     }
 }
 
-fn stage_device(
+/// Stages the word that a device is known, or is not any more.
+///
+/// # Errors
+/// The log takes nothing now.
+pub fn stage_device(
     tables: &Tables,
     stage: &mut Stage,
     user: u32,
@@ -342,8 +361,15 @@ mod tests {
         let device = tables.users.add_device(user, 1, 0);
         let token = tables.conns.insert(Conn::new(now.mono_ms, Parser::server())).unwrap();
         let (expires_s, confirmed) = (u64::from(u32::MAX), Confirmed { base: 0, map: 0 });
-        let login =
-            Login { user: 7, device: 1, expires_s, resume_after: 0, confirmed, active: false };
+        let login = Login {
+            user: 7,
+            device: 1,
+            expires_s,
+            issued_s: 0,
+            resume_after: 0,
+            confirmed,
+            active: false,
+        };
         attach(&mut tables, token, device, &login, now);
         (tables, token)
     }

@@ -11,11 +11,12 @@
 use crate::canary::{self, Canary};
 use crate::clock::Now;
 use crate::log::{self, Kind, Lane, Record, STREAM_GROUP, Stage, Ticket};
-use crate::path::{Rules, STREAM_USER, expire};
+use crate::path::{Rules, STREAM_USER, expire, people};
 use crate::state::device::CursorNews;
 use crate::state::inbox::{Entry, What};
 use crate::state::live::Live;
 use crate::state::pairs::Pairs;
+use crate::state::people::Marks;
 use crate::state::request::Request;
 use crate::state::{NONE, Positions, Tables};
 use std::collections::VecDeque;
@@ -34,6 +35,8 @@ pub struct Stored {
     pub ticket: Ticket,
     /// What it was stamped with, milliseconds since 1970.
     pub time_ms: u64,
+    /// The recipient blocks its sender: nobody gets it.
+    pub void: bool,
 }
 
 /// Refusals with "try again" of which one source shard had not heard when it sent what came last.
@@ -161,18 +164,41 @@ fn try_store(
         None => return Err(Refusal::UnknownUser),
     };
     check_quotas(tables, rules, user, request)?;
+    let void = people::blocks(tables, user, request.sender) && !canary::is(Canary::DeliverBlocked);
+    if void && !tables.people.has_room_for_void(user, request.sender) {
+        return Err(Refusal::InboxFull);
+    }
     let position = positions.peek().ok_or(Refusal::StoreFailed)?;
-    let record = record(Kind::Message, request, request.to, position, now.wall_ms);
+    let mut record = record(Kind::Message, request, request.to, position, now.wall_ms);
+    if void {
+        // For its sender like any other: the same way, the same wait, the same answer again.
+        (record.kind, record.payload, record.relation) = (Kind::Void, &[], None);
+    }
     let ticket = stage.append(Lane::Message, &record).map_err(|refused| match refused {
         log::Refused::Full => Refusal::DiskFull,
         log::Refused::Busy => Refusal::Overloaded,
         log::Refused::Failed => Refusal::StoreFailed,
     })?;
     positions.take();
-    let due_s = expire::due_s(rules, now.wall_ms, request.ttl_s);
-    let former_tail = append(tables, user, position, request, (false, due_s));
+    let former_tail = if void {
+        note_void(tables, user, request.sender, position);
+        tables.counters.voided += 1;
+        tables.users.user(user).tail
+    } else {
+        let due_s = expire::due_s(rules, now.wall_ms, request.ttl_s);
+        append(tables, user, position, request, (false, due_s))
+    };
     tables.counters.stored += 1;
-    Ok(Stored { user, position, former_tail, ticket, time_ms: now.wall_ms })
+    Ok(Stored { user, position, former_tail, ticket, time_ms: now.wall_ms, void })
+}
+
+/// A position of a user's stream went to what somebody wrote while blocked.
+pub fn note_void(tables: &mut Tables, user: u32, sender: u64, position: u64) {
+    let here = tables.users.user_mut(user);
+    here.marks.set(Marks::VOIDED, true);
+    let pair = tables.pairs.find_from(here.first_pair, user, sender);
+    let last = pair.map_or(0, |pair| tables.pairs.get(pair).last);
+    tables.people.void(user, sender, position, last);
 }
 
 /// Stores the copy of what one device sent for the sender's other devices.
@@ -201,7 +227,7 @@ pub fn store_copy(
     positions.take();
     let due_s = expire::due_s(rules, time_ms, request.ttl_s);
     let former_tail = append(tables, user, position, request, (true, due_s));
-    Ok(Stored { user, position, former_tail, ticket, time_ms })
+    Ok(Stored { user, position, former_tail, ticket, time_ms, void: false })
 }
 
 /// Notes in the log that an id was refused for good, so that it stays refused after a restart.

@@ -7,7 +7,7 @@
 
 use super::history::Copier;
 use super::tools::{self, Running};
-use super::{ServeError, group_orders, spawn};
+use super::{ServeError, directory, group_orders, spawn};
 use crate::clock::wall_ms;
 use crate::limits;
 use crate::log::{Durable, Pins};
@@ -79,6 +79,7 @@ pub(super) struct Source {
     pub(super) durable: Arc<Durable>,
     pub(super) pins: Pins,
     pub(super) history: Option<Copier>,
+    pub(super) directory: Option<crate::directory::Copier>,
     pub(super) desk: Desk,
 }
 
@@ -219,10 +220,16 @@ fn make(stream: &UnixStream, source: &Source, to: &Path, stop: &AtomicBool) {
             tools::copy_into(&source.data.join("history"), copy).map_err(|error| error.to_string())
         }
     };
+    let directory = |copy: &Path| match &source.directory {
+        Some(copier) => copier.copy(copy),
+        None => tools::copy_into(&directory::folder(&source.data), copy)
+            .map_err(|error| error.to_string()),
+    };
     let running = Running {
         durable: &source.durable,
         pins: &source.pins,
         history: &history,
+        directory: &directory,
         stop: &stopping,
     };
     match tools::backup(&source.data, to, Some(&running), wall_ms()) {

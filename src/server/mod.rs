@@ -3,8 +3,10 @@
 //! Owner: the main thread. Order matters and is visible in [`run`]: nothing listens before what
 //! recovery found is durable again, and the log outlives the shards.
 
+mod api;
 mod clock_guard;
 mod control;
+mod directory;
 pub(crate) mod driver;
 mod group_orders;
 mod history;
@@ -56,6 +58,12 @@ pub enum ServeError {
     /// The address can't be listened on.
     #[error("can't listen on {0}: {1}")]
     Listen(std::net::SocketAddr, std::io::Error),
+    /// The directory of accounts can't be used.
+    #[error("the directory of accounts: {0}")]
+    Directory(String),
+    /// A secret of the HTTP API can't be used.
+    #[error("the secret in {0} can't be used: {1}")]
+    Token(PathBuf, String),
     /// A thread could not be started.
     #[error("can't start a thread: {0}. Raise the limit on processes (ulimit -u)")]
     Thread(std::io::Error),
@@ -75,12 +83,17 @@ pub enum ServeError {
 /// See [`ServeError`].
 pub fn run(config: &Config, keys: Keys) -> Result<(), ServeError> {
     let stop = catch_signals().map_err(ServeError::Signals)?;
+    let door = api::Door::open(config)?;
     let files = sys::raise_nofile().map_or(u64::MAX, |(soft, _)| soft);
     let choice = driver::choose(config, files);
     let sizes = Sizes::of(config, files, choice.driver);
     let bells: Vec<Arc<LateBell>> = (0..config.shards).map(|_| Arc::default()).collect();
-    let Recovered { tables, stages, committer, epoch, expiry_held } =
+    let Recovered { mut tables, stages, committer, epoch, expiry_held } =
         recover(config, &sizes, &bells)?;
+    let (accounts, keys) = directory::Open::start(config, keys, config.api.webhook.is_some())?;
+    if let Some(accounts) = &accounts {
+        accounts.fill(&mut tables)?;
+    }
     let folder = config.data.clone();
 
     let listeners = socket::bind_group(config.listen, config.shards, limits::LISTEN_BACKLOG)
@@ -95,6 +108,7 @@ pub fn run(config: &Config, keys: Keys) -> Result<(), ServeError> {
     let (durable, pins) = (committer.durable(), committer.pins());
     let log_thread = spawn("log", move || log::run_committer(committer))?;
     let keys = Arc::new(keys);
+    let api_keys = Arc::clone(&keys);
     let side = side::Threads::start(&keys, config.shards, &folder)?;
     let running = shards::start(shards::Start {
         config,
@@ -110,35 +124,51 @@ pub fn run(config: &Config, keys: Keys) -> Result<(), ServeError> {
         bells: &bells,
         driver: choice.driver,
     })?;
+    if let Some(accounts) = &accounts {
+        accounts.hang(running.desk());
+    }
     let source = control::Source {
         data: config.data.clone(),
         durable,
         pins,
         history: history.as_ref().map(history::Thread::copier),
+        directory: accounts.as_ref().map(|accounts| accounts.threads.copier()),
         desk: running.desk().clone(),
     };
     let control = control::Thread::start(source)?;
-    announce(config, listen, &sizes, &choice);
+    let api = api::start(door, accounts.as_ref(), &running, api_keys)?;
+    announce(config, listen, api.as_ref(), &sizes, &choice);
 
     let guard = memory::Guard::find(config.memory_max_bytes);
     let ended = watch(&running, &stop, &log_thread, (teller, guard));
+    if let Some(api) = api {
+        // Half of the time: what it answers may still need the shards.
+        api.stop(Duration::from_millis(config.drain_ms / 2));
+    }
     let counters = running.drain(config.drain_ms);
+    if let Some(accounts) = accounts {
+        accounts.threads.stop();
+    }
     side.stop();
     control.stop();
     if let Some(history) = history {
         history.stop();
     }
     log_bell.stop();
-    let written = match log_thread.join() {
+    report(&counters, &written(log_thread));
+    ended
+}
+
+/// What the log wrote until its end.
+fn written(log_thread: JoinHandle<Result<log::Written, String>>) -> log::Written {
+    match log_thread.join() {
         Ok(Ok(written)) => written,
         Ok(Err(error)) => {
             eprintln!("myriad: the log took nothing more since: {error}");
             log::Written::default()
         }
         Err(_) => log::Written::default(),
-    };
-    report(&counters, &written);
-    ended
+    }
 }
 
 /// A shard's doorbell that exists before its driver does.
@@ -233,13 +263,22 @@ fn catch_signals() -> std::io::Result<Arc<AtomicBool>> {
     Ok(stop)
 }
 
-fn announce(config: &Config, listen: std::net::SocketAddr, sizes: &Sizes, choice: &driver::Choice) {
-    let line = serde_json::json!({
+fn announce(
+    config: &Config,
+    listen: std::net::SocketAddr,
+    api: Option<&crate::api::Api>,
+    sizes: &Sizes,
+    choice: &driver::Choice,
+) {
+    let mut line = serde_json::json!({
         "listen": listen.to_string(),
         "driver": choice.driver.name(),
         "shards": config.shards,
         "pid": std::process::id(),
     });
+    if let Some(api) = api {
+        line["api"] = api.address().to_string().into();
+    }
     let mut out = std::io::stdout().lock();
     let _closed_stdout_is_fine = writeln!(out, "{line}").and_then(|()| out.flush());
     eprintln!(

@@ -102,7 +102,6 @@ where
     };
     let pieces = drivers.into_iter().zip(mailboxes).zip(tables).zip(stages);
     for (me, (((driver, mailbox), tables), stage)) in pieces.enumerate() {
-        let reader = MapReader::open(&config.data);
         let drain = Arc::new(Drain::default());
         let pressure = Arc::new(Pressure::default());
         running.drains.push(Arc::clone(&drain));
@@ -111,7 +110,7 @@ where
             me,
             doorbell: driver.doorbell(),
             driver,
-            reader,
+            reader: MapReader::open(&config.data),
             stage,
             mailbox,
             tables,
@@ -237,6 +236,8 @@ pub(super) fn rules_of(config: &Config, sizes: &Sizes) -> Rules {
         admitted_at_once_max: sizes.admitted_at_once_max,
         unknown_conns_max: sizes.strangers_max,
         unknown_conns_per_source_max: config.unknown_conns_per_source_max,
+        messages_per_second_max: config.messages_per_second_max,
+        logins_per_second_max: config.logins_per_second_max,
         groups: config.groups,
     }
 }

@@ -55,6 +55,28 @@ impl<S, R: Reader> Core<S, R> {
         detail: &str,
     ) {
         let retry_after_ms = self.retry_after_ms(token, parting);
+        self.say(token, parting, (close_code, retry_after_ms), detail);
+    }
+
+    /// Says goodbye for this long, in milliseconds.
+    pub(super) fn say_goodbye_for(
+        &mut self,
+        token: Token,
+        parting: Parting,
+        retry_after_ms: u32,
+        detail: &str,
+    ) {
+        let retry_after_ms = retry_after_ms.max(self.retry_after_ms(token, parting));
+        self.say(token, parting, (parting.close_code(), retry_after_ms), detail);
+    }
+
+    fn say(
+        &mut self,
+        token: Token,
+        parting: Parting,
+        (close_code, retry_after_ms): (u16, u32),
+        detail: &str,
+    ) {
         let Some(conn) = self.tables.conns.get_mut(token) else { return };
         if conn.phase == Phase::Leaving {
             return;

@@ -158,7 +158,7 @@ impl<S, R: Reader> Core<S, R> {
             }
             let (step, unit) = frame::next(conn, &self.rules, &mut input[used..], assembly);
             used += step;
-            if !matches!(unit, frame::Unit::More) && spend(conn, 1, self.host_ms) {
+            if !matches!(unit, frame::Unit::More) && spend(conn, cost_of(step), self.host_ms) {
                 self.doom(token, Parting::TooManyFrames);
                 return used;
             }
@@ -306,6 +306,11 @@ impl<S, R: Reader> Core<S, R> {
             self.parked.push_back(Parked { token, since_ms });
         }
     }
+}
+
+/// What so many bytes of input count in frames.
+fn cost_of(bytes: usize) -> u16 {
+    u16::try_from(1 + bytes / limits::FRAME_COST_BYTES).unwrap_or(u16::MAX)
 }
 
 /// Counts what a session costs in this second of the host's clock; the session clock is slow while

@@ -7,7 +7,7 @@ use super::Core;
 use crate::limits;
 use crate::log::Reader;
 use crate::path::receipt::Receipt;
-use crate::path::{ahead, presence, receipt};
+use crate::path::{ahead, people, presence, receipt};
 use crate::ring::Kind;
 use crate::state::request::{Envelope, Errand};
 
@@ -69,8 +69,8 @@ impl<S, R: Reader> Core<S, R> {
             Envelope::Typing { from, to, stopped } => {
                 presence::push_typing(&mut self.tables, from, to, stopped);
             }
-            Envelope::Presence { watcher, device, user, online, last_seen_s } => {
-                let news = presence::News { watcher, device, user, online, last_seen_s };
+            Envelope::Presence { watcher, device, user, online, last_seen_s, asked } => {
+                let news = presence::News { watcher, device, user, online, last_seen_s, asked };
                 presence::push(&mut self.tables, &news);
             }
         }
@@ -108,6 +108,20 @@ impl<S, R: Reader> Core<S, R> {
                         super::traffic::tell_presence(tables, mailbox, *placement, *me, news);
                 }
             }
+        }
+    }
+
+    /// Somebody types: for the devices of a peer, unless one blocks the other.
+    pub(super) fn send_typing(&mut self, user: u32, to: u64, stopped: bool) {
+        let from = self.tables.users.user(user).id;
+        if people::blocks(&self.tables, user, to) {
+            return; // in neither direction
+        }
+        let home = self.placement.home(to);
+        if home == self.me {
+            presence::push_typing(&mut self.tables, from, to, stopped);
+        } else if self.mailbox.notify(home, Envelope::Typing { from, to, stopped }).is_err() {
+            self.tables.counters.shed += 1;
         }
     }
 }

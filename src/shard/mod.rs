@@ -4,9 +4,11 @@
 //! and frames into steps of the path; `tokens.rs` checks who they are; `moving.rs` takes sessions
 //! home; `traffic.rs` carries requests between steps, shards and the log; `expiry.rs` gives up what
 //! has waited too long; `checkpoint.rs` does its part of a checkpoint; `history.rs` asks history;
-//! `groups.rs`, `group_orders.rs` and `circles.rs` serve groups; `overload.rs` judges how it stands
-//! and `shedding.rs` does less then; `closing.rs` ends connections. All control flow of the message
-//! path is in this room; the rules are in `path`.
+//! `orders.rs` takes what the directory and the HTTP API ask, `people.rs` and `posts.rs` do it;
+//! `rates.rs` bounds what one user or source may ask; `groups.rs`, `group_orders.rs` and
+//! `circles.rs` serve groups; `overload.rs` judges how it stands and `shedding.rs` does less then;
+//! `closing.rs` ends connections. All control flow of the message path is in this room; the rules
+//! are in `path`.
 //!
 //! Invariant: nothing here blocks except `Driver::poll`, and only while there is nothing to do.
 
@@ -25,7 +27,11 @@ mod load;
 mod moving;
 mod orders;
 mod overload;
+mod people;
+mod posts;
+mod rates;
 mod shedding;
+mod side;
 mod tokens;
 mod traffic;
 mod turn;
@@ -35,8 +41,9 @@ pub use history::{Answer, Ask, Found, HistoryEnds, Kept, Question};
 pub use load::Load;
 pub use orders::Desk;
 pub use overload::{Level, Pressure};
+pub use side::{CheckJob, Checked, SeenBatch, Side};
 
-use crate::auth::{Claims, Keys, TokenError};
+use crate::auth::Keys;
 use crate::clock::{ExpiryClock, Now};
 use crate::io::Driver;
 use crate::limits;
@@ -46,61 +53,13 @@ use crate::path::store::Refusals;
 use crate::path::{Rules, ahead};
 use crate::ring::{Doorbell, Inlet, Kind, Mailbox};
 use crate::state::conn::Parked;
-use crate::state::order::Ordered;
+use crate::state::order::{Ordered, Pending};
 use crate::state::placement::Placement;
 use crate::state::request::{Envelope, Errand, Login, Request};
 use crate::state::{Positions, Tables};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
-
-/// A token to be checked off the shard.
-#[derive(Debug)]
-pub struct CheckJob {
-    /// Where the answer goes.
-    pub shard: usize,
-    /// Whose token.
-    pub conn: Token,
-    /// The token itself.
-    pub jwt: String,
-    /// What the `Hello` said besides; none for a `Renew`.
-    pub hello: Option<Login>,
-}
-
-/// The answer.
-#[derive(Debug)]
-pub struct Checked {
-    /// Whose token.
-    pub conn: Token,
-    /// What the `Hello` said besides; none for a `Renew`.
-    pub hello: Option<Login>,
-    /// What the token says.
-    pub claims: Result<Claims, TokenError>,
-}
-
-/// Threads beside the shards.
-#[derive(Debug, Clone)]
-pub struct Side {
-    /// Tokens to check.
-    pub jobs: Arc<Inlet<CheckJob>>,
-    /// Checked tokens of this shard.
-    pub checked: Arc<Inlet<Checked>>,
-    /// Last-seen times for their file: (user, seconds).
-    pub seen: Arc<Inlet<SeenBatch>>,
-    /// History, if this server keeps one.
-    pub history: Option<HistoryEnds>,
-}
-
-impl Side {
-    /// Nothing of these threads waits for the shard.
-    fn is_empty(&self) -> bool {
-        let answered = self.history.as_ref().is_some_and(|history| !history.answers.is_empty());
-        self.checked.is_empty() && !answered
-    }
-}
-
-/// Last-seen times of one flush: (user, seconds since 1970).
-pub type SeenBatch = Vec<(u64, u32)>;
 
 /// What a shard is made of.
 #[derive(Debug)]
@@ -170,6 +129,8 @@ enum Waiter {
     Change { ticket: Ticket, group: u32, position: u64, back: group_orders::Back },
     /// The end of this shard's image.
     Image { ticket: Ticket, report: Box<LiveReport> },
+    /// An order that is a record.
+    Order { ticket: Ticket, pending: Pending },
 }
 
 impl Waiter {
@@ -181,7 +142,8 @@ impl Waiter {
             | Self::Moved { ticket, .. }
             | Self::MovedInGroup { ticket, .. }
             | Self::Change { ticket, .. }
-            | Self::Image { ticket, .. } => ticket.batch,
+            | Self::Image { ticket, .. }
+            | Self::Order { ticket, .. } => ticket.batch,
         }
     }
 }
@@ -215,6 +177,9 @@ struct Core<S, R> {
     keys: Arc<Keys>,
     side: Option<Side>,
     orders: Arc<Inlet<Ordered>>,
+    /// Who waits for messages from outside a session.
+    callers: posts::Callers,
+    rates: rates::Rates,
     drain: Arc<Drain>,
     tables: Tables,
     stage: Stage,
@@ -284,6 +249,7 @@ impl<D: Driver, R: Reader> Shard<D, R> {
         let conns_max = parts.tables.conns.capacity();
         let Rules { admitted_at_once_max, unknown_conns_max, .. } = *parts.rules;
         let admission = admission::Admission::new(admitted_at_once_max, unknown_conns_max);
+        let rates = rates::Rates::new(&parts.rules);
         let core = Core {
             me: parts.me,
             placement: parts.placement,
@@ -291,6 +257,8 @@ impl<D: Driver, R: Reader> Shard<D, R> {
             keys: parts.keys,
             side: parts.side,
             orders: parts.orders,
+            callers: posts::Callers::default(),
+            rates,
             drain: parts.drain,
             tables: parts.tables,
             stage: parts.stage,

@@ -9,7 +9,7 @@ use crate::io::Driver;
 use crate::limits;
 use crate::log::Reader;
 use crate::mem::Token;
-use crate::path::{deliver, group, session};
+use crate::path::{deliver, ending, group, session};
 use crate::state::NONE;
 use crate::state::conn::{Conn, Phase};
 use crate::state::request::{Arrival, Envelope, Login};
@@ -52,6 +52,10 @@ impl<S, R: Reader> Core<S, R> {
             self.doom(token, Parting::Full);
             return;
         }
+        if let Some(parting) = ending::turns_away(&self.tables, login) {
+            self.doom(token, parting);
+            return;
+        }
         let Self { tables, stage, now, .. } = self;
         match session::admit(tables, stage, login, *now) {
             Ok(session::Admitted::Known(device)) => self.on_durable_device(token, device, login),
@@ -75,7 +79,8 @@ impl<S, R: Reader> Core<S, R> {
         });
         if !same {
             // The device was dropped for a newer one meanwhile, and its place may be another's.
-            self.doom(token, Parting::TooManyDevices);
+            let parting = ending::turns_away(&self.tables, login);
+            self.doom(token, parting.unwrap_or(Parting::TooManyDevices));
             return;
         }
         let Self { tables, rules, now, .. } = self;

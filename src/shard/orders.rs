@@ -56,7 +56,7 @@ impl<S, R: Reader> Core<S, R> {
             | Order::Relate { .. }
             | Order::EndDevice { .. }
             | Order::EndUser { .. }
-            | Order::Post(_) => reply(Err(Fault::NotSupported)),
+            | Order::Post(_) => self.obey_people(order, reply),
             order @ (Order::GroupCreate { .. }
             | Order::GroupEdit { .. }
             | Order::GroupLook { .. }

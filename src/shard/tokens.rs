@@ -5,21 +5,29 @@ use super::intake::Step;
 use super::{CheckJob, Core, Mover};
 use crate::auth::{Claims, TokenError};
 use crate::log::Reader;
-use crate::mem::Token;
+use crate::mem::{RetryAfterMs, Token};
 use crate::state::NONE;
 use crate::state::conn::Phase;
 use crate::state::request::Login;
 use wire::{Hello, Parting};
+
+/// What a source is told that logs in more often than it may.
+const LOGINS_ADVICE: &str = "too many logins from this address; connect again after retry_after_ms";
 
 impl<S, R: Reader> Core<S, R> {
     pub(super) fn on_hello(&mut self, token: Token, hello: &Hello<'_>) -> Step {
         if self.turn_away_if_full(token) {
             return Step::Taken;
         }
+        if let Err(RetryAfterMs(retry_after_ms)) = self.may_log_in(token) {
+            self.say_goodbye_for(token, Parting::Overloaded, retry_after_ms, LOGINS_ADVICE);
+            return Step::Taken;
+        }
         let login = Login {
             user: 0,
             device: 0,
             expires_s: 0,
+            issued_s: 0,
             resume_after: hello.resume_after,
             confirmed: hello.confirmed,
             active: hello.active,
@@ -89,16 +97,19 @@ impl<S, R: Reader> Core<S, R> {
             }
         };
         if let Some(login) = hello {
-            let (user, device, expires_s) = (claims.user, claims.device, claims.expires_s);
+            let Claims { user, device, expires_s, issued_s } = claims;
             conn.phase = Phase::Moving;
             conn.paused = true;
-            let login = Login { user, device, expires_s, ..login };
+            let login = Login { user, device, expires_s, issued_s, ..login };
             self.movers.push_back(Mover { conn: token, login, since_ms: self.now.mono_ms });
         } else if conn.phase == Phase::Session && conn.device != NONE {
             let device = self.tables.users.device(conn.device);
             let same =
                 self.tables.users.user(device.user).id == claims.user && device.id == claims.device;
-            if same {
+            let issued_s = claims.issued_s;
+            if same && self.tables.people.is_revoked(device.user, device.id, issued_s) {
+                self.doom(token, Parting::LoggedOut);
+            } else if same {
                 conn.expires_s = u32::try_from(claims.expires_s).unwrap_or(u32::MAX);
             } else {
                 self.doom(token, Parting::TokenInvalid);

@@ -4,11 +4,12 @@ use super::intake::Step;
 use super::{Core, Waiter};
 use crate::limits;
 use crate::log::{self, Placed, Reader, Record};
-use crate::mem::Token;
+use crate::mem::{RetryAfterMs, Token};
 use crate::path::receipt::Receipt;
 use crate::path::{deliver, presence, receipt, route, session, store};
 use crate::ring::Mailbox;
 use crate::state::Tables;
+use crate::state::order::POST_DEVICE;
 use crate::state::placement::Placement;
 use crate::state::request::{Envelope, Errand, Request, Staged};
 use crate::state::window::{Answer, Outcome};
@@ -36,6 +37,13 @@ impl<S, R: Reader> Core<S, R> {
                 route::refuse(&mut self.tables, device, send.client_id, reason);
                 return Step::Taken;
             }
+            if let Err(RetryAfterMs(retry_after_ms)) = self.may_send(token, user) {
+                let Self { tables, .. } = self;
+                route::hold(tables, device, send.client_id);
+                let reason = Refusal::RateLimited;
+                route::refuse_for(tables, device, send.client_id, reason, retry_after_ms);
+                return Step::Taken;
+            }
             if home != self.me && !self.mailbox.has_credit(home) {
                 return self.wait_for_credit(token, device, home, send.client_id);
             }
@@ -57,7 +65,7 @@ impl<S, R: Reader> Core<S, R> {
     }
 
     /// Takes a request to the recipient's home, toward which there is a credit.
-    fn carry(&mut self, home: usize, mut request: Box<Request>) {
+    pub(super) fn carry(&mut self, home: usize, mut request: Box<Request>) {
         request.refusals_heard = self.refusals_heard[home];
         if home == self.me {
             self.own.push_back(request); // stored in this turn, with others at once
@@ -124,7 +132,9 @@ impl<S, R: Reader> Core<S, R> {
         };
         match stored {
             Ok(stored) => {
-                deliver::push(tables, &stored, &request, *now);
+                if !stored.void {
+                    deliver::push(tables, &stored, &request, *now);
+                }
                 if deletes {
                     self.delete_target(&stored, &request);
                 }
@@ -166,8 +176,23 @@ impl<S, R: Reader> Core<S, R> {
         match route::finish(&mut self.tables, request) {
             route::Finish::Copy(request) => self.store_copy(request),
             route::Finish::NoteRefusal(request) => self.note_refusal(request),
-            route::Finish::Done(request) => self.tables.requests.give(request),
+            route::Finish::Done(request) => {
+                if request.device == POST_DEVICE {
+                    self.finish_post(&request);
+                }
+                self.tables.requests.give(request);
+            }
         }
+    }
+
+    /// Everything about a request is durable: its answer is given.
+    fn settle_request(&mut self, request: Box<Request>, copied: bool) {
+        if request.device == POST_DEVICE {
+            self.finish_post(&request);
+        } else {
+            route::settle(&mut self.tables, &request, copied);
+        }
+        self.tables.requests.give(request);
     }
 
     /// The copy for the sender's other devices; behind those that wait already.
@@ -208,8 +233,7 @@ impl<S, R: Reader> Core<S, R> {
     /// The message itself is safe; its sender hears so even though the copy is not.
     fn lose_copy(&mut self, request: Box<Request>) {
         self.tables.counters.own_copies_lost += 1;
-        route::settle(&mut self.tables, &request, false);
-        self.tables.requests.give(request);
+        self.settle_request(request, false);
     }
 
     fn note_refusal(&mut self, mut request: Box<Request>) {
@@ -229,10 +253,7 @@ impl<S, R: Reader> Core<S, R> {
                     deleted: false,
                 });
             }
-            Err(_) => {
-                route::settle(&mut self.tables, &request, false);
-                self.tables.requests.give(request);
-            }
+            Err(_) => self.settle_request(request, false),
         }
     }
 
@@ -270,6 +291,7 @@ impl<S, R: Reader> Core<S, R> {
                         back.changed(position);
                     }
                     Some(Waiter::Image { report, .. }) => self.on_image(*report),
+                    Some(Waiter::Order { pending, .. }) => (pending.reply)(Ok(pending.done)),
                     None => {}
                 }
             }
@@ -299,8 +321,7 @@ impl<S, R: Reader> Core<S, R> {
             Staged::Notice => self.noticed(from, request),
             Staged::OwnCopy | Staged::Refusal => {
                 let copied = request.stage == Staged::OwnCopy;
-                route::settle(&mut self.tables, &request, copied);
-                self.tables.requests.give(request);
+                self.settle_request(request, copied);
             }
         }
     }
@@ -334,16 +355,6 @@ impl<S, R: Reader> Core<S, R> {
             }
         }
         self.behind = behind;
-    }
-
-    pub(super) fn send_typing(&mut self, user: u32, to: u64, stopped: bool) {
-        let from = self.tables.users.user(user).id;
-        let home = self.placement.home(to);
-        if home == self.me {
-            presence::push_typing(&mut self.tables, from, to, stopped);
-        } else if self.mailbox.notify(home, Envelope::Typing { from, to, stopped }).is_err() {
-            self.tables.counters.shed += 1;
-        }
     }
 }
 
@@ -386,7 +397,7 @@ pub(super) fn tell_presence<S>(
         presence::push(tables, &news);
         return true;
     }
-    let presence::News { watcher, device, user, online, last_seen_s } = news;
-    let letter = Envelope::Presence { watcher, device, user, online, last_seen_s };
+    let presence::News { watcher, device, user, online, last_seen_s, asked } = news;
+    let letter = Envelope::Presence { watcher, device, user, online, last_seen_s, asked };
     mailbox.notify(home, letter).is_ok()
 }

@@ -16,8 +16,10 @@ pub mod order;
 pub mod outbox;
 mod packed;
 pub mod pairs;
+pub mod people;
 pub mod placement;
 mod places;
+pub mod posts;
 pub mod request;
 pub mod sources;
 pub mod users;
@@ -51,6 +53,8 @@ pub struct Tables {
     pub sources: sources::Sources,
     /// Users and devices.
     pub users: users::Users,
+    /// What is known of users beside their mail.
+    pub people: people::People,
     /// Waiting mail.
     pub inboxes: inbox::Inboxes,
     /// When waiting mail has waited too long.
@@ -59,6 +63,8 @@ pub struct Tables {
     pub live: live::Live,
     /// Answers not confirmed.
     pub windows: window::Windows,
+    /// Answers to messages from outside a session.
+    pub posts: posts::Posts,
     /// Marks.
     pub pairs: pairs::Pairs,
     /// Groups whose home this is.
@@ -91,10 +97,12 @@ impl Tables {
             outboxes: outbox::Outboxes::default(),
             sources: sources::Sources::default(),
             users: users::Users::with_capacity(users_max),
+            people: people::People::with_capacity(users_max),
             inboxes: inbox::Inboxes::default(),
             expiry: expiry::Expiry::default(),
             live: live::Live::default(),
             windows: window::Windows::default(),
+            posts: posts::Posts::default(),
             pairs: pairs::Pairs::new(pairs_max),
             groups: groups::Groups::default(),
             circles: circles::Circles::default(),

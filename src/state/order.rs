@@ -18,6 +18,20 @@ pub struct Ordered {
 /// The way back of an order.
 pub type Reply = Box<dyn FnOnce(Result<Done, Fault>) + Send>;
 
+/// An order that is obeyed as soon as the log says so.
+pub struct Pending {
+    /// The way back.
+    pub reply: Reply,
+    /// What is answered then.
+    pub done: Done,
+}
+
+impl fmt::Debug for Pending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Pending").field(&self.done).finish_non_exhaustive()
+    }
+}
+
 impl fmt::Debug for Ordered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Ordered").field(&self.order).finish_non_exhaustive()

@@ -33,8 +33,10 @@ pub struct Pair {
     pub next: u32,
     /// On the dirty list.
     pub dirty: bool,
-    /// The mark `read` is ahead of the log.
+    /// The mark `read`, or `answered`, is ahead of the log.
     pub read_dirty: bool,
+    /// The recipient wrote to the sender. Kept for those who have strangers marked.
+    pub answered: bool,
 }
 
 /// The pairs of a shard.
@@ -44,13 +46,16 @@ pub struct Pairs {
     index: HashTable<u32>,
     dirty: Vec<u32>,
     pairs_max: usize,
+    /// Slots that were ever taken.
+    slots: usize,
 }
 
 impl Pairs {
     /// Room for `pairs_max` pairs; grows on demand up to that (most users write to few others).
     #[must_use]
     pub fn new(pairs_max: usize) -> Self {
-        Self { pairs: slab::Slab::new(), index: HashTable::new(), dirty: Vec::new(), pairs_max }
+        let (pairs, index) = (slab::Slab::new(), HashTable::new());
+        Self { pairs, index, dirty: Vec::new(), pairs_max, slots: 0 }
     }
 
     /// Index of a pair.
@@ -95,9 +100,11 @@ impl Pairs {
             next: *first,
             dirty: false,
             read_dirty: false,
+            answered: false,
         }))
         .ok()?;
         *first = index;
+        self.slots = self.slots.max(index as usize + 1);
         let pairs = &self.pairs;
         self.index.insert_unique(hash(recipient, sender), index, |&other| {
             pairs.get(other as usize).map_or(0, |pair| hash(pair.recipient, pair.sender))
@@ -120,12 +127,27 @@ impl Pairs {
     /// Slots there are, taken or not; all pairs are in those below.
     #[must_use]
     pub fn slots(&self) -> usize {
-        self.pairs.len()
+        self.slots
     }
 
     /// A pair by index, to change it.
     pub fn get_mut(&mut self, index: u32) -> &mut Pair {
         &mut self.pairs[index as usize]
+    }
+
+    /// Forgets all pairs of a recipient, whose list begins with `first`. Returns their indices.
+    pub fn remove_all(&mut self, first: u32) -> Vec<u32> {
+        let all: Vec<u32> = self.of(first).collect();
+        for &index in &all {
+            let pair = self.pairs.remove(index as usize);
+            let entry =
+                self.index.find_entry(hash(pair.recipient, pair.sender), |&other| other == index);
+            if let Ok(entry) = entry {
+                entry.remove();
+            }
+        }
+        self.dirty.retain(|index| self.pairs.contains(*index as usize));
+        all
     }
 
     /// The sender of this pair has something to be told.

@@ -133,8 +133,10 @@ pub struct Login {
     pub user: u64,
     /// The device.
     pub device: u32,
-    /// Seconds since 1970 when the token ends.
+    /// Seconds since 1970 when the token ends,
     pub expires_s: u64,
+    /// and when it was issued; 0: it does not say.
+    pub issued_s: u64,
     /// The highest position the device says it holds.
     pub resume_after: u64,
     /// The answers the device says it saw.
@@ -190,6 +192,8 @@ pub enum Envelope<S> {
         online: bool,
         /// Seconds since 1970.
         last_seen_s: u32,
+        /// The watcher has just asked.
+        asked: bool,
     },
 }
 

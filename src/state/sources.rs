@@ -55,6 +55,12 @@ impl Sources {
         self.known.get(handle as usize).copied().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
     }
 
+    /// The source behind a handle, in one number.
+    #[must_use]
+    pub fn key_of(&self, handle: u32) -> u64 {
+        key(self.address(handle))
+    }
+
     /// The oldest connection that has to make room, if a limit is passed; call until none.
     /// `is_greeting` tells which of the noted connections still wait for their `Hello`.
     pub fn surplus(

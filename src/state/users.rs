@@ -6,6 +6,7 @@
 
 use crate::state::NONE;
 use crate::state::device::Device;
+use crate::state::people::Marks;
 use hashbrown::HashTable;
 
 /// One user. 64 bytes (asserted below).
@@ -34,6 +35,8 @@ pub struct User {
     pub active_s: u32,
     /// On the list of those whose last-seen time is ahead of its file.
     pub seen_dirty: bool,
+    /// Settings, and what else is true of the user.
+    pub marks: Marks,
 }
 
 const _: () = assert!(size_of::<User>() == 64);
@@ -77,6 +80,13 @@ impl Users {
     /// Index of a user.
     #[must_use]
     pub fn find(&self, id: u64) -> Option<u32> {
+        self.find_even_ended(id).filter(|&index| !self.user(index).marks.any(Marks::ENDED))
+    }
+
+    /// Index of a user, also of one whose account is gone: its row stays, so that its ids and
+    /// positions are never used for anything else.
+    #[must_use]
+    pub fn find_even_ended(&self, id: u64) -> Option<u32> {
         self.index.find(hash(id), |&index| self.users[index as usize].id == id).copied()
     }
 
@@ -87,9 +97,10 @@ impl Users {
         self.index.find(hash(id), |_| true).copied()
     }
 
-    /// Index of a user, made if there is room.
+    /// Index of a user, made if there is room. One whose account was gone is there again.
     pub fn find_or_add(&mut self, id: u64) -> Option<u32> {
-        if let Some(index) = self.find(id) {
+        if let Some(index) = self.find_even_ended(id) {
+            self.users[index as usize].marks.set(Marks::ENDED, false);
             return Some(index);
         }
         if self.users.len() >= self.users_max {
@@ -108,9 +119,20 @@ impl Users {
             watchers: NONE,
             active_s: 0,
             seen_dirty: false,
+            marks: Marks::default(),
         });
         let users = &self.users;
         self.index.insert_unique(hash(id), index, |&other| hash(users[other as usize].id));
+        Some(index)
+    }
+
+    /// Index of a user, made if there is room; whoever was not known is not known afterwards.
+    pub fn find_or_add_ended(&mut self, id: u64) -> Option<u32> {
+        if let Some(index) = self.find_even_ended(id) {
+            return Some(index);
+        }
+        let index = self.find_or_add(id)?;
+        self.users[index as usize].marks.set(Marks::ENDED, true);
         Some(index)
     }
 

@@ -12,10 +12,21 @@ pub struct Watch {
     pub watcher: u64,
     /// Its device.
     pub device: u32,
-    /// What the watcher was told: online or not; nothing yet.
-    pub told: Option<bool>,
+    /// What the watcher was told; `None`: it waits to be told.
+    pub told: Option<Told>,
     /// Session clock, milliseconds: the lease ends.
     pub until_ms: u64,
+}
+
+/// What a watcher knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// The user is there.
+    Online,
+    /// The user is not there, and since when.
+    Offline,
+    /// What is said of users nobody knows.
+    Nothing,
 }
 
 /// The leases of a shard, by watched user.

@@ -19,7 +19,15 @@ fn is_found(planted: Canary, breaks: &str) {
     let mut events = 0;
     for world in 0..WORLDS_MAX {
         let seed = world / 2;
-        let mut plan = if world % 2 == 0 { Plan::of(seed) } else { Plan::of_crashes(seed) };
+        let mut plan = match planted {
+            Canary::DeliverBlocked
+            | Canary::TickBlocked
+            | Canary::ForgetVoids
+            | Canary::ShowHidden
+            | Canary::TellSilent => Plan::of_whims(seed),
+            _ if world % 2 == 0 => Plan::of(seed),
+            _ => Plan::of_crashes(seed),
+        };
         if planted == Canary::EpochIgnoresClock {
             // Only the restore of a backup shows it, and few worlds have any.
             (plan.chances.backup, plan.chances.restore) = (20, 300);
@@ -107,4 +115,29 @@ fn unacked_overflow() {
 #[test]
 fn answers_overflow() {
     is_found(Canary::AnswersOverflow, "I6");
+}
+
+#[test]
+fn deliver_blocked() {
+    is_found(Canary::DeliverBlocked, "blocks");
+}
+
+#[test]
+fn tick_blocked() {
+    is_found(Canary::TickBlocked, "ticks");
+}
+
+#[test]
+fn forget_voids() {
+    is_found(Canary::ForgetVoids, "ticks");
+}
+
+#[test]
+fn show_hidden() {
+    is_found(Canary::ShowHidden, "privacy");
+}
+
+#[test]
+fn tell_silent() {
+    is_found(Canary::TellSilent, "privacy");
 }

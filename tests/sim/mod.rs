@@ -7,14 +7,17 @@
 //!  server   one boot of the real server     store    where a log is opened
 //!  phone    a client on a simulated socket  harness  many worlds on all cores, and their sums
 //!  random   the one source of chance        fast     maps for the checkers
+//!  groups   who makes and changes groups
 //! ```
 //!
 //! Deliberately not here: threads, sockets and files (`tests/conformance/` and the end-to-end
-//! tests have those), groups, history.
+//! tests have those), history.
 
 pub(crate) mod checks;
 pub(crate) mod fast;
+mod groups;
 pub(crate) mod harness;
+pub(crate) mod people;
 pub(crate) mod phone;
 pub(crate) mod plan;
 mod pressure;

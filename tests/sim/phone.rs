@@ -70,7 +70,7 @@ pub(crate) struct Phone {
     link: Option<Link>,
     left_behind: Vec<ClientEnd>,
     events: Vec<ClientEvent>,
-    last_written: Option<(u64, MessageId)>,
+    last_written: Option<(Stream, MessageId)>,
 }
 
 impl Phone {
@@ -114,7 +114,8 @@ impl Phone {
     /// Nothing waits in it.
     pub(crate) fn is_settled(&self) -> bool {
         let written = self.link.as_ref().is_some_and(|link| link.output.is_empty());
-        written && self.session.is_live() && self.session.unanswered() == 0
+        let held = self.session.is_live() && self.session.is_level();
+        written && held && self.session.unanswered() == 0
     }
 
     /// Connects to the listener of `shard`.
@@ -173,14 +174,14 @@ impl Phone {
     /// Its user writes.
     pub(crate) fn write(
         &mut self,
-        to: u64,
+        to: Stream,
         payload: &[u8],
         ttl_seconds: u32,
         relation: Option<Relation>,
         checks: &mut Checks,
     ) {
         let outgoing = Outgoing {
-            to: Stream::User(to),
+            to,
             payload: payload.to_vec(),
             kind: 0,
             ttl_seconds,
@@ -193,7 +194,7 @@ impl Phone {
         checks.written(id, to, payload, ttl_seconds);
         if let Some(relation) = relation {
             checks.deleted(relation.target);
-        } else {
+        } else if matches!(to, Stream::User(_)) {
             self.last_written = Some((to, id));
         }
     }
@@ -215,7 +216,7 @@ impl Phone {
         let reads = now_ms >= self.stalled_until_ms;
         let ended = reads && self.read(checks, own_ms);
         self.handle_events(checks, random);
-        if ended || self.session.is_lost(own_ms) || !self.put_out(random) {
+        if ended || self.session.is_lost(own_ms) || !self.put_out(checks, random) {
             self.leave(Leaving::Close);
             self.connects_at_ms = now_ms + random.between(1, self.pause_ms_max);
         }
@@ -286,6 +287,13 @@ impl Phone {
                     let peer = (!random.per_mille(200)).then_some(peer);
                     self.session.read(peer, position);
                 }
+                ClientEvent::GroupMessage { group, id, position, .. } => {
+                    checks.group_got(self.name, group, id);
+                    if random.per_mille(200) {
+                        checks.group_read(self.name, group, position);
+                        self.session.read_group(group, position);
+                    }
+                }
                 ClientEvent::Goodbye { reason, .. } => {
                     self.goodbyes = (self.goodbyes.0 + 1, Some(reason));
                 }
@@ -298,11 +306,13 @@ impl Phone {
     }
 
     /// Writes what there is. False: the connection is gone.
-    fn put_out(&mut self, random: &mut Random) -> bool {
+    fn put_out(&mut self, checks: &mut Checks, random: &mut Random) -> bool {
         let Some(link) = &mut self.link else { return true };
         if link.upgraded && link.output.len() < OUTPUT_BYTES_MAX {
             let Link { transport, output, .. } = link;
+            let name = self.name;
             self.session.take_output(&mut |frame: &ClientFrame<'_>| {
+                checks.said(name, frame);
                 let mask = u32::try_from(random.next() >> 32).unwrap_or(0).to_le_bytes();
                 wire::write_client_frame(*transport, mask, frame, output);
             });

@@ -102,6 +102,12 @@ pub(crate) struct Plan {
     pub(crate) chances: Chances,
     /// Chance per round that a shard is told of another level of overload.
     pub(crate) pressed_per_mille: u64,
+    /// Phones connect first at any time up to this.
+    pub(crate) first_ms_max: u64,
+    /// Chance per round that somebody blocks, unblocks, befriends or hides.
+    pub(crate) whims_per_mille: u64,
+    /// Groups there may be.
+    pub(crate) groups: u64,
     /// How the server dies.
     pub(crate) death: Death,
     /// Starts that die: the first after so many disk actions, the second after so many, ...
@@ -145,7 +151,10 @@ impl Plan {
             drain: rough(random, 4),
         };
         Self {
-            setup: with_a_narrow_door(setup(random, shards_max, credits), seed),
+            setup: with_small_groups(
+                with_a_narrow_door(setup(random, shards_max, credits), seed),
+                seed,
+            ),
             shards_max,
             users: users(random, 8, 3),
             net: net(random),
@@ -159,6 +168,7 @@ impl Plan {
             hasty_per_mille: rough(random, 500),
             chances,
             pressed_per_mille: pressed(seed),
+            groups: if restores { 0 } else { groups(seed) },
             ..Self::calm(seed)
         }
     }
@@ -182,6 +192,7 @@ impl Plan {
         };
         let credits = [1, 2, 64][random.index(3)];
         let mut setup = with_a_narrow_door(setup(random, shards_max, credits), seed);
+        setup = with_small_groups(setup, seed);
         setup.log =
             Settings { batches_per_shard: setup.log.batches_per_shard, ..Settings::small() };
         setup.rules.payload_bytes_max = 3_000;
@@ -200,6 +211,7 @@ impl Plan {
             hasty_per_mille: 500,
             chances,
             pressed_per_mille: pressed(seed),
+            groups: groups(seed),
             ..Self::calm(seed)
         }
     }
@@ -229,6 +241,18 @@ impl Plan {
         }
     }
 
+    /// A world in which anything may happen but the loss of a disk, and people change their minds
+    /// about each other all the time.
+    pub(crate) fn of_whims(seed: u64) -> Self {
+        let mut random = Random::new(seed ^ 0x77u64.rotate_left(40));
+        let mut plan = Self::of(seed);
+        plan.chances.restore = 0;
+        plan.chances.chatter = random.between(10, 80);
+        plan.whims_per_mille = random.between(5, 100);
+        plan.first_ms_max = if random.per_mille(500) { 6_000 } else { 0 };
+        plan
+    }
+
     /// Two shards that do nothing but write to each other, with one credit each.
     pub(crate) fn of_full_queues(seed: u64) -> Self {
         let placement = Placement::new(2);
@@ -236,6 +260,15 @@ impl Plan {
             (1..).filter(move |user| placement.home(*user) == home).take(3).map(|user| (user, 1))
         };
         Self { users: living_at(0).chain(living_at(1)).collect(), ..Self::calm(seed) }
+    }
+
+    /// A world with these users where nothing happens but what a test does.
+    pub(crate) fn of_orders(shards: usize, users: Vec<(u64, u32)>) -> Self {
+        let mut plan = Self::calm(1);
+        plan.setup.shards = shards;
+        plan.setup.credits = 8;
+        plan.shards_max = shards;
+        Self { users, ..plan }
     }
 
     /// A world where nothing happens by itself: two shards, one credit, nobody.
@@ -263,6 +296,9 @@ impl Plan {
             hasty_per_mille: 0,
             chances: Chances::default(),
             pressed_per_mille: 0,
+            first_ms_max: 0,
+            whims_per_mille: 0,
+            groups: 0,
             death: Death::Either,
             deaths: Vec::new(),
             trick: None,
@@ -278,6 +314,32 @@ fn pressed(seed: u64) -> u64 {
         7 => 100,
         _ => 0,
     }
+}
+
+/// In three worlds of five there are groups, by a chance of their own. What an old backup makes of
+/// them nobody has to guess: there are none in worlds that have backups.
+fn groups(seed: u64) -> u64 {
+    match seed % 5 {
+        0 => 1,
+        2 => 2,
+        4 => 4,
+        _ => 0,
+    }
+}
+
+/// In most worlds with groups few members are many: from so many on they fetch, or are not told of
+/// arrivals and departures, or the group is full.
+fn with_small_groups(mut setup: Setup, seed: u64) -> Setup {
+    let rules = &mut setup.rules.groups;
+    match seed % 7 {
+        0 => rules.push_max = 1,
+        1 => rules.quiet_above = 1,
+        2 => (rules.push_max, rules.quiet_above) = (2, 1),
+        3 => rules.messages_max = 20,
+        4 => (rules.push_max, rules.members_max) = (3, 4),
+        _ => {}
+    }
+    setup
 }
 
 fn net(random: &mut Random) -> NetFaults {

@@ -17,6 +17,7 @@ use myriad::shard::{Desk, Drain, Level, Parts, Pressure, Shard};
 use myriad::state::placement::Placement;
 use myriad::state::{Positions, Tables};
 
+use super::people::People;
 use super::store::{self, Contents, OpenLog};
 
 /// Connections of a shard's table; phones that come back often leave some lingering.
@@ -73,6 +74,7 @@ impl Server {
         disk: &SharedMemory,
         keys: &Arc<Keys>,
         now: Now,
+        people: &People,
         seen: &mut dyn FnMut(&Record<'_>),
     ) -> Result<(Self, Contents), StartError> {
         let placement = Placement::new(setup.shards);
@@ -80,6 +82,7 @@ impl Server {
             (0..setup.shards).map(|_| Tables::new(CONNS_MAX, USERS_MAX, PAIRS_MAX)).collect();
         let OpenLog { stages, committer, epoch, contents } =
             store::open(disk, setup, &mut tables, now.wall_ms, seen)?;
+        people.load(&mut tables);
         let rules = Arc::new(setup.rules.clone());
         let drains: Vec<_> = (0..setup.shards).map(|_| Arc::new(Drain::default())).collect();
         let pressures: Vec<_> = (0..setup.shards).map(|_| Arc::new(Pressure::default())).collect();

@@ -3,7 +3,7 @@
 //! Owner: the world. What breaks, breaks by the chances of the plan; `mend` ends all of it.
 
 use myriad::io::sim::Faults as NetFaults;
-use myriad::log::{Faults as DiskFaults, SharedMemory, Store as _};
+use myriad::log::{Faults as DiskFaults, Record, SharedMemory, Store as _};
 use myriad::path::replay::StartError;
 
 use super::plan::{Death, Trick};
@@ -295,14 +295,17 @@ impl World {
             let passed_ms = (EPOCH_BASE_S + u64::from(epoch) + 2) * 1000;
             self.now.wall_ms = self.now.wall_ms.max(passed_ms);
         }
-        let Self { setup, net, disk, keys, now, checks, .. } = self;
+        let Self { setup, net, disk, keys, now, checks, people, .. } = self;
         checks.log_begins();
-        match Server::start(setup, net, disk, keys, *now, &mut |record| checks.recorded(record)) {
+        let mut seen = |record: &Record<'_>| checks.recorded(record);
+        match Server::start(setup, net, disk, keys, *now, people, &mut seen) {
             Ok((server, contents)) => {
                 self.toll.boots += 1;
                 self.troubles.clock_must_pass = None;
                 checks.is_rotten = self.troubles.rot.is_some();
                 checks.booted(server.epoch(), &contents);
+                checks.all_obeyed();
+                people.restarted();
                 self.server = Some(server);
             }
             Err(_) if self.disk.has_died() => {
@@ -368,6 +371,7 @@ impl World {
         self.plan.chances.crash_in_start = 0;
         self.plan.deaths.clear();
         self.release_shards();
+        self.make_peace();
         if self.server.as_ref().is_some_and(|server| server.has_failed) {
             self.crash();
         }

@@ -16,9 +16,12 @@ use myriad::clock::Now;
 use myriad::io::sim::SimNet;
 use myriad::log::SharedMemory;
 use myriad::metrics::Counters;
+use wire::Stream;
 use wire::client::SessionOptions;
 
 use super::checks::Checks;
+use super::groups::Director;
+use super::people::People;
 use super::phone::{Leaving, Phone};
 use super::plan::{Plan, Trick};
 use super::random::Random;
@@ -26,7 +29,7 @@ use super::server::{Server, Setup};
 use super::store;
 use super::trouble::{Toll, Troubles};
 
-const SECRET: &[u8] = b"a secret that only the simulation knows";
+pub(crate) const SECRET: &[u8] = b"a secret that only the simulation knows";
 /// Where the wall clock starts: in 2026, in milliseconds since 1970.
 pub(crate) const WALL_MS: u64 = 1_780_000_000_000;
 /// How long a mended world may take to come to rest, by its own clock. Long: where a staging ring
@@ -35,6 +38,8 @@ pub(crate) const WALL_MS: u64 = 1_780_000_000_000;
 const REST_MS_MAX: u64 = 900_000;
 /// Rounds it must be at rest, so that nothing is under way unseen.
 const REST_ROUNDS: u32 = 30;
+/// The same where there are groups: word of what is to be fetched is paced, and acks wait.
+const REST_ROUNDS_GROUPS: u32 = 120;
 
 /// See the module.
 pub(crate) struct World {
@@ -57,6 +62,12 @@ pub(crate) struct World {
     pub(super) troubles: Troubles,
     /// The chance of what is pressed.
     pub(super) press: Random,
+    /// What people think of each other.
+    pub(crate) people: People,
+    /// The chance of their whims.
+    pub(super) whims: Random,
+    /// Who makes and changes groups.
+    pub(super) director: Director,
     /// What the last boot counted, at the end.
     pub(crate) counted: Counters,
 }
@@ -78,7 +89,7 @@ impl World {
                 let mut phone = Phone::new((*user, device), token, options);
                 phone.hurry(if random.per_mille(plan.hasty_per_mille) { 20 } else { 1 }, 0);
                 phone.pause_ms_max = plan.pause_ms_max;
-                phone.connects_at_ms = random.below(plan.pause_ms_max);
+                phone.connects_at_ms = random.below(plan.pause_ms_max.max(plan.first_ms_max));
                 phones.push(phone);
             }
         }
@@ -99,7 +110,10 @@ impl World {
             now,
             troubles: Troubles::default(),
             counted: Counters::default(),
+            people: People::default(),
+            whims: Random::new(seed ^ 0x57u64.rotate_left(40)),
             press: Random::new(seed ^ 0x9eu64.rotate_left(40)),
+            director: Director::new(seed),
         };
         world.checks.traced_ms = std::env::var_os("MYRIAD_TRACE").map(|_| 0);
         world.boot();
@@ -116,6 +130,8 @@ impl World {
         for _ in 0..self.plan.rounds {
             self.pass(1, self.plan.step_ms_max);
             self.act();
+            self.change_people();
+            self.direct_groups();
             self.break_something();
             self.round();
             self.verdict()?;
@@ -136,13 +152,14 @@ impl World {
     /// come dies at once.
     pub(crate) fn round(&mut self) {
         self.everybody_goes();
+        self.hear_of_groups();
         if self.disk.has_died() && self.server.is_some() {
             self.crash();
         }
     }
 
     fn everybody_goes(&mut self) {
-        let Self { phones, checks, now, random, net, plan, troubles, .. } = self;
+        let Self { phones, checks, now, random, net, plan, troubles, people, .. } = self;
         let shards = self.server.as_ref().map_or(0, |server| server.shards.len());
         for phone in phones.iter_mut() {
             if !phone.is_connected() && phone.connects_at_ms <= now.mono_ms && shards > 0 {
@@ -160,6 +177,7 @@ impl World {
                 .is_some_and(|(stalled, until_ms)| stalled == shard && now.mono_ms < until_ms);
             if !stalls && !random.per_mille(plan.lazy_shard_per_mille) {
                 server.turn(shard, *now);
+                people.turned(shard).into_iter().for_each(|number| checks.obeyed(number));
                 checks.checks_i6_bounded(shard, &server.shards[shard], plan.setup.credits);
             }
         }
@@ -251,7 +269,7 @@ impl World {
         };
         let deletes = random.per_mille(self.plan.chances.delete);
         let phone = &mut self.phones[index];
-        phone.write(to, &payload, ttl_s, None, &mut self.checks);
+        phone.write(Stream::User(to), &payload, ttl_s, None, &mut self.checks);
         if deletes {
             phone.delete_last(&mut self.checks);
         }
@@ -261,9 +279,11 @@ impl World {
     pub(crate) fn come_to_rest(&mut self) -> Result<(), String> {
         let end_ms = self.now.mono_ms + REST_MS_MAX;
         let mut rested = 0;
-        while rested < REST_ROUNDS {
+        let rounds = if self.plan.groups > 0 { REST_ROUNDS_GROUPS } else { REST_ROUNDS };
+        while rested < rounds {
             self.pass(5, 40);
             self.round();
+            self.hear_answers();
             self.verdict()?;
             let settled = self.phones.iter().all(Phone::is_settled);
             let server = self.server.as_ref();
@@ -303,7 +323,9 @@ impl World {
         store::read(disk, setup, &mut |record| checks.recorded(record))
             .map_err(|error| format!("I1: the log can't be read at the end: {error}"))?;
         checks.checks_i1_everybody_got_everything();
+        checks.checks_groups_at_the_end();
         checks.checks_i3_swaps_were_mended();
+        checks.checks_blocked_is_never_delivered_and_not_tellable();
         checks.checks_i5_every_send_was_answered();
         self.verdict()
     }

@@ -146,6 +146,11 @@ impl Server {
         self.process().listen().to_owned()
     }
 
+    /// What it printed when it began to listen: a line of JSON.
+    pub(crate) fn first_line(&self) -> &str {
+        self.process().first_line()
+    }
+
     /// The address of a transport.
     pub(crate) fn url(&self, transport: &str) -> String {
         self.process().url(transport)

@@ -3,10 +3,12 @@
 //!
 //! Deliberately not here: load ([`crate::crash`], [`crate::bench`]).
 
+mod accounts;
 mod moves;
 mod script;
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use client::{AddressError, ClientEvent};
 
@@ -41,6 +43,14 @@ pub enum CheckError {
         /// What happened instead.
         source: Box<PeerError>,
     },
+    /// The HTTP API refused.
+    #[error("{what}: {source}")]
+    Api {
+        /// What was tried.
+        what: String,
+        /// What it said.
+        source: client::api::ApiError,
+    },
     /// Something came that must not.
     #[error("{what}: {seen}")]
     Wrong {
@@ -62,10 +72,15 @@ impl CheckError {
 /// # Errors
 /// The first failure.
 pub fn run(options: &Options) -> Result<(), CheckError> {
+    let started = Instant::now();
     let home = Home::new()?;
     let serve = ServeOptions::new(&options.server_binary);
     let result = script::play(&serve, &options.transport, &home);
-    if result.is_err() {
+    let result = result.and_then(|()| accounts::play(&serve, &options.transport));
+    if result.is_ok() {
+        let seconds = started.elapsed().as_secs_f64();
+        crate::say!("check passed: {STEPS} over {} in {seconds:.1} s", options.transport);
+    } else {
         let log = home.log_tail();
         if !log.is_empty() {
             crate::say!("the server's last words:\n{log}");

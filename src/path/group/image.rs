@@ -11,10 +11,10 @@ use crate::state::groups::{Former, Group, Member};
 use crate::state::inbox::Entry;
 use crate::state::placement::Placement;
 
-pub(in crate::path) const GROUP: u8 = 5;
-pub(in crate::path) const MEMBERS: u8 = 6;
-pub(in crate::path) const FORMER: u8 = 7;
-pub(in crate::path) const GROUP_ENTRIES: u8 = 8;
+pub(in crate::path) const GROUP: u8 = 7;
+pub(in crate::path) const MEMBERS: u8 = 8;
+pub(in crate::path) const FORMER: u8 = 9;
+pub(in crate::path) const GROUP_ENTRIES: u8 = 10;
 
 const MEMBER_BYTES: usize = 48;
 const FORMER_BYTES: usize = 24;

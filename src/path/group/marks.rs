@@ -59,7 +59,7 @@ pub fn look(
 fn scan(group: &mut Group, now_ms: u64) -> Result<bool, u64> {
     let is_lost = [group.has, group.read, group.acked].iter().any(|low| low.count == 0);
     // An author, or nobody knows who it is.
-    let mut wrote = |low: &Low| low.last == 0 || group.authors_after(0).any(|it| it == low.last);
+    let wrote = |low: &Low| low.last == 0 || group.authors_after(0).any(|it| it == low.last);
     let is_lone = [group.has, group.read].iter().any(|low| low.count == 1 && wrote(low));
     if !is_lost && !is_lone {
         return Ok(false);
@@ -88,24 +88,36 @@ fn tick_all(
     if low.count == 0 || low.least <= told {
         return Looked::Done;
     }
-    let (id, up_to) = (group.id, low.least);
+    let id = group.id;
+    // What was begun is ended as it was, or with few credits some authors would never be reached.
+    let begun = group.half_told[half(mark)].filter(|(up_to, _)| *up_to > told);
+    let (up_to, heard) = begun.unwrap_or((low.least, 0));
     let mut authors = std::mem::take(&mut tables.groups.authors);
     authors.clear();
     authors.extend(tables.groups.get(index).into_iter().flat_map(|it| it.authors_after(told)));
-    let all = authors.iter().all(|&author| {
-        tell(tables, Tick { author, group: id, after: told, up_to, mark }) //
+    authors.sort_unstable();
+    let mut last = heard;
+    let all = authors.iter().filter(|author| **author > heard).all(|&author| {
+        let told = tell(tables, Tick { author, group: id, after: told, up_to, mark });
+        last = if told { author } else { last };
+        told
     });
     tables.groups.authors = authors;
     let Some(group) = tables.groups.get_mut(index) else { return Looked::Done };
+    group.half_told[half(mark)] = (!all).then_some((up_to, last));
     if !all {
-        return Looked::Again; // those that heard it hear it again
+        return Looked::Again;
     }
     match mark {
         Mark::Has => group.told_has = up_to,
         Mark::Read => group.told_read = up_to,
     }
     group.forget_authors();
-    Looked::Done
+    if up_to < low.least { Looked::Again } else { Looked::Done }
+}
+
+fn half(mark: Mark) -> usize {
+    usize::from(mark == Mark::Read)
 }
 
 fn marks_of(group: &Group, mark: Mark) -> (Low, u64) {

@@ -1,6 +1,6 @@
 //! The bytes of items: numbers, and what lists are made of.
 
-use super::{BadImage, DeviceImage, UserImage};
+use super::{BadImage, DeviceImage, ENDED, UserImage};
 use crate::state::inbox::Entry;
 use crate::state::window::{Answer, Outcome};
 use wire::Refusal;
@@ -41,9 +41,12 @@ impl<'a> Input<'a> {
             has: self.u64()?,
             has_from: self.u64()?,
             ids_floor: self.u64()?,
+            ended: false,
             devices: Vec::new(),
         };
-        for _ in 0..self.u8()? {
+        let devices = self.u8()?;
+        user.ended = devices & ENDED != 0;
+        for _ in 0..devices & !ENDED {
             user.devices.push(DeviceImage {
                 id: self.u32()?,
                 seen_s: self.u32()?,

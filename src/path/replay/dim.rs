@@ -9,6 +9,7 @@ use crate::path::image::{self, Item, UserImage};
 use crate::path::store::note_pair;
 use crate::state::Tables;
 use crate::state::inbox::Entry;
+use crate::state::people::Marks;
 use crate::state::placement::Placement;
 use crate::state::window::Answer;
 use std::collections::HashMap;
@@ -46,7 +47,7 @@ impl Dim {
     }
 
     pub(super) fn is_dim(&self, here: &Tables, id: u64) -> bool {
-        !self.ended[self.placement.home(id)] && here.users.find(id).is_none()
+        !self.ended[self.placement.home(id)] && here.users.find_even_ended(id).is_none()
     }
 
     /// The same of a group.
@@ -70,7 +71,9 @@ impl Dim {
                     Item::Answer { user, .. }
                     | Item::Entry { user, .. }
                     | Item::Date { user, .. } => *user,
-                    Item::Pair { recipient, .. } => *recipient,
+                    Item::Pair { recipient, .. }
+                    | Item::Answered { recipient, .. }
+                    | Item::Voids { recipient, .. } => *recipient,
                     Item::Group(item) => item.group,
                 };
                 self.item(&mut tables[placement.home(id)], placement, item)
@@ -124,6 +127,18 @@ impl Dim {
                     pair.read = pair.read.max(read);
                 }
             }
+            Item::Answered { recipient, sender } => {
+                let Some(index) = here.users.find(recipient) else { return Ok(()) };
+                let first = &mut here.users.user_mut(index).first_pair;
+                if let Some(pair) = here.pairs.find_or_add(index, sender, first) {
+                    here.pairs.get_mut(pair).answered = true;
+                }
+            }
+            Item::Voids { recipient, sender, spans } => {
+                let Some(index) = here.users.find(recipient) else { return Ok(()) };
+                here.users.user_mut(index).marks.set(Marks::VOIDED, true);
+                here.people.load_spans(index, sender, spans);
+            }
             Item::Group(mut item) => {
                 if let Fact::Entry(entry) = &mut item.fact {
                     let (group, position) = (item.group, entry.position);
@@ -145,6 +160,7 @@ fn load_user(here: &mut Tables, image: &UserImage) -> Result<(), ReplayError> {
     let user = here.users.user_mut(index);
     (user.tail, user.has, user.has_from) = (image.tail, image.has, image.has_from);
     user.ids_floor = image.ids_floor;
+    user.marks.set(Marks::ENDED, image.ended);
     for known in &image.devices {
         let device = here.users.add_device(index, known.id, known.cursor);
         let device = here.users.device_mut(device);

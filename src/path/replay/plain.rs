@@ -4,14 +4,16 @@ use super::ReplayError;
 use crate::canary::{self, Canary};
 use crate::limits;
 use crate::log::{At, Kind, Record, STREAM_GROUP};
+use crate::path::receipt::READER_WROTE;
 use crate::path::session::{DEVICE_DROPPED, remove_device};
-use crate::path::store::{forget_entry, note_pair, release_acked};
-use crate::path::{Rules, expire, group};
+use crate::path::store::{self, forget_entry, note_pair, release_acked};
+use crate::path::{Rules, STREAM_USER, ending, expire, group};
 use crate::state::Tables;
 use crate::state::inbox::{Entry, What};
+use crate::state::order::POST_DEVICE;
 use crate::state::placement::Placement;
 use crate::state::window::{Answer, Outcome, stream_tag};
-use wire::{Refusal, Stream};
+use wire::{Parting, Refusal, Stream};
 
 pub(super) fn plain(
     tables: &mut [Tables],
@@ -47,7 +49,10 @@ pub(super) fn stream_of(record: &Record<'_>) -> Option<u64> {
         | Kind::Tombstone
         | Kind::Device
         | Kind::Cursor
-        | Kind::ReadMark => Some(record.stream),
+        | Kind::ReadMark
+        | Kind::Ended => Some(record.stream),
+        // Of the other kind nothing was ever written: it fills a place.
+        Kind::Void if record.stream_kind == STREAM_USER => Some(record.stream),
         _ => None,
     }
 }
@@ -57,6 +62,7 @@ pub(super) fn sender_of(record: &Record<'_>) -> Option<u64> {
     match record.kind {
         _ if record.moved => None, // it was answered long ago
         Kind::Message | Kind::OwnCopy | Kind::Refusal => Some(record.sender),
+        Kind::Void if record.stream_kind == STREAM_USER => Some(record.sender),
         _ => None,
     }
 }
@@ -68,7 +74,15 @@ pub(super) fn stream(
     at: At,
     record: &Record<'_>,
 ) -> Result<(), ReplayError> {
-    let user = tables.users.find_or_add(record.stream).ok_or(ReplayError::TooManyUsers)?;
+    let known = match record.kind {
+        Kind::Tombstone | Kind::Cursor | Kind::ReadMark if !record.moved => {
+            let Some(user) = tables.users.find(record.stream) else { return Ok(()) };
+            Some(user)
+        }
+        Kind::Ended => tables.users.find_or_add_ended(record.stream),
+        _ => tables.users.find_or_add(record.stream),
+    };
+    let user = known.ok_or(ReplayError::TooManyUsers)?;
     match record.kind {
         _ if record.moved => moved(tables, user, at, record.position),
         Kind::Message | Kind::OwnCopy | Kind::Notice => append(tables, rules, user, at, record),
@@ -76,6 +90,8 @@ pub(super) fn stream(
         Kind::Device => device(tables, user, record),
         Kind::Cursor => cursor(tables, user, record),
         Kind::ReadMark => read_mark(tables, user, record),
+        Kind::Void => void(tables, user, record),
+        Kind::Ended => ending::forget(tables, user),
         _ => {}
     }
     Ok(())
@@ -142,7 +158,7 @@ fn device(tables: &mut Tables, user: u32, record: &Record<'_>) {
         let owner = tables.users.user_mut(user);
         owner.ids_floor = owner.ids_floor.max(record.aux);
         if let Some(index) = known {
-            remove_device(tables, index);
+            remove_device(tables, index, Parting::TooManyDevices);
             release_acked(tables, user);
         }
     } else if known.is_none() {
@@ -167,14 +183,33 @@ fn cursor(tables: &mut Tables, user: u32, record: &Record<'_>) {
 }
 
 fn read_mark(tables: &mut Tables, user: u32, record: &Record<'_>) {
-    if let Some(index) = tables.pairs.find(user, record.peer) {
+    let answered = record.body_kind == READER_WROTE;
+    let pair = if answered {
+        let first = &mut tables.users.user_mut(user).first_pair;
+        tables.pairs.find_or_add(user, record.peer, first)
+    } else {
+        tables.pairs.find(user, record.peer)
+    };
+    if let Some(index) = pair {
         let pair = tables.pairs.get_mut(index);
         pair.read = pair.read.max(record.aux);
+        pair.answered |= answered;
     }
+}
+
+/// What somebody wrote who was blocked.
+fn void(tables: &mut Tables, user: u32, record: &Record<'_>) {
+    if canary::is(Canary::ForgetVoids) {
+        return;
+    }
+    store::note_void(tables, user, record.sender, record.position);
 }
 
 /// Replays a record as the answer to its sender's `Send`.
 pub(super) fn answer(tables: &mut Tables, record: &Record<'_>) {
+    if record.device == POST_DEVICE {
+        return post(tables, record);
+    }
     let Some(user) = tables.users.find(record.sender) else { return };
     let Some(index) = tables.users.device_of(user, record.device) else { return };
     let device = tables.users.device_mut(index);
@@ -201,15 +236,25 @@ pub(super) fn answer(tables: &mut Tables, record: &Record<'_>) {
     tables.users.device_mut(index).window = window;
 }
 
-fn remember(tables: &mut Tables, window: &mut u32, record: &Record<'_>, copied: bool) {
-    let outcome = match record.kind {
+/// The same for what was sent from outside a session.
+fn post(tables: &mut Tables, record: &Record<'_>) {
+    let key = (record.sender, record.client_id);
+    tables.posts.settle(key, record.request_crc, outcome_of(record));
+}
+
+fn outcome_of(record: &Record<'_>) -> Outcome {
+    match record.kind {
         Kind::OwnCopy => Outcome::Sent { position: record.aux, time_ms: record.time_ms },
         Kind::Refusal => {
             let reason = u8::try_from(record.body_kind).ok().and_then(Refusal::from_code);
             Outcome::Refused(reason.unwrap_or(Refusal::UnknownUser))
         }
         _ => Outcome::Sent { position: record.position, time_ms: record.time_ms },
-    };
+    }
+}
+
+fn remember(tables: &mut Tables, window: &mut u32, record: &Record<'_>, copied: bool) {
+    let outcome = outcome_of(record);
     match tables.windows.find(*window, record.client_id) {
         Some(known) => known.copied |= copied,
         None => {
@@ -226,7 +271,7 @@ fn remember(tables: &mut Tables, window: &mut u32, record: &Record<'_>, copied: 
 fn sent_to(record: &Record<'_>) -> Stream {
     match record.kind {
         Kind::Message if record.stream_kind == STREAM_GROUP => Stream::Group(record.stream),
-        Kind::Message => Stream::User(record.stream),
+        Kind::Message | Kind::Void => Stream::User(record.stream),
         Kind::Refusal if record.aux == u64::from(STREAM_GROUP) => Stream::Group(record.peer),
         _ => Stream::User(record.peer),
     }

@@ -6,10 +6,11 @@
 //!  DIR/manifest      one line of JSON, one line with its CRC-32C
 //!  DIR/log/...       every segment, whole commits up to the durable mark, zeros after them
 //!  DIR/history/...   as it was between two batches, before the mark was taken
+//!  DIR/directory/... accounts, as they were at one moment before that, and the key of their tokens
 //!  DIR/last-seen
 //! ```
 //!
-//! Order: pin (from now on nothing is freed), history, the mark, the log. So the copy of history
+//! Order: pin (from now on nothing is freed), directory, history, the mark, the log. So the copy of history
 //! has never read further than the copy of the log goes.
 //!
 //! Invariant: DIR exists only when all of it is durable; until then it is called DIR.tmp.
@@ -29,6 +30,8 @@ use crate::log::{self, CopyError, Durable, Pins, RESTORING, RecoverError};
 /// The version of the manifest this program writes, and the only one it reads.
 const VERSION: u32 = 1;
 const MANIFEST: &str = "manifest";
+const DIRECTORY: &str = crate::server::directory::FOLDER;
+const TOKEN_KEY: &str = crate::server::directory::KEY;
 const PIECE_BYTES: usize = 1024 * 1024;
 
 /// What a backup says of itself.
@@ -83,6 +86,9 @@ pub enum BackupError {
     /// History.
     #[error("history was not copied: {0}")]
     History(String),
+    /// Accounts.
+    #[error("the directory of accounts was not copied: {0}")]
+    Directory(String),
     /// The folder DIR is to be made in.
     #[error("{0} is not there or no folder; make it first")]
     NoParent(PathBuf),
@@ -123,6 +129,7 @@ impl BackupError {
             Self::Log(_)
             | Self::Folder(FolderError::Io { .. })
             | Self::History(_)
+            | Self::Directory(_)
             | Self::Manifest(..)
             | Self::File(..) => false,
         }
@@ -137,6 +144,8 @@ pub struct Running<'a> {
     pub pins: &'a Pins,
     /// Copies history into a folder that exists and is empty.
     pub history: &'a dyn Fn(&Path) -> Result<(), String>,
+    /// Copies the directory's tables likewise.
+    pub directory: &'a dyn Fn(&Path) -> Result<(), String>,
     /// The server is stopping.
     pub stop: &'a dyn Fn() -> bool,
 }
@@ -197,6 +206,7 @@ fn fill(
 ) -> Result<Manifest, BackupError> {
     folder::refuse_inside(data, to)?;
     let _pin = running.map(|running| running.pins.pin(0));
+    fill_directory(&data.join(DIRECTORY), &to.join(DIRECTORY), running)?;
     let history = data.join("history");
     if history.is_dir() {
         let copy = to.join("history");
@@ -222,6 +232,25 @@ fn fill(
     write_manifest(&to.join(MANIFEST), &manifest)?;
     folder::sync_folder(to)?;
     Ok(manifest)
+}
+
+/// Copies accounts. The tables of a running server are copied by whoever has them open.
+fn fill_directory(
+    from: &Path,
+    to: &Path,
+    running: Option<&Running<'_>>,
+) -> Result<(), BackupError> {
+    if !from.is_dir() {
+        return Ok(());
+    }
+    folder::make_empty(to)?;
+    let Some(running) = running else { return Ok(folder::copy_into(from, to)?) };
+    (running.directory)(to).map_err(BackupError::Directory)?;
+    let key = from.join(TOKEN_KEY);
+    if key.is_file() {
+        folder::copy_file(&key, &to.join(TOKEN_KEY))?;
+    }
+    Ok(())
 }
 
 /// Lists every file below `root`, with its size and checksum.
@@ -326,7 +355,7 @@ pub fn restore(backup: &Path, data: &Path) -> Result<Manifest, BackupError> {
         folder::copy_file(&backup.join(&file.path), &target)?;
     }
     check(&restoring, &manifest)?;
-    for name in ["history", "last-seen", "log"] {
+    for name in [DIRECTORY, "history", "last-seen", "log"] {
         let (from, to) = (restoring.join(name), data.join(name));
         if from.exists() {
             folder::sync_tree(&from)?;

@@ -73,6 +73,9 @@ pub struct Group {
     pub told_read: u64,
     /// The author told last of what all others have, up to where, and which mark.
     pub told_last: Option<(u64, u64, wire::Mark)>,
+    /// Of a tick that could not be told to all authors in one turn: up to where, and the last one
+    /// who was told, in the order of their ids. One per mark.
+    pub half_told: [Option<(u64, u64)>; 2],
     /// Bit per shard: it is to be told of `announced`.
     pub heads_due: u64,
     /// Session clock, milliseconds: when shards were told of the head last.

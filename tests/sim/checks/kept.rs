@@ -1,7 +1,7 @@
 //! I1, acked is kept: after `Sent` a message survives everything until every device it is for
 //! acked it, or until it ended otherwise and its sender was told.
 
-use wire::{Expired, MessageId};
+use wire::{Expired, MessageId, Stream};
 
 use super::super::store::Contents;
 use super::{Answer, Checks, Name};
@@ -12,7 +12,9 @@ impl Checks {
     pub(crate) fn checks_i1_sent_is_kept(&mut self, contents: &Contents) {
         let mut wrong = Vec::new();
         for (id, answer) in &self.sent {
-            let place = (answer.to, answer.position);
+            // What members of a group got is judged at the end.
+            let Stream::User(to) = answer.to else { continue };
+            let place = (to, answer.position);
             match contents.waiting.get(&place) {
                 Some(Some(there)) if there == id => {}
                 Some(None) if self.is_rotten => {}
@@ -31,11 +33,12 @@ impl Checks {
     pub(crate) fn checks_i1_everybody_got_everything(&mut self) {
         let mut wrong = Vec::new();
         for (id, answer) in &self.sent {
-            if !self.may_be_gone(id, answer) {
+            if matches!(answer.to, Stream::User(_)) && !self.may_be_gone(id, answer) {
                 wrong.push(format!("I1: {id:?} was {answer:x?} and did not reach everybody"));
             }
         }
-        for ((id, copy), (user, position)) in &self.stored {
+        for ((id, copy), (stream, position)) in &self.stored {
+            let Stream::User(user) = stream else { continue };
             for (name, view) in self.views.range((*user, 0)..=(*user, u32::MAX)) {
                 let own = *copy && *name == (id.sender, id.device);
                 let is_for = view.first_cursor.is_some_and(|cursor| cursor < *position) && !own;
@@ -53,7 +56,8 @@ impl Checks {
     /// Whether the log need not have a message any more although it was `Sent`: everybody has it,
     /// or its sender was told that it ended.
     fn may_be_gone(&self, id: &MessageId, answer: &Answer) -> bool {
-        let mut views = self.views.range((answer.to, 0)..=(answer.to, u32::MAX)).peekable();
+        let Stream::User(to) = answer.to else { return true };
+        let mut views = self.views.range((to, 0)..=(to, u32::MAX)).peekable();
         let everybody_has = views.peek().is_some()
             && views.all(|(_, view)| {
                 let is_for = view.first_cursor.is_some_and(|cursor| cursor < answer.position);
@@ -67,6 +71,7 @@ impl Checks {
         // Nobody is told of the end of a copy.
         let short = self.contents.get(id).is_some_and(|content| content.ttl_s != 0);
         self.expired.contains(id)
+            || (!copy && self.may_be_void(id))
             || self.deleted.contains(id)
             || (short && (copy || self.notices_lost))
     }

@@ -2,7 +2,7 @@
 
 use wire::MessageId;
 
-use super::{Answer, Checks};
+use super::{Answer, Checks, Place};
 
 impl Checks {
     /// Position and time of every `Sent` for a message are those of the first.
@@ -18,7 +18,7 @@ impl Checks {
 
     /// The log has one record of each message, and at most one own copy; once it was durable it is
     /// never stored anew.
-    pub(super) fn checks_i2_stored_once(&mut self, id: MessageId, copy: bool, place: (u64, u64)) {
+    pub(super) fn checks_i2_stored_once(&mut self, id: MessageId, copy: bool, place: Place) {
         let earlier = self.durable.get(&(id, copy)).copied().filter(|first| *first != place);
         let here = self.stored.insert((id, copy), place);
         if let Some(first) = here.or(earlier) {

@@ -1,19 +1,23 @@
 //! I3, order: each stream is delivered in the order of its positions, and two messages of one
 //! device to one stream never swap.
 
-use wire::{Deliver, MessageId};
+use wire::{MessageId, Stream};
 
-use super::{Checks, Name, copy_for};
+use super::{Checks, Name, Place};
 
 impl Checks {
     /// Positions rise on a connection; new messages of one sender come in their order.
-    pub(super) fn checks_i3_order(&mut self, name: Name, deliver: &Deliver<'_>) {
+    pub(super) fn checks_i3_order(
+        &mut self,
+        name: Name,
+        id: MessageId,
+        position: u64,
+        copy_for: Option<Stream>,
+    ) {
         let view = self.views.entry(name).or_default();
-        let (id, position) = (deliver.id, deliver.position);
         let former = std::mem::replace(&mut view.last_position, position);
         let is_new = !view.ids.contains(&id);
         if is_new {
-            let copy_for = copy_for(deliver);
             let last = view.last_id.entry((id.sender, id.device, copy_for)).or_insert(0);
             let promised = copy_for.is_none() || !self.copies_lost;
             if *last >= id.client_id && promised {
@@ -27,7 +31,7 @@ impl Checks {
     }
 
     /// In the log, too, messages of one device to one stream stand in their order.
-    pub(super) fn checks_i3_stored_in_order(&mut self, id: MessageId, place: (u64, u64)) {
+    pub(super) fn checks_i3_stored_in_order(&mut self, id: MessageId, place: Place) {
         let key = (place.0, id.sender, id.device);
         let last = self.last_stored.insert(key, (id.client_id, place.1)).unwrap_or((0, 0));
         if last.0 >= id.client_id || last.1 >= place.1 {

@@ -3,14 +3,13 @@
 
 use wire::MessageId;
 
-use super::{Checks, epoch_of};
+use super::{Checks, Place, epoch_of};
 
 impl Checks {
     /// A position of a stream never names two messages.
     pub(super) fn checks_i4_positions_are_never_reused(
         &mut self,
-        stream: u64,
-        position: u64,
+        (stream, position): Place,
         id: MessageId,
         copy: bool,
     ) {
@@ -19,7 +18,7 @@ impl Checks {
         if first != (id, copy) {
             let now = (id, copy);
             self.violated(format!(
-                "I4: position {position:x} of {stream} names {first:?} and {now:?}"
+                "I4: position {position:x} of {stream:?} names {first:?} and {now:?}"
             ));
         }
     }

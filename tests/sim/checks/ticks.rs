@@ -14,11 +14,15 @@ impl Checks {
         let ClientEvent::Tick { client_id, device, to, mark, position, .. } = *event else {
             return;
         };
-        let Stream::User(to) = to else { return };
+        self.note_tick(event, sender);
         if mark == TickMark::Sent {
             return;
         }
         let id = MessageId { sender, device, client_id };
+        let to = match to {
+            Stream::User(to) => to,
+            Stream::Group(group) => return self.checks_groups_ticks(group, id, position, mark),
+        };
         if self.is_lost_with_disk(id, position) {
             return;
         }
@@ -47,7 +51,11 @@ impl Checks {
             let ended = [&self.expired, &self.deleted, &self.lost_with_disk]
                 .iter()
                 .any(|ids| ids.contains(&id));
-            if message.mark < TickMark::Has && !ended {
+            let due = match message.to {
+                Stream::User(_) => !self.may_be_void(&id),
+                Stream::Group(group) => self.group_ticks_are_due(group, id, message.position),
+            };
+            if message.mark < TickMark::Has && !ended && due {
                 self.violated(format!("ticks: nobody was told that {id:?} arrived"));
             }
         }

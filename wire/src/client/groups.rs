@@ -101,6 +101,11 @@ impl Groups {
         self.known.get(&group).map_or(0, |group| group.cursor)
     }
 
+    /// Nothing is known to be missing.
+    pub(super) fn is_level(&self) -> bool {
+        self.known.values().all(|group| group.stage == Stage::Level)
+    }
+
     // ---- what is heard ---------------------------------------------------------------------
 
     /// The server pushes this device no more of a group before it has acked up to its head.

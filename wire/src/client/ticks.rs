@@ -2,7 +2,9 @@
 //!
 //! Receipts are cumulative intervals over positions of the recipient's stream and may overtake
 //! the `Sent` that names a message's position, so the last interval of each mark is kept.
-//! Deliberately not here: messages without a `Sent` (the outbox has them).
+//! A message that another device of this user wrote to a group is known from a push, which does not
+//! wait for the disk: once that connection is gone it may stand elsewhere, and no interval counts
+//! for it until it comes again. Deliberately not here: messages without a `Sent` (the outbox has them).
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -17,6 +19,18 @@ pub(super) struct Unticked {
     pub(super) device: u32,
     pub(super) client_id: u64,
     pub(super) mark: TickMark,
+    pub(super) place: Place,
+}
+
+/// Whether a message stands where it is said to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Place {
+    /// It is durable there.
+    Durable,
+    /// It was pushed on the present connection.
+    Pushed,
+    /// It was pushed on an earlier one.
+    Doubtful,
 }
 
 /// Positions in `after < position <= up_to`.
@@ -115,14 +129,38 @@ impl Ticks {
         if first >= last {
             return; // also an interval that ends before it begins
         }
-        for message in peer.unticked.range_mut(first..last) {
+        let sure = |message: &&mut Unticked| message.place != Place::Doubtful;
+        for message in peer.unticked.range_mut(first..last).filter(sure) {
             raise(message, to, TickMark::Has, events);
             if mark == TickMark::Read {
                 raise(message, to, TickMark::Read, events);
             }
         }
         if mark >= until {
-            peer.unticked.drain(first..last);
+            let mut index = 0;
+            peer.unticked.retain(|message| {
+                index += 1;
+                !(first < index && index <= last) || message.place == Place::Doubtful
+            });
+        }
+    }
+
+    /// A message that is followed came again, there.
+    pub(super) fn moved(&mut self, to: Stream, position: u64, id: MessageId, place: Place) {
+        let peer = self.peer(to);
+        let same = |it: &Unticked| (it.device, it.client_id) == (id.device, id.client_id);
+        let Some(index) = peer.unticked.iter().position(same) else { return };
+        if let Some(message) = peer.unticked.remove(index) {
+            peer.insert(Unticked { position, place, ..message });
+        }
+    }
+
+    /// The connection is gone: nobody knows whether what was pushed on it is durable.
+    pub(super) fn disconnected(&mut self) {
+        for message in self.peers.values_mut().flat_map(|peer| &mut peer.unticked) {
+            if message.place == Place::Pushed {
+                message.place = Place::Doubtful;
+            }
         }
     }
 
@@ -140,11 +178,12 @@ impl Ticks {
         unticked.map(|(to, _)| *to).collect()
     }
 
-    /// Everything without all its ticks.
+    /// Everything without all its ticks, as far as its place is sure.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Stream, Unticked)> + '_ {
-        self.peers
-            .iter()
-            .flat_map(|(to, peer)| peer.unticked.iter().map(move |message| (*to, *message)))
+        self.peers.iter().flat_map(|(to, peer)| {
+            let durable = peer.unticked.iter().filter(|it| it.place == Place::Durable);
+            durable.map(move |message| (*to, *message))
+        })
     }
 
     /// Takes back a message of an earlier life.
@@ -188,7 +227,8 @@ mod tests {
     const PEER: Stream = Stream::User(9);
 
     fn message(position: u64) -> Unticked {
-        Unticked { position, device: 1, client_id: position, mark: TickMark::Sent }
+        let (mark, place) = (TickMark::Sent, Place::Durable);
+        Unticked { position, device: 1, client_id: position, mark, place }
     }
 
     fn marks(events: &[ClientEvent]) -> Vec<(u64, TickMark)> {
@@ -236,6 +276,27 @@ mod tests {
         let left: Vec<u64> = ticks.iter().map(|(_, message)| message.position).collect();
         assert_eq!(left, [1, 3]);
         assert_eq!(ticks.unticked_streams(), [PEER]);
+    }
+
+    #[test]
+    fn what_was_only_pushed_gets_no_mark_after_its_connection_unless_it_comes_again() {
+        let (mut ticks, mut events) = (Ticks::new(TickMark::Read), Vec::new());
+        let group = Stream::Group(3);
+        for position in 5..=7 {
+            let pushed = Unticked { place: Place::Pushed, ..message(position) };
+            ticks.add(group, pushed, &mut events);
+        }
+        ticks.receipt(group, 0, 5, Mark::Has, &mut events);
+        assert_eq!(marks(&events), [(5, TickMark::Has)]);
+        ticks.disconnected();
+        events.clear();
+        let id = MessageId { sender: 9, device: 1, client_id: 7 };
+        ticks.moved(group, 9, id, Place::Durable);
+        ticks.receipt(group, 0, 9, Mark::Has, &mut events);
+        ticks.receipt(group, 0, 9, Mark::Read, &mut events);
+        assert_eq!(marks(&events), [(7, TickMark::Has), (7, TickMark::Read)]);
+        assert_eq!(ticks.iter().count(), 0, "what is doubtful is not saved");
+        assert_eq!(ticks.unticked_streams(), [group]);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 use super::Session;
 use crate::client::event::{ClientEvent, TickMark};
 use crate::client::groups::Pushed;
-use crate::client::ticks::Unticked;
+use crate::client::ticks::{Place, Unticked};
 use crate::{
     Ack, Change, ClientFrame, Deliver, GroupChange, Item, MessageId, Relation, ServerFrame, Stream,
 };
@@ -20,6 +20,7 @@ struct Entry<'a> {
     payload: &'a [u8],
     relation: Option<Relation>,
     change: Option<GroupChange>,
+    place: Place,
 }
 
 impl Session {
@@ -27,6 +28,12 @@ impl Session {
     #[must_use]
     pub fn group_cursor(&self, group: u64) -> u64 {
         self.groups.cursor(group)
+    }
+
+    /// Nothing of any group is known to be missing.
+    #[must_use]
+    pub fn is_level(&self) -> bool {
+        self.groups.is_level()
     }
 
     /// The user saw the group up to this position of its stream.
@@ -57,6 +64,7 @@ impl Session {
                 payload: deliver.payload,
                 relation: deliver.relation,
                 change: deliver.change,
+                place: Place::Pushed,
             };
             self.hand_out(&entry, events);
         }
@@ -102,6 +110,7 @@ impl Session {
                 payload: item.payload,
                 relation: item.relation,
                 change: item.change,
+                place: Place::Durable,
             };
             self.hand_out(&entry, events);
         }
@@ -109,7 +118,7 @@ impl Session {
     }
 
     fn hand_out(&mut self, entry: &Entry<'_>, events: &mut Vec<ClientEvent>) {
-        let Entry { group, position, id, time_ms, kind, relation, .. } = *entry;
+        let Entry { group, position, id, time_ms, kind, relation, place, .. } = *entry;
         let payload = entry.payload.to_vec();
         if let Some(change) = entry.change {
             self.follow_membership(group, change);
@@ -138,12 +147,17 @@ impl Session {
             relation,
             repeat,
         });
-        if id.sender == self.user && !repeat {
-            let (device, client_id) = (id.device, id.client_id);
-            let unticked = Unticked { position, device, client_id, mark: TickMark::Sent };
-            self.ticks.add(Stream::Group(group), unticked, events);
+        if id.sender == self.user {
+            let to = Stream::Group(group);
+            if repeat && !own_device {
+                self.ticks.moved(to, position, id, place);
+            } else if !repeat {
+                let (device, client_id, mark) = (id.device, id.client_id, TickMark::Sent);
+                let unticked = Unticked { position, device, client_id, mark, place };
+                self.ticks.add(to, unticked, events);
+            }
             if time_ms < self.welcomed_ms {
-                self.ask_about(Stream::Group(group));
+                self.ask_about(to);
             }
         }
     }

@@ -5,7 +5,7 @@
 use super::{Phase, Session};
 use crate::client::PEERS_MAX;
 use crate::client::event::{ClientEvent, TickMark};
-use crate::client::ticks::Unticked;
+use crate::client::ticks::{Place, Unticked};
 use crate::{
     Deliver, Goodbye, Parting, Presence, Receipt, Refusal, Refused, Sent, ServerFrame, Stream,
     TypingFrom, Welcome,
@@ -124,6 +124,7 @@ impl Session {
             device: self.device,
             client_id: sent.client_id,
             mark: TickMark::Sent,
+            place: Place::Durable,
         };
         self.know_own(message.to, sent.client_id);
         self.ticks.add(message.to, unticked, events);
@@ -181,6 +182,7 @@ impl Session {
                 device: id.device,
                 client_id: id.client_id,
                 mark: TickMark::Sent,
+                place: Place::Durable,
             };
             self.ticks.add(to, unticked, events);
             if time_ms < self.welcomed_ms {

@@ -19,7 +19,7 @@ use super::seen::Seen;
 use super::state::{
     GroupCursor, PendingSend, SessionOptions, SessionState, TooManyWatched, UntickedMessage,
 };
-use super::ticks::{Ticks, Unticked};
+use super::ticks::{Place, Ticks, Unticked};
 use super::{
     HEARTBEAT_MS, LOST_AFTER_HEARTBEATS, NOTICES_MAX, WATCH_RENEW_MS, WATCH_UNKNOWN_RENEW_MS,
     WATCHED_MAX,
@@ -96,7 +96,8 @@ impl Session {
         let mut ticks = Ticks::new(options.ticks_until);
         for message in &state.unticked {
             let UntickedMessage { to, position, device, client_id, mark } = *message;
-            ticks.restore(to, Unticked { position, device, client_id, mark });
+            let place = Place::Durable;
+            ticks.restore(to, Unticked { position, device, client_id, mark, place });
         }
         let mut groups = Groups::default();
         for held in &state.groups {
@@ -152,6 +153,7 @@ impl Session {
         self.outbox.disconnected();
         self.inbox.disconnected();
         self.groups.disconnected();
+        self.ticks.disconnected();
         for (_, written) in self.reads.values_mut() {
             *written = false; // it may have been lost, and saying it twice does no harm
         }
