@@ -34,6 +34,14 @@ pub enum Canary {
     UnackedOverflow,
     /// A start rebuilds more answers than a device can ask for.
     AnswersOverflow,
+    /// Who is removed from a group is pushed to nevertheless.
+    PushToRemoved,
+    /// In a page of a group two records change places.
+    SwapGroupPage,
+    /// Authors in a group are told that everybody has what not everybody has.
+    TickEarly,
+    /// Pages of a group leave some messages out.
+    LoseFromPage,
     /// What somebody writes who is blocked is stored and delivered.
     DeliverBlocked,
     /// Receipts are told across what was written by somebody who was blocked.
@@ -71,17 +79,17 @@ pub const fn is(_: Canary) -> bool {
     false
 }
 
-/// `items` as they come; with the first two changed if [`Canary::SwapDeliveries`] is planted.
+/// `items` as they come; with the first two changed if this bug is planted.
 #[cfg(feature = "canary")]
-pub fn swapped<T>(items: impl Iterator<Item = T>) -> impl Iterator<Item = T> {
+pub fn swapped<T>(canary: Canary, items: impl Iterator<Item = T>) -> impl Iterator<Item = T> {
     let mut items = items;
-    let late = if is(Canary::SwapDeliveries) { items.next() } else { None };
+    let late = if is(canary) { items.next() } else { None };
     let first = if late.is_some() { items.next() } else { None };
     first.into_iter().chain(late).chain(items)
 }
 
 /// `items` as they come.
 #[cfg(not(feature = "canary"))]
-pub const fn swapped<I>(items: I) -> I {
+pub const fn swapped<I>(_: Canary, items: I) -> I {
     items
 }

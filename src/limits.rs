@@ -9,6 +9,7 @@ mod groups;
 mod history;
 mod overload;
 mod people;
+mod tokens;
 
 pub use api::*;
 pub use directory::*;
@@ -16,6 +17,7 @@ pub use groups::*;
 pub use history::*;
 pub use overload::*;
 pub use people::*;
+pub use tokens::*;
 
 // ---- the wire ------------------------------------------------------------------------------
 
@@ -293,25 +295,6 @@ pub const LOG_CALM_MS: u64 = 5_000;
 /// Segments a shard keeps mapped; beyond that the one with the lowest number goes.
 pub const MAPPED_SEGMENTS_MAX: usize = 1_024;
 
-// ---- tokens --------------------------------------------------------------------------------
-
-/// Shortest HS256 secret: as long as the hash it feeds, so that guessing the one is no easier.
-pub const SECRET_BYTES_MIN: usize = 32;
-/// Largest key file that is read; a PEM public key is some hundred bytes.
-pub const KEY_FILE_BYTES_MAX: u64 = 16 * 1024;
-/// Keys of one algorithm: a token that names no key is tried against each of them.
-pub const KEYS_PER_ALGORITHM_MAX: usize = 4;
-/// Bits of an RSA key: fewer are weak, more cost too much to check.
-pub const RSA_BITS_MIN: usize = 2_048;
-/// See [`RSA_BITS_MIN`].
-pub const RSA_BITS_MAX: usize = 4_096;
-/// How far `nbf` may lie ahead: clocks of issuer and host differ. `exp` is exact.
-pub const TOKEN_LEEWAY_S: u64 = 30;
-/// Life of a token that `myriad token` mints unless told otherwise.
-pub const TOKEN_TTL_S: u64 = 24 * 3600;
-/// Longest life `myriad token` grants: a year.
-pub const TOKEN_TTL_S_MAX: u64 = 365 * 24 * 3600;
-
 // ---- what an operator may set --------------------------------------------------------------
 
 /// Largest configuration file that is read.
@@ -373,10 +356,12 @@ mod tests {
     const SOURCE: &str = concat!(
         include_str!("limits.rs"),
         include_str!("limits/api.rs"),
+        include_str!("limits/directory.rs"),
         include_str!("limits/groups.rs"),
         include_str!("limits/history.rs"),
         include_str!("limits/overload.rs"),
         include_str!("limits/people.rs"),
+        include_str!("limits/tokens.rs"),
     );
 
     /// The value of a constant whose text is a product of numbers, or of another constant's name.
@@ -396,6 +381,7 @@ mod tests {
             include_str!("../docs/operations.md"),
             include_str!("../docs/history.md"),
             include_str!("../docs/http-api.md"),
+            include_str!("../docs/accounts.md"),
         ] {
             let (_, table) = document.split_once("<!-- table: limits -->").unwrap();
             let rows = table.trim_start().lines().skip(2).take_while(|line| line.starts_with('|'));

@@ -109,6 +109,8 @@ impl Home {
         &self.secret
     }
 
+    /// Where its servers say what they have to say.
+    #[must_use]
     pub fn log_file(&self) -> PathBuf {
         self.folder.path().join("server.log")
     }

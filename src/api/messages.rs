@@ -75,7 +75,8 @@ pub(super) struct PostedMessage {
 
 /// Send a message
 ///
-/// Answered when it is durable; it is delivered like any other, and the sender's devices get a copy.
+/// Answered when it is durable; it is delivered like any other, and the sender's devices get a
+/// copy.
 #[utoipa::path(
     post, path = "/v1/messages", tag = "messages", security(("token" = [])),
     request_body = NewMessage,

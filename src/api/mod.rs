@@ -1,8 +1,8 @@
 //! The HTTP API: accounts, contacts, groups and messages for programs that speak JSON.
 //!
 //! Owner: a small runtime with threads of its own ([`limits::API_THREADS`]), never a shard's. A
-//! request passes `front` (bounds and log), `once` (a repeated POST gets its first answer again) and
-//! a handler, which asks the directory or a shard through their bounded queues and waits for the
+//! request passes `front` (bounds and log), `once` (a repeated POST gets its first answer again)
+//! and a handler, which asks the directory or a shard through their bounded queues and waits for the
 //! answer. Nothing is kept here but rate limits and the answers to repeats that hold secrets.
 //! `docs/http-api.md` is for its users; `docs/openapi.json` is made from `routes`.
 //!

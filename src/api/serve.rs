@@ -1,8 +1,8 @@
 //! Accepts connections and speaks HTTP/1.1 on them, within bounds of number, size and time.
 //!
 //! Owner: the API's own threads. A connection that says nothing ends after
-//! [`limits::API_HEAD_MS`], between two requests as well. At a stop requests under way are answered,
-//! and the connections closed behind them.
+//! [`limits::API_HEAD_MS`], between two requests as well. At a stop requests under way are
+//! answered, and the connections closed behind them.
 
 use crate::limits;
 use axum::Router;

@@ -179,7 +179,10 @@ mod tests {
         };
         assert_eq!(
             body(&event).unwrap(),
-            r#"{"id":"7","type":"report.filed","user":"9007199254740993","at_s":5,"data":{"report":"4"}}"#
+            concat!(
+                r#"{"id":"7","type":"report.filed","user":"9007199254740993","at_s":5,"#,
+                r#""data":{"report":"4"}}"#
+            )
         );
         assert_eq!(
             body(&Event { user: 0, body: String::new(), ..event }).unwrap(),

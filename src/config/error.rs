@@ -105,8 +105,8 @@ pub enum ConfigError {
     /// No key to check tokens with.
     #[error(
         "No key to check tokens with is set. Give --auth-secret-file FILE \
-         (`openssl rand -hex 32 > FILE` makes one), auth_keys or auth_jwks_file, keep accounts with --directory, \
-         or try things out with --dev."
+         (`openssl rand -hex 32 > FILE` makes one), auth_keys or auth_jwks_file, keep accounts \
+         with --directory, or try things out with --dev."
     )]
     NoKey,
     /// `--dev` on an address others can reach.

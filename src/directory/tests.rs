@@ -1,7 +1,8 @@
 //! The directory from outside: through its handle, with shards that are played.
 
 use super::*;
-use crate::state::order::{Audience, Done, Person, Ties};
+use crate::state::order::{Audience, Done, GroupEdit, MemberCard, Person, Role, Ties};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,17 +20,57 @@ struct Shards {
     told: Arc<Mutex<Vec<Order>>>,
     /// So many orders are refused before one is obeyed.
     full: Arc<AtomicU64>,
+    groups: Arc<Mutex<BTreeMap<u64, Vec<MemberCard>>>>,
 }
 
 impl Shards {
+    /// What the home of a group would answer; `None`: it is no order about groups.
+    fn group(&self, order: &Order) -> Option<Result<Done, order::Fault>> {
+        let mut groups = self.groups.lock().unwrap();
+        let (group, by, edit) = match order {
+            Order::GroupsOf { .. } if groups.is_empty() => {
+                return Some(Err(order::Fault::NotSupported));
+            }
+            Order::GroupsOf { user, after, .. } => {
+                let is_in = |members: &[MemberCard]| members.iter().any(|one| one.user == *user);
+                let of = groups.range(after + 1..).filter(|(_, members)| is_in(members));
+                let groups: Vec<u64> = of.map(|(group, _)| *group).take(2).collect();
+                return Some(Ok(Done::Groups { more: groups.len() == 2, groups }));
+            }
+            Order::GroupMembers { group, .. } => {
+                let members = groups[group].clone();
+                return Some(Ok(Done::Members { members, more: false }));
+            }
+            Order::GroupEdit { group, by, edit } => (group, by, edit),
+            _ => return None,
+        };
+        let members = groups.get_mut(group).unwrap();
+        let role = |members: &[MemberCard]| {
+            members.iter().find(|one| one.user == *by).map(|member| member.role)
+        };
+        match edit {
+            GroupEdit::Leave if role(members) == Some(Role::Owner) && members.len() > 1 => {
+                return Some(Err(order::Fault::Conflict));
+            }
+            GroupEdit::Leave => members.retain(|member| member.user != *by),
+            GroupEdit::HandOver(heir) => {
+                for member in members.iter_mut().filter(|one| [*heir, *by].contains(&one.user)) {
+                    member.role = if member.user == *heir { Role::Owner } else { Role::Admin };
+                }
+            }
+            other => panic!("{other:?}"),
+        }
+        Some(Ok(Done::Changed { position: 1 }))
+    }
+
     fn obey(&self, order: Order) -> Result<Done, order::Fault> {
         if self.full.load(Ordering::Relaxed) > 0 {
             self.full.fetch_sub(1, Ordering::Relaxed);
             return Err(order::Fault::Overloaded);
         }
-        let groups = matches!(order, Order::GroupsOf { .. });
+        let answer = self.group(&order);
         self.told.lock().unwrap().push(order);
-        if groups { Err(order::Fault::NotSupported) } else { Ok(Done::Obeyed) }
+        answer.unwrap_or(Ok(Done::Obeyed))
     }
 
     fn take(&self) -> Vec<Order> {
@@ -395,6 +436,30 @@ fn a_deleted_account_leaves_nothing_but_that_its_id_is_not_given_again() {
     let kinds: Vec<String> = world.events().into_iter().map(|event| event.kind).collect();
     assert_eq!(kinds, ["user.registered", "user.registered", "user.deleted"]);
     session(world.ask(Command::Register(newcomer("ada")))); // the name is free again
+}
+
+#[test]
+fn whoever_ends_leaves_its_groups_and_hands_over_the_ones_it_owns() {
+    let world = World::new(Registration::Open);
+    let ada = world.register("ada").user;
+    let member = |user, role, since| MemberCard { user, role, since, has: 0, read: 0 };
+    let owner = member(ada, Role::Owner, 1);
+    let (early, late) = (member(5, Role::Admin, 2), member(6, Role::Admin, 3));
+    let plain = member(7, Role::Member, 1);
+    *world.shards.groups.lock().unwrap() = BTreeMap::from([
+        (1, vec![owner, plain, late, early]),
+        (2, vec![member(ada, Role::Member, 9), plain]),
+        (3, vec![owner]),
+        (4, vec![plain]),
+    ]);
+    let delete = Command::DeleteUser { user: ada, password: None };
+    assert_eq!(world.ask(delete), Ok(Answer::Done));
+    let heir = MemberCard { role: Role::Owner, ..early };
+    let groups = world.shards.groups.lock().unwrap().clone();
+    let left = [(1, vec![plain, late, heir]), (2, vec![plain]), (3, vec![]), (4, vec![plain])];
+    assert_eq!(groups, BTreeMap::from(left));
+    let told = world.shards.take();
+    assert!(matches!(told.last(), Some(Order::EndUser { user, .. }) if *user == ada));
 }
 
 #[test]

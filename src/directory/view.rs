@@ -90,7 +90,8 @@ pub(super) fn users(
         all(db, &text, params![first, limit + 1], read_account)?
     } else {
         let prefix = prefix.to_ascii_lowercase();
-        let text = "SELECT name FROM users WHERE user = ?";
+        // Not everybody has a name.
+        let text = "SELECT ifnull(name, '') FROM users WHERE user = ?";
         let last: Option<String> = match after {
             Some(after) => value(db, text, [sql(after)])?,
             None => None,

@@ -2,8 +2,8 @@
 
 /// Threads of the API. Requests wait for the directory and for shards, not for these.
 pub const API_THREADS: usize = 2;
-/// Connections to the API at once; more wait in the kernel. A request has its own connection, so this
-/// is above [`API_REQUESTS_MAX`]: the others are kept alive between two requests.
+/// Connections to the API at once; more wait in the kernel. A request has its own connection, so
+/// this is above [`API_REQUESTS_MAX`]: the others are kept alive between two requests.
 pub const API_CONNS_MAX: usize = 1_024;
 /// The same from one address (an IPv4 address, an IPv6 /64); more are closed unanswered.
 pub const API_CONNS_PER_SOURCE_MAX: usize = 256;
@@ -40,26 +40,26 @@ pub const API_SECRET_KEY_MS: u64 = 10 * 60_000;
 pub const API_BUCKETS_MAX: usize = 100_000;
 /// Requests from one address in a row: the people of an office behind one address,
 pub const API_REQUESTS_BURST: u32 = 2_000;
-/// and one more each so many milliseconds.
-pub const API_REQUESTS_EVERY_MS: u64 = 2;
+/// and then so many a second.
+pub const API_REQUESTS_PER_S: u32 = 500;
 /// Tries at passwords, and registrations, from one address in a row,
 pub const API_ATTEMPTS_BURST: u32 = 60;
-/// and one more each so many milliseconds: a hash takes about a twentieth of a second.
-pub const API_ATTEMPTS_EVERY_MS: u64 = 1_000;
+/// and then so many a second: a hash takes some 20 ms of a thread.
+pub const API_ATTEMPTS_PER_S: u32 = 1;
 /// Tries at the password of one name in a row,
 pub const API_NAME_BURST: u32 = 10;
-/// and one more each so many milliseconds: about 1,500 guesses a day.
-pub const API_NAME_EVERY_MS: u64 = 60_000;
+/// and one more each so many seconds: about 1,500 guesses a day.
+pub const API_NAME_EVERY_S: u32 = 60;
 /// Letters of a name that count for that.
 pub const API_NAME_LETTERS_MAX: usize = 64;
 /// Requests of one user in a row,
 pub const API_CALLER_BURST: u32 = 600;
-/// and one more each so many milliseconds.
-pub const API_CALLER_EVERY_MS: u64 = 20;
+/// and then so many a second.
+pub const API_CALLER_PER_S: u32 = 50;
 /// Looks of one user at others in a row: a phone's address book,
 pub const API_LOOKUPS_BURST: u32 = 1_000;
-/// and one more each so many milliseconds.
-pub const API_LOOKUPS_EVERY_MS: u64 = 1_000;
+/// and then so many a second.
+pub const API_LOOKUPS_PER_S: u32 = 1;
 /// Events that are fetched for the webhook at once.
 pub const WEBHOOK_EVENTS_MAX: u32 = 32;
 /// Time for whom the webhook tells to answer.

@@ -9,6 +9,9 @@ pub const REVOCATIONS_PER_USER_MAX: usize = 16;
 /// Pairs of users of a shard of which somebody wrote while blocked. Beyond that, what somebody else
 /// writes while blocked is refused like a message to a full inbox.
 pub const VOIDED_PAIRS_MAX: usize = 1_000_000;
+/// Messages of blocked senders that a shard remembers until their time is over; refused beyond in
+/// the same way.
+pub const VOIDS_WAITING_MAX: usize = 1_000_000;
 /// How often one user can block and unblock another, with messages at both times, before the
 /// eldest two of these times count as one.
 pub const VOID_SPANS_MAX: usize = 16;

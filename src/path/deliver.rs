@@ -122,7 +122,7 @@ pub fn pump<R: Reader>(
         return Ok(());
     };
     let Some(conn) = conns.get_mut(token) else { return Ok(()) };
-    for entry in canary::swapped(inbox.after(here.pushed)) {
+    for entry in canary::swapped(Canary::SwapDeliveries, inbox.after(here.pushed)) {
         if entry.is_own_copy() && entry.device == here.id {
             skip(here, entry.position);
             continue;

@@ -127,6 +127,7 @@ pub fn forget(tables: &mut Tables, user: u32) {
     owner.marks = Marks::ENDED;
     tables.watches.touch(owner.watchers);
     tables.people.forget(user);
+    tables.voids.forget(user);
 }
 
 fn revoke(tables: &mut Tables, user: u32, device: Option<u32>, not_before_s: u64) {

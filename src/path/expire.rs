@@ -20,6 +20,7 @@ use crate::path::store::{Stored, copies_are_full, forget_entry};
 use crate::path::{Rules, STREAM_USER};
 use crate::state::inbox::{Entry, What};
 use crate::state::request::{Request, Staged};
+use crate::state::voids::Void;
 use crate::state::window::Outcome;
 use crate::state::{Positions, Tables};
 use wire::{MessageId, Relation};
@@ -89,8 +90,14 @@ fn oldest_due<R: Reader>(reader: &mut R, rules: &Rules, entry: &Entry, now_s: u3
 
 /// Begins to give up the record at `position`.
 pub fn begin<R: Reader>(tables: &mut Tables, reader: &mut R, user: u32, position: u64) -> Begun {
-    let Tables { users, inboxes, requests, counters, .. } = tables;
+    let Tables { users, inboxes, requests, counters, voids, .. } = tables;
     let owner = users.user(user);
+    if let Some(Void { sender, device, client_id, .. }) = voids.get(user, position) {
+        let mut request = requests.take();
+        (request.sender, request.device, request.client_id) = (sender, device, client_id);
+        fill(&mut request, owner.id, (position, 0));
+        return Begun::Tell(request);
+    }
     let Some(mut inbox) = inboxes.get_mut(owner.inbox) else { return Begun::Bury };
     let Some(entry) = inbox.as_ref().find(position) else { return Begun::Bury };
     if !entry.is_message() {
@@ -103,16 +110,22 @@ pub fn begin<R: Reader>(tables: &mut Tables, reader: &mut R, user: u32, position
     };
     let mut request = requests.take();
     (request.sender, request.device) = (record.sender, record.device);
-    (request.client_id, request.to) = (record.client_id, owner.id);
+    request.client_id = record.client_id;
+    fill(&mut request, owner.id, (position, record.time_ms));
+    inbox.set_expiring(position, true);
+    Begun::Tell(request)
+}
+
+/// What a request says that takes word of an end to a sender.
+fn fill(request: &mut Request, to: u64, (position, time_ms): (u64, u64)) {
+    request.to = to;
     request.in_group = false;
-    request.outcome = Outcome::Sent { position, time_ms: record.time_ms };
+    request.outcome = Outcome::Sent { position, time_ms };
     request.retry = None;
     request.ttl_s = 0;
     request.relation = None;
     request.stage = Staged::Notice;
     request.payload.clear();
-    inbox.set_expiring(position, true);
-    Begun::Tell(request)
 }
 
 /// At the sender's home: the notice gets its place. `None`: nobody is to be told.
@@ -180,6 +193,7 @@ pub fn stage_tombstone(
 
 /// Takes a record out of its inbox; its payload is to go from the disk soon.
 pub fn remove(tables: &mut Tables, user: u32, position: u64) {
+    tables.voids.remove(user, position);
     let owner = tables.users.user_mut(user);
     let Some(mut inbox) = tables.inboxes.get_mut(owner.inbox) else { return };
     let Some(entry) = inbox.remove(position) else { return };
@@ -230,4 +244,17 @@ pub fn find_target<R: Reader>(
         })
     });
     found.next().map(|entry| entry.position)
+}
+
+/// What `request` deletes if that was written while its author was blocked: no word of its end is
+/// to come then, as of any deleted message.
+#[must_use]
+pub fn find_void(tables: &Tables, user: u32, request: &Request) -> Option<u64> {
+    let target = delete_target(request.relation, request.sender)?;
+    let waiting = tables.voids.from((user, 0)).take_while(|((whose, _), _)| *whose == user);
+    let mut found = waiting.take(limits::DELETE_LOOKS_MAX).filter(|(_, void)| {
+        (void.sender, void.device, void.client_id)
+            == (target.sender, target.device, target.client_id)
+    });
+    found.next().map(|((_, position), _)| position)
 }

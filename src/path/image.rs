@@ -26,6 +26,7 @@ const ENTRIES: u8 = 3;
 const PAIRS: u8 = 4;
 const VOIDS: u8 = 5;
 const ANSWERED: u8 = 6;
+const WAITING_VOIDS: u8 = 11;
 
 /// In the number of a user's devices: the account is gone.
 const ENDED: u8 = 0x80;
@@ -37,6 +38,7 @@ const ENTRY_BYTES: usize = 36;
 /// On both lists of conversations.
 const PAIR_BYTES: usize = 32 + 16;
 const SPAN_BYTES: usize = 16;
+const VOID_BYTES: usize = 40;
 /// Tag and head of the largest item without its list.
 const HEAD_BYTES: usize = 64;
 /// Room for the largest item that is not cut, a user: a piece with less is full.
@@ -57,6 +59,8 @@ pub enum Walk {
     Voids(u32, u64),
     /// Among the groups.
     Groups(groups::Walk),
+    /// At those of it that wait for their time, from this one on: recipient, position.
+    WaitingVoids(u32, u64),
     /// Through.
     Done,
 }
@@ -93,6 +97,9 @@ pub fn write(tables: &Tables, mut walk: Walk, bytes_max: usize, out: &mut Vec<u8
                 Some(next) => Walk::Groups(next),
                 None => Walk::Done,
             },
+            Walk::WaitingVoids(user, position) => {
+                write_waiting_voids(tables, (user, position), room, out)
+            }
             Walk::Done => return walk,
         };
     }
@@ -247,5 +254,26 @@ fn write_voids(tables: &Tables, from: (u32, u64), room: usize, out: &mut Vec<u8>
             put_u64(out, span.last);
         }
     }
-    Walk::Groups(groups::Walk::Group(0))
+    Walk::WaitingVoids(0, 0)
+}
+
+/// Writes those of them that wait for their time, from this one on; returns where to go on.
+fn write_waiting_voids(tables: &Tables, from: (u32, u64), room: usize, out: &mut Vec<u8>) -> Walk {
+    let most = room.saturating_sub(HEAD_BYTES) / VOID_BYTES;
+    let count = tables.voids.from(from).take(most).count();
+    if count > 0 {
+        out.push(WAITING_VOIDS);
+        put_u32(out, u32::try_from(count).unwrap_or(0));
+    }
+    for ((recipient, position), void) in tables.voids.from(from).take(count) {
+        for number in [tables.users.user(recipient).id, position, void.sender, void.client_id] {
+            put_u64(out, number);
+        }
+        put_u32(out, void.device);
+        put_u32(out, void.due_s);
+    }
+    match tables.voids.from(from).nth(count) {
+        Some(((recipient, position), _)) => Walk::WaitingVoids(recipient, position),
+        None => Walk::Groups(groups::Walk::Group(0)),
+    }
 }

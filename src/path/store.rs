@@ -18,6 +18,7 @@ use crate::state::live::Live;
 use crate::state::pairs::Pairs;
 use crate::state::people::Marks;
 use crate::state::request::Request;
+use crate::state::voids::Void;
 use crate::state::{NONE, Positions, Tables};
 use std::collections::VecDeque;
 use wire::Refusal;
@@ -165,7 +166,7 @@ fn try_store(
     };
     check_quotas(tables, rules, user, request)?;
     let void = people::blocks(tables, user, request.sender) && !canary::is(Canary::DeliverBlocked);
-    if void && !tables.people.has_room_for_void(user, request.sender) {
+    if void && !has_room_for_void(tables, rules, user, request.sender) {
         return Err(Refusal::InboxFull);
     }
     let position = positions.peek().ok_or(Refusal::StoreFailed)?;
@@ -180,12 +181,13 @@ fn try_store(
         log::Refused::Failed => Refusal::StoreFailed,
     })?;
     positions.take();
+    let due_s = expire::due_s(rules, now.wall_ms, request.ttl_s);
     let former_tail = if void {
-        note_void(tables, user, request.sender, position);
+        let Request { sender, device, client_id, .. } = *request;
+        note_void(tables, (user, position), Void { sender, device, client_id, due_s });
         tables.counters.voided += 1;
         tables.users.user(user).tail
     } else {
-        let due_s = expire::due_s(rules, now.wall_ms, request.ttl_s);
         append(tables, user, position, request, (false, due_s))
     };
     tables.counters.stored += 1;
@@ -193,12 +195,22 @@ fn try_store(
 }
 
 /// A position of a user's stream went to what somebody wrote while blocked.
-pub fn note_void(tables: &mut Tables, user: u32, sender: u64, position: u64) {
+pub fn note_void(tables: &mut Tables, (user, position): (u32, u64), void: Void) {
     let here = tables.users.user_mut(user);
     here.marks.set(Marks::VOIDED, true);
-    let pair = tables.pairs.find_from(here.first_pair, user, sender);
+    let pair = tables.pairs.find_from(here.first_pair, user, void.sender);
     let last = pair.map_or(0, |pair| tables.pairs.get(pair).last);
-    tables.people.void(user, sender, position, last);
+    tables.people.void(user, void.sender, position, last);
+    tables.voids.add((user, position), void);
+}
+
+/// Whether what a blocked sender writes may be taken: as much as if the recipient never came.
+fn has_room_for_void(tables: &Tables, rules: &Rules, user: u32, sender: u64) -> bool {
+    let first_pair = tables.users.user(user).first_pair;
+    let pair = tables.pairs.find_from(first_pair, user, sender);
+    let waiting = pair.map_or(0, |pair| tables.pairs.get(pair).waiting);
+    let most = rules.inbox_messages_per_sender_max.saturating_sub(waiting);
+    tables.people.has_room_for_void(user, sender) && tables.voids.has_room(user, sender, most)
 }
 
 /// Stores the copy of what one device sent for the sender's other devices.

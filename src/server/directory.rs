@@ -22,12 +22,12 @@ pub(super) struct Open {
 }
 
 impl Open {
-    /// Opens it, if this server keeps one, and adds its key to `keys`. With `webhook` events are
-    /// kept to be told.
+    /// Opens it, if this server keeps one, adds its key to `keys`, and hands over to `tables` what
+    /// shards need to know.
     pub(super) fn start(
         config: &Config,
         keys: Keys,
-        webhook: bool,
+        tables: &mut [Tables],
     ) -> Result<(Option<Self>, Keys), ServeError> {
         let folder = folder(&config.data);
         let wanted = config.api.listen.is_some() || is_there(&folder);
@@ -42,18 +42,20 @@ impl Open {
             users_max: config.users_max as u64,
             access_s: config.access_token_s,
             foreign: config.has_operator_keys(),
-            webhook,
+            webhook: config.api.webhook.is_some(),
             own,
         };
         let clock: Clock = Arc::new(|| wall_ms() / 1_000);
         let password_threads = config.password_threads;
         let threads = Threads::start(Options { folder, rules, password_threads, clock })
             .map_err(|error| ServeError::Directory(error.to_string()))?;
-        Ok((Some(Self { threads }), keys))
+        let open = Self { threads };
+        open.fill(tables)?;
+        Ok((Some(open), keys))
     }
 
     /// Hands over what shards need to know: nobody can connect yet.
-    pub(super) fn fill(&self, tables: &mut [Tables]) -> Result<(), ServeError> {
+    fn fill(&self, tables: &mut [Tables]) -> Result<(), ServeError> {
         let filled = self
             .threads
             .fill(tables, wall_ms() / 1_000)

@@ -37,6 +37,7 @@ use crate::state::Tables;
 use crate::state::placement::Placement;
 use crate::sys;
 use std::io::Write;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -57,7 +58,7 @@ pub enum ServeError {
     Replay(#[from] ReplayError),
     /// The address can't be listened on.
     #[error("can't listen on {0}: {1}")]
-    Listen(std::net::SocketAddr, std::io::Error),
+    Listen(SocketAddr, std::io::Error),
     /// The directory of accounts can't be used.
     #[error("the directory of accounts: {0}")]
     Directory(String),
@@ -90,16 +91,9 @@ pub fn run(config: &Config, keys: Keys) -> Result<(), ServeError> {
     let bells: Vec<Arc<LateBell>> = (0..config.shards).map(|_| Arc::default()).collect();
     let Recovered { mut tables, stages, committer, epoch, expiry_held } =
         recover(config, &sizes, &bells)?;
-    let (accounts, keys) = directory::Open::start(config, keys, config.api.webhook.is_some())?;
-    if let Some(accounts) = &accounts {
-        accounts.fill(&mut tables)?;
-    }
+    let (accounts, keys) = directory::Open::start(config, keys, &mut tables)?;
     let folder = config.data.clone();
-
-    let listeners = socket::bind_group(config.listen, config.shards, limits::LISTEN_BACKLOG)
-        .map_err(|error| ServeError::Listen(config.listen, error))?;
-    let listen =
-        listeners[0].local_addr().map_err(|error| ServeError::Listen(config.listen, error))?;
+    let (listeners, listen) = bind(config)?;
 
     let log_bell = committer.bell();
     let teller = outlook::Teller::new(committer.outlook());
@@ -124,9 +118,7 @@ pub fn run(config: &Config, keys: Keys) -> Result<(), ServeError> {
         bells: &bells,
         driver: choice.driver,
     })?;
-    if let Some(accounts) = &accounts {
-        accounts.hang(running.desk());
-    }
+    accounts.iter().for_each(|accounts| accounts.hang(running.desk()));
     let source = control::Source {
         data: config.data.clone(),
         durable,
@@ -157,6 +149,15 @@ pub fn run(config: &Config, keys: Keys) -> Result<(), ServeError> {
     log_bell.stop();
     report(&counters, &written(log_thread));
     ended
+}
+
+/// Takes the address to listen on, once per shard.
+fn bind(config: &Config) -> Result<(Vec<TcpListener>, SocketAddr), ServeError> {
+    let fail = |error| ServeError::Listen(config.listen, error);
+    let listeners = socket::bind_group(config.listen, config.shards, limits::LISTEN_BACKLOG);
+    let listeners = listeners.map_err(fail)?;
+    let listen = listeners[0].local_addr().map_err(fail)?;
+    Ok((listeners, listen))
 }
 
 /// What the log wrote until its end.
@@ -265,7 +266,7 @@ fn catch_signals() -> std::io::Result<Arc<AtomicBool>> {
 
 fn announce(
     config: &Config,
-    listen: std::net::SocketAddr,
+    listen: SocketAddr,
     api: Option<&crate::api::Api>,
     sizes: &Sizes,
     choice: &driver::Choice,

@@ -126,9 +126,11 @@ impl<S, R: Reader> Core<S, R> {
     fn users_before(&self, walk: Walk) -> u32 {
         match walk {
             Walk::User(index) | Walk::Answers(index, ..) | Walk::Entries(index, _) => index,
-            Walk::Pair(_) | Walk::Voids(..) | Walk::Groups(_) | Walk::Done => {
-                u32::try_from(self.tables.users.count()).unwrap_or(u32::MAX)
-            }
+            Walk::Pair(_)
+            | Walk::Voids(..)
+            | Walk::WaitingVoids(..)
+            | Walk::Groups(_)
+            | Walk::Done => u32::try_from(self.tables.users.count()).unwrap_or(u32::MAX),
         }
     }
 

@@ -44,6 +44,10 @@ impl<S, R: Reader> Core<S, R> {
             }
         }
         self.expired = positions;
+        for _ in 0..limits::EXPIRED_PER_LOOK_MAX {
+            let Some((user, position)) = self.tables.voids.pop_due(now_s) else { break };
+            self.give_up(user, position, now_s);
+        }
         self.tables.expiry.tidy();
     }
 
@@ -118,6 +122,7 @@ impl<S, R: Reader> Core<S, R> {
         let (user, outcome) = (self.tables.users.find(request.to), request.outcome);
         self.tables.requests.give(request);
         let (Some(user), Outcome::Sent { position, .. }) = (user, outcome) else { return };
+        self.tables.voids.look_again(user, position, again_s);
         let handle = self.tables.users.user(user).inbox;
         if let Some(mut inbox) = self.tables.inboxes.get_mut(handle) {
             inbox.set_expiring(position, false);
@@ -159,6 +164,7 @@ impl<S, R: Reader> Core<S, R> {
         let (user, author) = (stored.user, request.sender);
         let target = expire::find_target(tables, reader, user, request.relation, author);
         let target = target.or_else(|| self.find_staged(user, request));
+        let target = target.or_else(|| expire::find_void(&self.tables, user, request));
         if let Some(position) = target.filter(|position| *position != stored.position) {
             self.tables.counters.deleted += 1;
             self.bury(user, position);

@@ -5,10 +5,10 @@
 //! home; `traffic.rs` carries requests between steps, shards and the log; `expiry.rs` gives up what
 //! has waited too long; `checkpoint.rs` does its part of a checkpoint; `history.rs` asks history;
 //! `orders.rs` takes what the directory and the HTTP API ask, `people.rs` and `posts.rs` do it;
-//! `rates.rs` bounds what one user or source may ask; `groups.rs`, `group_orders.rs` and
-//! `circles.rs` serve groups; `overload.rs` judges how it stands and `shedding.rs` does less then;
-//! `closing.rs` ends connections. All control flow of the message path is in this room; the rules
-//! are in `path`.
+//! `rates.rs` bounds what one user or source may ask;
+//! `groups.rs`, `group_orders.rs` and `circles.rs` serve groups and their members;
+//! `overload.rs` judges how it stands and `shedding.rs` does less then; `closing.rs` ends
+//! connections. All control flow of the message path is in this room; the rules are in `path`.
 //!
 //! Invariant: nothing here blocks except `Driver::poll`, and only while there is nothing to do.
 

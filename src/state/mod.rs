@@ -23,6 +23,7 @@ pub mod posts;
 pub mod request;
 pub mod sources;
 pub mod users;
+pub mod voids;
 pub mod watch;
 pub mod window;
 
@@ -55,6 +56,8 @@ pub struct Tables {
     pub users: users::Users,
     /// What is known of users beside their mail.
     pub people: people::People,
+    /// What the blocked wrote.
+    pub voids: voids::Voids,
     /// Waiting mail.
     pub inboxes: inbox::Inboxes,
     /// When waiting mail has waited too long.
@@ -98,6 +101,7 @@ impl Tables {
             sources: sources::Sources::default(),
             users: users::Users::with_capacity(users_max),
             people: people::People::with_capacity(users_max),
+            voids: voids::Voids::default(),
             inboxes: inbox::Inboxes::default(),
             expiry: expiry::Expiry::default(),
             live: live::Live::default(),

@@ -24,7 +24,7 @@ fn what_is_not_expected_is_a_problem_that_says_what_to_do() {
     send("GET", "/v1/users/-1", None).fails(400, "invalid");
     send("GET", "/v1/contacts?limit=201", None).fails(400, "invalid");
     send("GET", "/v1/contacts?limti=1", None).fails(400, "invalid");
-    send("GET", "/v1/users/4711", None).fails(404, "not_found");
+    send("GET", "/v1/users?handle=nobody.here", None).fails(404, "not_found");
     let text = [("authorization", token.as_str()), ("content-type", "text/plain")];
     street.send("POST", "/v1/reports", &text, Some("{}")).fails(415, "wrong_media_type");
     let key = [("authorization", token.as_str()), ("idempotency-key", "a b")];

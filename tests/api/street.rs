@@ -151,13 +151,6 @@ impl Street {
         person(name, &answer)
     }
 
-    /// The same person on a new device.
-    pub(crate) fn log_in(&self, person_of: &Person) -> Person {
-        let body = json!({"handle": person_of.name, "password": PASSWORD});
-        let answer = self.ask("POST", "/v1/sessions", None, Some(&body)).is(201);
-        person(person_of.name.clone(), &answer)
-    }
-
     /// What the server said on standard error so far.
     pub(crate) fn said(&self) -> String {
         std::fs::read_to_string(self.server.home.log_file()).unwrap()

@@ -113,6 +113,26 @@ fn unacked_overflow() {
 }
 
 #[test]
+fn push_to_removed() {
+    is_found(Canary::PushToRemoved, "groups");
+}
+
+#[test]
+fn swap_group_page() {
+    is_found(Canary::SwapGroupPage, "I3");
+}
+
+#[test]
+fn tick_early() {
+    is_found(Canary::TickEarly, "ticks");
+}
+
+#[test]
+fn lose_from_page() {
+    is_found(Canary::LoseFromPage, "I1");
+}
+
+#[test]
 fn answers_overflow() {
     is_found(Canary::AnswersOverflow, "I6");
 }

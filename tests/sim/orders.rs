@@ -114,6 +114,27 @@ fn what_the_blocked_write_goes_nowhere_and_looks_like_any_other() {
 }
 
 #[test]
+fn what_the_blocked_write_ends_in_time_like_any_other() {
+    for dies in [false, true] {
+        let mut world = world(2);
+        block(&mut world, BOB, ANN, true);
+        let World { phones, checks, .. } = &mut world;
+        phones[ANNS].write(BOB, b"short-lived", 3, None, checks);
+        rest(&mut world);
+        assert_eq!(heard(&mut world, ANN, "Sent").len(), 1);
+        if dies {
+            die(&mut world);
+        }
+        world.pass(4_000, 4_000);
+        rest(&mut world);
+        assert_eq!(heard(&mut world, ANN, "Expired").len(), 1, "as if Bob had not come");
+        world.pass(4_000, 4_000);
+        rest(&mut world);
+        assert!(heard(&mut world, ANN, "Expired").is_empty(), "once");
+    }
+}
+
+#[test]
 fn nobody_hears_a_blocked_user_type() {
     let mut world = world(2);
     for (user, other) in [(BOB, ANN), (ANN, BOB)] {

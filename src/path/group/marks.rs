@@ -1,6 +1,7 @@
 //! What members have becomes ticks for authors, and what all of them have is let go.
 
 use super::forget;
+use crate::canary::{self, Canary};
 use crate::limits;
 use crate::log::{Kind, Lane, Record, Refused, STREAM_GROUP, Stage};
 use crate::state::Tables;
@@ -84,14 +85,18 @@ fn tick_all(
     tell: &mut impl FnMut(&mut Tables, Tick) -> bool,
 ) -> Looked {
     let Some(group) = tables.groups.get(index) else { return Looked::Done };
-    let (low, told) = marks_of(group, mark);
+    let (mut low, told) = marks_of(group, mark);
+    if canary::is(Canary::TickEarly) {
+        low.least = group.tail;
+    }
     if low.count == 0 || low.least <= told {
         return Looked::Done;
     }
     let id = group.id;
     // What was begun is ended as it was, or with few credits some authors would never be reached.
     let begun = group.half_told[half(mark)].filter(|(up_to, _)| *up_to > told);
-    let (up_to, heard) = begun.unwrap_or((low.least, 0));
+    let up_to = begun.map_or(low.least, |(up_to, _)| up_to);
+    let heard = begun.map_or(0, |(_, author)| author);
     let mut authors = std::mem::take(&mut tables.groups.authors);
     authors.clear();
     authors.extend(tables.groups.get(index).into_iter().flat_map(|it| it.authors_after(told)));

@@ -1,6 +1,7 @@
 //! At members' homes: who comes and goes, in groups and with their devices.
 
 use super::seats::settle;
+use crate::canary::{self, Canary};
 use crate::mem::Token;
 use crate::state::groups::{Member, Tiding};
 use crate::state::{NONE, Tables};
@@ -77,6 +78,9 @@ fn seat_all(
 fn left(tables: &mut Tables, user: u64, group: u64, position: u64) {
     let Some(user) = tables.users.find(user) else { return };
     let Some(index) = tables.circles.membership_of(user, group) else { return };
+    if canary::is(Canary::PushToRemoved) {
+        return;
+    }
     leave(tables, index, position);
 }
 

@@ -1,8 +1,9 @@
 //! Beside the message path: the bytes of an image become items again.
 
-use super::{ANSWERED, ANSWERS, ENTRIES, Input, PAIRS, USER, VOIDS, groups};
+use super::{ANSWERED, ANSWERS, ENTRIES, Input, PAIRS, USER, VOIDS, WAITING_VOIDS, groups};
 use crate::state::inbox::Entry;
 use crate::state::people::Span;
+use crate::state::voids::Void;
 use crate::state::window::Answer;
 
 /// One thing of an image.
@@ -62,6 +63,15 @@ pub enum Item {
     },
     /// Something of a group.
     Group(groups::Item),
+    /// One of these that waits for its time.
+    WaitingVoid {
+        /// Who blocks.
+        recipient: u64,
+        /// Where it stands.
+        position: u64,
+        /// Whose it is.
+        void: Void,
+    },
 }
 
 /// A user as an image knows it.
@@ -155,6 +165,15 @@ pub fn read<E: From<BadImage>>(
                     spans.push(Span { first: input.u64()?, last: input.u64()? });
                 }
                 each(Item::Voids { recipient, sender, spans })?;
+            }
+            WAITING_VOIDS => {
+                for _ in 0..input.u32()? {
+                    let (recipient, position) = (input.u64()?, input.u64()?);
+                    let (sender, client_id) = (input.u64()?, input.u64()?);
+                    let (device, due_s) = (input.u32()?, input.u32()?);
+                    let void = Void { sender, device, client_id, due_s };
+                    each(Item::WaitingVoid { recipient, position, void })?;
+                }
             }
             tag @ groups::GROUP..=groups::GROUP_ENTRIES => {
                 groups::read(tag, &mut input, &mut |item| each(Item::Group(item)))?;

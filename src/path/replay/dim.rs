@@ -1,9 +1,10 @@
 //! The checkpoint a log begins with: users are dim until their image comes.
 
 use super::ReplayError;
-use super::plain::answer;
+use super::plain::{answer, stream};
 use crate::limits;
 use crate::log::{At, CHECKPOINT_BEGIN, CHECKPOINT_END, CHECKPOINT_IMAGE, Kind, Record};
+use crate::path::Rules;
 use crate::path::group::image::{Fact, load};
 use crate::path::image::{self, Item, UserImage};
 use crate::path::store::note_pair;
@@ -27,7 +28,13 @@ pub(super) struct Dim {
     pub(super) places: HashMap<(u64, u64), At>,
     /// What dim users sent.
     pub(super) answers: HashMap<u64, Vec<Record<'static>>>,
+    /// Records of the streams of dim users. Whoever came when the walk over the users was through
+    /// has no item: the log has all of it.
+    kept: HashMap<u64, Vec<(At, Record<'static>)>>,
 }
+
+/// Of payloads only the length counts here.
+static BLANK: [u8; limits::PAYLOAD_BYTES_MAX] = [0; limits::PAYLOAD_BYTES_MAX];
 
 impl Dim {
     /// The first record of a log that begins with a checkpoint.
@@ -42,6 +49,7 @@ impl Dim {
                 ended: vec![false; shards],
                 places: HashMap::new(),
                 answers: HashMap::new(),
+                kept: HashMap::new(),
             })
         })
     }
@@ -55,10 +63,40 @@ impl Dim {
         !self.ended[self.placement.home(id)] && here.groups.find(id).is_none()
     }
 
+    /// Keeps a record of a dim user's stream.
+    pub(super) fn keep(&mut self, id: u64, at: At, record: &Record<'_>) {
+        self.places.insert((id, record.position), at);
+        let payload = &BLANK[..record.payload.len().min(BLANK.len())];
+        let record = Record { payload, relation: None, ..*record };
+        self.kept.entry(id).or_default().push((at, record));
+    }
+
+    /// The image of a shard is through: who lived there and is not in it came later.
+    fn late(
+        &mut self,
+        tables: &mut [Tables],
+        placement: Placement,
+        rules: &Rules,
+        shard: usize,
+    ) -> Result<(), ReplayError> {
+        let homes = self.placement;
+        for (id, records) in self.kept.extract_if(|id, _| homes.home(*id) == shard) {
+            let here = &mut tables[placement.home(id)];
+            for (at, record) in records {
+                stream(here, rules, at, &record)?;
+            }
+            for record in self.answers.remove(&id).unwrap_or_default() {
+                answer(here, &record);
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn checkpoint(
         &mut self,
         tables: &mut [Tables],
         placement: Placement,
+        rules: &Rules,
         record: &Record<'_>,
     ) -> Result<(), ReplayError> {
         if record.aux != self.number {
@@ -73,7 +111,8 @@ impl Dim {
                     | Item::Date { user, .. } => *user,
                     Item::Pair { recipient, .. }
                     | Item::Answered { recipient, .. }
-                    | Item::Voids { recipient, .. } => *recipient,
+                    | Item::Voids { recipient, .. }
+                    | Item::WaitingVoid { recipient, .. } => *recipient,
                     Item::Group(item) => item.group,
                 };
                 self.item(&mut tables[placement.home(id)], placement, item)
@@ -83,7 +122,7 @@ impl Dim {
                 if let Some(ended) = self.ended.get_mut(shard) {
                     *ended = true;
                 }
-                Ok(())
+                self.late(tables, placement, rules, shard)
             }
             _ => Ok(()),
         }
@@ -98,6 +137,7 @@ impl Dim {
         match item {
             Item::User(user) => {
                 load_user(here, &user)?;
+                self.kept.remove(&user.id);
                 for record in self.answers.remove(&user.id).unwrap_or_default() {
                     answer(here, &record);
                 }
@@ -133,6 +173,10 @@ impl Dim {
                 if let Some(pair) = here.pairs.find_or_add(index, sender, first) {
                     here.pairs.get_mut(pair).answered = true;
                 }
+            }
+            Item::WaitingVoid { recipient, position, void } => {
+                let Some(index) = here.users.find(recipient) else { return Ok(()) };
+                here.voids.add((index, position), void);
             }
             Item::Voids { recipient, sender, spans } => {
                 let Some(index) = here.users.find(recipient) else { return Ok(()) };
@@ -205,5 +249,49 @@ fn load_entry(here: &mut Tables, user: u64, entry: Entry) {
     }
     if entry.is_message() {
         note_pair(here, index, entry.sender, entry.position, entry.bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::STREAM_USER;
+    use crate::path::image::Walk;
+    use crate::path::replay::Replay;
+
+    /// Logs in when the walk over the users is through and the image has not ended yet.
+    #[test]
+    fn who_comes_while_an_image_ends_is_known_afterwards() {
+        let mut before = Tables::new(4, 4, 4);
+        before.users.find_or_add(1).unwrap();
+        let mut image = Vec::new();
+        assert_eq!(image::write(&before, Walk::START, 1 << 16, &mut image), Walk::Done);
+        let part = |body_kind, stream| Record {
+            body_kind,
+            stream,
+            aux: 1,
+            ..Record::blank(Kind::Checkpoint)
+        };
+        let of_two = Record { stream_kind: STREAM_USER, stream: 2, ..Record::blank(Kind::Device) };
+        let records = [
+            part(CHECKPOINT_BEGIN, 1),
+            Record { payload: &image, ..part(CHECKPOINT_IMAGE, 0) },
+            Record { device: 1, ..of_two },
+            Record { kind: Kind::Message, position: 9, sender: 1, payload: b"hello", ..of_two },
+            part(CHECKPOINT_END, 0),
+        ];
+        let mut tables = [Tables::new(4, 4, 4)];
+        let mut replay = Replay::new(Placement::new(1), &Rules::default());
+        for (nth, record) in (1..).zip(&records) {
+            let at = At { segment: 1, offset: nth * 4096 };
+            replay.record(&mut tables, at, record).unwrap();
+        }
+        replay.finish().unwrap();
+        let [tables] = tables;
+        let two = tables.users.find(2).expect("the log knows it");
+        assert!(tables.users.device_of(two, 1).is_some());
+        let inbox = tables.inboxes.get(tables.users.user(two).inbox).expect("its mail waits");
+        assert_eq!(inbox.find(9).map(|entry| entry.bytes()), Some(5));
+        assert!(tables.users.find(1).is_some());
     }
 }

@@ -7,7 +7,8 @@
 //! it that was not met in the image yet is *dim*: of its stream only the places of records are
 //! kept (the image names some without one), and of what it sent the answers. The user's item in
 //! the image then counts, because the shard staged it behind all of that; what comes after is
-//! replayed on top of it.
+//! replayed on top of it. Whoever came when the walk over the users was through has no item: what
+//! was kept of it is replayed when the image ends.
 
 mod dim;
 mod plain;
@@ -114,7 +115,7 @@ impl Replay {
             return plain(tables, placement, rules, at, record);
         };
         if record.kind == Kind::Checkpoint {
-            dim.checkpoint(tables, placement, record)?;
+            dim.checkpoint(tables, placement, rules, record)?;
             if dim.ended.iter().all(|ended| *ended) {
                 self.mood = Mood::Plain;
             }
@@ -131,7 +132,7 @@ impl Replay {
         if let Some(id) = stream_of(record) {
             let here = &mut tables[placement.home(id)];
             if dim.is_dim(here, id) {
-                dim.places.insert((id, record.position), at);
+                dim.keep(id, at, record);
             } else {
                 stream(here, rules, at, record)?;
             }

@@ -12,6 +12,7 @@ use crate::state::Tables;
 use crate::state::inbox::{Entry, What};
 use crate::state::order::POST_DEVICE;
 use crate::state::placement::Placement;
+use crate::state::voids::Void;
 use crate::state::window::{Answer, Outcome, stream_tag};
 use wire::{Parting, Refusal, Stream};
 
@@ -90,7 +91,7 @@ pub(super) fn stream(
         Kind::Device => device(tables, user, record),
         Kind::Cursor => cursor(tables, user, record),
         Kind::ReadMark => read_mark(tables, user, record),
-        Kind::Void => void(tables, user, record),
+        Kind::Void => void(tables, rules, user, record),
         Kind::Ended => ending::forget(tables, user),
         _ => {}
     }
@@ -141,6 +142,7 @@ fn moved(tables: &mut Tables, user: u32, at: At, position: u64) {
 
 /// A record is not for anybody any more.
 fn bury(tables: &mut Tables, user: u32, position: u64) {
+    tables.voids.remove(user, position);
     let owner = tables.users.user_mut(user);
     let Some(mut inbox) = tables.inboxes.get_mut(owner.inbox) else { return };
     if let Some(entry) = inbox.remove(position) {
@@ -198,11 +200,14 @@ fn read_mark(tables: &mut Tables, user: u32, record: &Record<'_>) {
 }
 
 /// What somebody wrote who was blocked.
-fn void(tables: &mut Tables, user: u32, record: &Record<'_>) {
+fn void(tables: &mut Tables, rules: &Rules, user: u32, record: &Record<'_>) {
     if canary::is(Canary::ForgetVoids) {
         return;
     }
-    store::note_void(tables, user, record.sender, record.position);
+    let Record { sender, device, client_id, .. } = *record;
+    let due_s = expire::due_s(rules, record.time_ms, record.ttl_s);
+    let void = Void { sender, device, client_id, due_s };
+    store::note_void(tables, (user, record.position), void);
 }
 
 /// Replays a record as the answer to its sender's `Send`.

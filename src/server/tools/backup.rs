@@ -10,8 +10,8 @@
 //!  DIR/last-seen
 //! ```
 //!
-//! Order: pin (from now on nothing is freed), directory, history, the mark, the log. So the copy of history
-//! has never read further than the copy of the log goes.
+//! Order: pin (from now on nothing is freed), directory, history, the mark, the log. So the copy of
+//! history has never read further than the copy of the log goes.
 //!
 //! Invariant: DIR exists only when all of it is durable; until then it is called DIR.tmp.
 

@@ -4,7 +4,9 @@
 //! the `Sent` that names a message's position, so the last interval of each mark is kept.
 //! A message that another device of this user wrote to a group is known from a push, which does not
 //! wait for the disk: once that connection is gone it may stand elsewhere, and no interval counts
-//! for it until it comes again. Deliberately not here: messages without a `Sent` (the outbox has them).
+//! for it until it comes again.
+//!
+//! Deliberately not here: messages without a `Sent` (the outbox has them).
 
 use std::collections::{BTreeMap, VecDeque};
 
