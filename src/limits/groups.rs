@@ -26,8 +26,8 @@ pub const GROUPS_PER_USER_MAX: usize = 1_000;
 pub const GROUP_FORMER_MAX: usize = 1_024;
 /// Members and groups an order answers in one page at the most.
 pub const GROUP_PAGE_MAX: usize = 1_000;
-/// Records looked at to find whom a tick concerns, per group and turn; the rest follows.
-pub const GROUP_TICKS_WALK_MAX: usize = 1_024;
+/// Authors per group who are told of ticks when they are due; others ask at their next login.
+pub const GROUP_AUTHORS_MAX: usize = 256;
 /// Members that are looked at whenever somebody who stood lowest moves; in larger groups all are
 /// looked at once per [`GROUP_SCAN_MS`].
 pub const GROUP_SCAN_MEMBERS_MAX: usize = GROUP_PUSH_MAX as usize;
@@ -45,8 +45,6 @@ pub const GROUP_MARKS_PER_LETTER_MAX: usize = 256;
 pub const GROUPS_PER_TURN_MAX: usize = 1_024;
 /// Arrivals and departures that wait for a credit toward one shard; then changes are refused.
 pub const GROUP_TIDINGS_MAX: usize = 4_096;
-/// Pages that wait until what they are to hold is durable, per shard.
-pub const GROUP_PAGES_WAITING_MAX: usize = 1_024;
 /// What a `Fetch` from a group counts in frames of a second: it reads the log.
 pub const GROUP_FETCH_COST_FRAMES: u16 = 50;
 /// Payload bytes of one page, but for a single larger item.

@@ -161,8 +161,8 @@ pub struct Record<'a> {
     pub request_crc: u32,
     /// The application's kind of payload, or the code of a refusal.
     pub body_kind: u32,
-    /// `OwnCopy`, `Notice`: to whom it was sent. `ReadMark`: whose messages were read. `Group`: whom
-    /// it concerns.
+    /// `OwnCopy`, `Notice`: to whom it was sent. `ReadMark`: whose messages were read. `Group`:
+    /// whom it concerns.
     pub peer: u64,
     /// `OwnCopy`: position in the peer's stream. `Cursor`, `ReadMark`: up to here. `Device`: where
     /// its cursor starts. `Epoch`: the epoch. `Notice`: position of the message in the peer's

@@ -27,9 +27,10 @@ use wire::{Refusal, Send, ServerFrame, Stream};
 /// What a `Send` is.
 #[derive(Clone, Copy, Debug)]
 pub enum Looked {
-    /// New, for the user or group with this id: [`begin`] it. Only that takes a credit: a repeat of one that is under
-    /// way or answered must not be refused for want of a credit, and one that is too late must not
-    /// be told to try again, because by then nobody might know any more that it is (I3).
+    /// New, for the user or group with this id: [`begin`] it. Only that takes a credit: a repeat of
+    /// one that is under way or answered must not be refused for want of a credit, and one that is
+    /// too late must not be told to try again, because by then nobody might know any more that it
+    /// is (I3).
     New(u64),
     /// Known under this number: [`repeat`] it.
     Known(Answer),
@@ -91,7 +92,9 @@ pub fn look(tables: &mut Tables, rules: &Rules, device: u32, send: &Send<'_>) ->
 /// Makes a request of a `Send` that is new.
 pub fn begin(tables: &mut Tables, device: u32, to: u64, send: &Send<'_>) -> Box<Request> {
     let user = tables.users.device(device).user;
-    people::wrote(tables, user, to);
+    if !matches!(send.to, Stream::Group(_)) {
+        people::wrote(tables, user, to);
+    }
     let here = tables.users.device_mut(device);
     if let Some(bit) = here.bit(send.client_id) {
         here.held &= !bit;

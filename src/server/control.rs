@@ -2,8 +2,8 @@
 //!
 //! Owner: the control thread; a backup runs on a thread of its own, one at a time. The socket is
 //! `<data>/control.sock`, for the owner of the data folder only. One line of JSON in
-//! (`{"backup": DIR}`, or `{"group": ...}`, see `group_orders`), lines of JSON out: `{"started": DIR}`, then `{"done": ...}` or
-//! `{"error": ...}`.
+//! (`{"backup": DIR}`, or `{"group": ...}`, see `group_orders`), lines of JSON out:
+//! `{"started": DIR}`, then `{"done": ...}` or `{"error": ...}`; `{"answer": ...}` to an order.
 
 use super::history::Copier;
 use super::tools::{self, Running};

@@ -253,11 +253,8 @@ impl<S, R: Reader> Core<S, R> {
                 if !read.automatic {
                     session::active(&mut self.tables, user, now);
                 }
-                let peer = match read.stream {
-                    Some(Stream::User(peer)) => Some(peer),
-                    Some(Stream::Group(_)) => return Step::Taken,
-                    None => None,
-                };
+                let id_of = |(Stream::User(id) | Stream::Group(id))| id;
+                let peer = read.stream.map(id_of);
                 self.note_read(device, peer, read.up_to);
             }
             ClientFrame::Ping(ping) => {

@@ -61,6 +61,7 @@ pub(crate) struct Server {
     pub(crate) has_failed: bool,
     epoch: u32,
     /// The way in for orders.
+    #[allow(dead_code, reason = "no world gives orders yet")]
     pub(crate) desk: Desk,
 }
 

@@ -79,6 +79,11 @@ impl Server {
         self.process.as_ref().expect("the server runs")
     }
 
+    /// Its HTTP API; start it with `--api-listen`.
+    pub(crate) fn api(&self) -> String {
+        self.process().api().expect("it has an HTTP API")
+    }
+
     /// Kills it on the spot.
     pub(crate) fn kill(&mut self) {
         self.process.take().expect("the server runs").kill().unwrap();

@@ -58,18 +58,21 @@ pub fn look(
 /// that may be an author whose own messages everybody else has. In large groups not before its
 /// time has come, which is the error. True: all were looked at.
 fn scan(group: &mut Group, now_ms: u64) -> Result<bool, u64> {
-    let fewest = group.has.count.min(group.read.count).min(group.acked.count);
-    if fewest > 1 {
+    let is_lost = [group.has, group.read, group.acked].iter().any(|low| low.count == 0);
+    // An author, or nobody knows who it is.
+    let wrote = |low: &Low| low.last == 0 || group.authors_after(0).any(|it| it == low.last);
+    let is_lone = [group.has, group.read].iter().any(|low| low.count == 1 && wrote(low));
+    if !is_lost && !is_lone {
         return Ok(false);
     }
     let due_ms = group.scanned_ms + limits::GROUP_SCAN_MS;
     let is_large = group.count() > limits::GROUP_SCAN_MEMBERS_MAX;
     // A lone member that lags must not cost a look at all for each ack of another.
-    let is_lone = fewest == 1 && group.count() > limits::GROUP_SCAN_LONE_MAX;
-    if (is_large || is_lone) && now_ms < due_ms {
-        return if fewest == 0 { Err(due_ms) } else { Ok(false) };
+    let is_dear = !is_lost && group.count() > limits::GROUP_SCAN_LONE_MAX;
+    if (is_large || is_dear) && group.scanned_ms != 0 && now_ms < due_ms {
+        return if is_lost { Err(due_ms) } else { Ok(false) };
     }
-    group.scanned_ms = now_ms;
+    group.scanned_ms = now_ms.max(1);
     group.scan();
     Ok(true)
 }
@@ -89,32 +92,15 @@ fn tick_all(
     if low.count == 0 || low.least <= told {
         return Looked::Done;
     }
-    let (id, mut more) = (group.id, Looked::Done);
+    let id = group.id;
     // What was begun is ended as it was, or with few credits some authors would never be reached.
     let begun = group.half_told[half(mark)].filter(|(up_to, _)| *up_to > told);
-    let least = begun.map_or(low.least, |(up_to, _)| up_to);
+    let up_to = begun.map_or(low.least, |(up_to, _)| up_to);
     let heard = begun.map_or(0, |(_, author)| author);
-    let mut up_to = least;
     let mut authors = std::mem::take(&mut tables.groups.authors);
     authors.clear();
-    if let Some(group) = tables.groups.get(index) {
-        let reached = group.after(told).take_while(|entry| entry.position <= least);
-        for (nth, entry) in reached.enumerate() {
-            if nth >= limits::GROUP_TICKS_WALK_MAX {
-                more = Looked::Again;
-                break;
-            }
-            up_to = entry.position;
-            if entry.is_message() && authors.last() != Some(&entry.sender) {
-                authors.push(entry.sender);
-            }
-        }
-    }
-    if more == Looked::Done {
-        up_to = least;
-    }
+    authors.extend(tables.groups.get(index).into_iter().flat_map(|it| it.authors_after(told)));
     authors.sort_unstable();
-    authors.dedup();
     let mut last = heard;
     let all = authors.iter().filter(|author| **author > heard).all(|&author| {
         let told = tell(tables, Tick { author, group: id, after: told, up_to, mark });
@@ -127,14 +113,12 @@ fn tick_all(
     if !all {
         return Looked::Again;
     }
-    if up_to < low.least {
-        more = Looked::Again;
-    }
     match mark {
         Mark::Has => group.told_has = up_to,
         Mark::Read => group.told_read = up_to,
     }
-    more
+    group.forget_authors();
+    if up_to < low.least { Looked::Again } else { Looked::Done }
 }
 
 fn half(mark: Mark) -> usize {
@@ -162,10 +146,7 @@ fn tick_last(
         if count != 1 || second == u64::MAX || second <= after {
             continue;
         }
-        let walk = group.after(after).take(limits::GROUP_TICKS_WALK_MAX);
-        let wrote = walk
-            .take_while(|entry| entry.position <= second)
-            .any(|entry| entry.is_message() && entry.sender == author);
+        let wrote = group.authors_after(after).any(|it| it == author);
         let tick = Tick { author, group: group.id, after, up_to: second, mark };
         let is_news = group.told_last != Some((author, second, mark));
         if wrote && is_news {

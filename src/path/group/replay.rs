@@ -91,11 +91,18 @@ pub fn tell_homes(tables: &mut [Tables], placement: Placement) {
             (group.announced, group.told_has) = (group.tail, group.has.least);
             group.told_read = group.read.least;
             group.homes.clear();
+            let wrote = group.after(group.told_has.min(group.told_read));
+            let wrote: Vec<_> = wrote.filter(|it| it.is_message()).copied().collect();
+            for entry in wrote {
+                group.note_author(entry.sender, entry.position);
+            }
             let (id, head) = (group.id, group.announced);
             let members = std::mem::take(&mut group.members);
             for (&user, member) in &members {
                 let at = placement.home(user);
-                super::members::restore(&mut tables[at], user, (id, head), member);
+                if !super::members::restore(&mut tables[at], user, (id, head), member) {
+                    tables[home].groups.quits.push_back((id, user));
+                }
                 if let Some(group) = tables[home].groups.get_mut(index) {
                     group.count_home(at);
                 }

@@ -92,6 +92,9 @@ fn append(
         group.announced = record.position;
     }
     let (entry, due_s) = entry_of(rules, record);
+    if entry.is_message() {
+        group.note_author(record.sender, record.position);
+    }
     group.append(entry);
     tables.groups.note_due(index, due_s);
     former

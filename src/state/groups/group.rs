@@ -1,6 +1,7 @@
 //! One group: who is in it, what they have, and the records that wait for them.
 
 use super::Low;
+use crate::limits;
 use crate::log::At;
 use crate::state::inbox::Entry;
 use crate::state::order::Role;
@@ -64,6 +65,8 @@ pub struct Group {
     pub read: Low,
     /// See `has`.
     pub acked: Low,
+    /// Who wrote lately, and the last position: they are to be told of ticks.
+    authors: Vec<(u64, u64)>,
     /// Senders were told of tick 2 up to here,
     pub told_has: u64,
     /// and of tick 3 up to here.
@@ -219,6 +222,34 @@ impl Group {
             read.meet(member.read, user);
             acked.meet(member.acked, user);
         }
+    }
+
+    /// Somebody wrote the message at `position`. Of too many authors the one who wrote longest ago
+    /// is forgotten: that one asks for its ticks at its next login.
+    pub fn note_author(&mut self, author: u64, position: u64) {
+        if let Some(known) = self.authors.iter_mut().rev().find(|(known, _)| *known == author) {
+            known.1 = position;
+            return;
+        }
+        if self.authors.len() >= limits::GROUP_AUTHORS_MAX {
+            let oldest = self.authors.iter().enumerate().min_by_key(|(_, (_, last))| *last);
+            if let Some((index, _)) = oldest {
+                self.authors.swap_remove(index);
+            }
+        }
+        self.authors.push((author, position));
+    }
+
+    /// Who wrote something above `after`, and may be told so.
+    pub fn authors_after(&self, after: u64) -> impl Iterator<Item = u64> + '_ {
+        let wrote = self.authors.iter().filter(move |(_, last)| *last > after);
+        wrote.map(|(author, _)| *author)
+    }
+
+    /// Authors who were told everything are forgotten.
+    pub fn forget_authors(&mut self) {
+        let told = self.told_has.min(self.told_read);
+        self.authors.retain(|(_, last)| *last > told);
     }
 
     // ---- its records ---------------------------------------------------------------------

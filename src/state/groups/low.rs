@@ -9,9 +9,9 @@ pub struct Low {
     pub least: u64,
     /// How many members stand there; 0: nobody does any more, or there are no members.
     pub count: u32,
-    /// At the last scan: one of those who stood there,
+    /// One of those who stand there; 0: not known.
     pub last: u64,
-    /// and the lowest mark above it (`u64::MAX`: there was none).
+    /// At the last scan: the lowest mark above it (`u64::MAX`: there was none).
     pub second: u64,
 }
 
@@ -19,7 +19,7 @@ impl Low {
     /// A member comes with this mark.
     pub fn enter(&mut self, mark: u64) {
         match mark.cmp(&self.least) {
-            Ordering::Less => (self.least, self.count) = (mark, 1),
+            Ordering::Less => (self.least, self.count, self.last) = (mark, 1, 0),
             Ordering::Equal => self.count += 1,
             Ordering::Greater => {} // if nobody stands at the lowest, a scan is due anyway
         }
@@ -29,6 +29,7 @@ impl Low {
     pub fn leave(&mut self, mark: u64) {
         if mark == self.least {
             self.count = self.count.saturating_sub(1);
+            self.last = 0;
         }
     }
 

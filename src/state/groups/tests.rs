@@ -1,3 +1,5 @@
+//! Tests of the tables of groups: against what a plain look at all members says.
+
 use super::*;
 use crate::state::inbox::Entry;
 use crate::state::inbox::What;

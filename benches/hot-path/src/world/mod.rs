@@ -14,7 +14,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -28,6 +28,7 @@ use myriad::log::{self, Committer, Settings, Step, Store, StoreReader, Wake};
 use myriad::path::Rules;
 use myriad::ring;
 use myriad::shard::{Desk, Drain, Parts, Shard};
+use myriad::state::order::Order;
 use myriad::state::placement::Placement;
 use myriad::state::{Positions, Tables};
 use wire::Stream;
@@ -52,6 +53,7 @@ pub(crate) struct Server<S: Store> {
     pub(crate) listen: Vec<SocketAddr>,
     /// Milliseconds since the start. Whoever runs the world moves it on.
     pub(crate) now_ms: u64,
+    desk: Desk,
 }
 
 /// The shards never sleep here.
@@ -75,7 +77,9 @@ impl<S: Store + Clone> Server<S> {
         let doorbells: Vec<_> = drivers.iter().map(Ready::doorbell).collect();
         let desk = Desk::new(&doorbells);
         let mailboxes = ring::mesh(SHARDS, CREDITS, doorbells);
-        let (rules, epochs) = (Arc::new(Rules::default()), Arc::new(AtomicU32::new(epoch)));
+        // Users exist as soon as somebody speaks of them: most here never log in.
+        let rules = Rules { unknown_users_allowed: true, ..Rules::default() };
+        let (rules, epochs) = (Arc::new(rules), Arc::new(AtomicU32::new(epoch)));
         let keys = Arc::new(Keys::from_secret(SECRET));
         let pieces = drivers.into_iter().zip(mailboxes).zip(stages);
         let shards = pieces.enumerate().map(|(me, ((driver, mailbox), stage))| {
@@ -103,7 +107,7 @@ impl<S: Store + Clone> Server<S> {
             Shard::new(parts, now(0))
         });
         let shards = shards.collect();
-        Self { shards, committer, listen, now_ms: 0 }
+        Self { shards, committer, listen, now_ms: 0, desk }
     }
 
     /// A turn of the shard at `index`.
@@ -113,9 +117,46 @@ impl<S: Store + Clone> Server<S> {
         assert!(goes_on, "nobody drains it");
     }
 
-    /// Commits until nothing is left to commit.
-    pub(crate) fn commit(&mut self) {
-        while let Step::Committed { .. } = self.committer.step(self.now_ms * 1000) {}
+    /// Commits until nothing is left to commit; how many records and bytes that were.
+    pub(crate) fn commit(&mut self) -> (u64, u64) {
+        let mut sum = (0, 0);
+        while let Step::Committed { records, bytes, .. } = self.committer.step(self.now_ms * 1000) {
+            sum = (sum.0 + u64::from(records), sum.1 + bytes);
+        }
+        sum
+    }
+
+    /// Gives orders and waits until all are obeyed.
+    pub(crate) fn order(&mut self, orders: impl Iterator<Item = Order>) {
+        let left = Arc::new(AtomicU32::new(0));
+        for order in orders {
+            left.fetch_add(1, Ordering::Relaxed);
+            let one = Arc::clone(&left);
+            let what = format!("{order:?}");
+            self.desk.send(
+                order,
+                Box::new(move |done| {
+                    assert!(done.is_ok(), "{what}: {done:?}");
+                    one.fetch_sub(1, Ordering::Relaxed);
+                }),
+            );
+            // The way in holds some thousands.
+            while left.load(Ordering::Relaxed) > 1_000 {
+                self.round();
+            }
+        }
+        while left.load(Ordering::Relaxed) > 0 {
+            self.round();
+        }
+    }
+
+    /// A turn of every shard, and what that commits.
+    pub(crate) fn round(&mut self) {
+        for index in 0..SHARDS {
+            self.turn(index);
+        }
+        self.commit();
+        self.now_ms += 1;
     }
 
     /// A phone on a TCP connection or a WebSocket to the shard at `shard`.
@@ -166,6 +207,8 @@ pub(crate) struct Phone {
     pub(crate) written: u64,
     /// Messages done.
     pub(crate) done: u64,
+    /// Messages of groups heard.
+    pub(crate) heard: u64,
 }
 
 impl Phone {
@@ -176,7 +219,15 @@ impl Phone {
         let mut session = Session::new(token, options);
         session.connected(now_ms);
         let (events, person) = (Vec::new(), *person);
-        Self { session, connection, person, events, written: 0, done: 0 }
+        Self { session, connection, person, events, written: 0, done: 0, heard: 0 }
+    }
+
+    /// Says something in a group.
+    pub(crate) fn say(&mut self, group: u64) {
+        self.session.send(Stream::Group(group), &PAYLOAD, 0).expect("few are in flight");
+        let Self { session, connection, .. } = self;
+        session.take_output(&mut |frame| connection.queue(frame));
+        connection.flush().expect("the server stays");
     }
 
     pub(crate) fn is_live(&self) -> bool {
@@ -197,6 +248,7 @@ impl Phone {
                 {
                     self.session.read(Some(peer), position);
                 }
+                ClientEvent::GroupMessage { .. } => self.heard += 1,
                 ClientEvent::Tick { mark, .. } if mark == self.person.done => self.done += 1,
                 ClientEvent::Goodbye { reason, .. } => panic!("goodbye: {reason}"),
                 _ => {}
