@@ -248,6 +248,7 @@ impl Plan {
         let mut plan = Self::of(seed);
         plan.chances.restore = 0;
         plan.chances.chatter = random.between(10, 80);
+        plan.groups = 0; // blocks are no matter of groups, and those have worlds of their own
         plan.whims_per_mille = random.between(5, 100);
         plan.first_ms_max = if random.per_mille(500) { 6_000 } else { 0 };
         plan
