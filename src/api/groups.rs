@@ -249,7 +249,7 @@ impl GroupView {
 }
 
 fn valid_name(name: String) -> Result<String, Problem> {
-    let most = limits::API_GROUP_NAME_BYTES_MAX;
+    let most = limits::GROUP_NAME_BYTES_MAX;
     if name.trim().is_empty() || name.len() > most || name.chars().any(char::is_control) {
         return Err(Problem::invalid(format!(
             "name: 1 to {most} bytes, not only spaces, no control characters."
@@ -280,7 +280,7 @@ mod tests {
     #[test]
     fn a_name_is_short_and_says_something() {
         assert_eq!(valid_name("Über uns".to_owned()).unwrap(), "Über uns");
-        for name in ["", "  ", "a\nb", &"x".repeat(limits::API_GROUP_NAME_BYTES_MAX + 1)] {
+        for name in ["", "  ", "a\nb", &"x".repeat(limits::GROUP_NAME_BYTES_MAX + 1)] {
             valid_name(name.to_owned()).unwrap_err();
         }
     }

@@ -2,8 +2,8 @@
 //!
 //! Owner: a small runtime with threads of its own ([`limits::API_THREADS`]), never a shard's. A
 //! request passes `front` (bounds and log), `once` (a repeated POST gets its first answer again)
-//! and a handler, which asks the directory or a shard through their bounded queues and waits for the
-//! answer. Nothing is kept here but rate limits and the answers to repeats that hold secrets.
+//! and a handler, which asks the directory or a shard through their bounded queues and waits for
+//! the answer. Nothing is kept here but rate limits and the answers to repeats that hold secrets.
 //! `docs/http-api.md` is for its users; `docs/openapi.json` is made from `routes`.
 //!
 //! Invariants: an id in a path or body is held against who asks, in the directory or at its home;

@@ -70,8 +70,6 @@ pub const WEBHOOK_LOOK_MS: u64 = 500;
 pub const WEBHOOK_PAUSE_S_MAX: u64 = 3_600;
 /// Pause after accepting failed (no descriptor left, most likely).
 pub const API_ACCEPT_PAUSE_MS: u64 = 100;
-/// Bytes of the name of a group.
-pub const API_GROUP_NAME_BYTES_MAX: usize = 256;
 /// Bits of the ids that the server chooses: what JavaScript's numbers hold.
 pub const ID_BITS: u32 = 53;
 /// How often another id is tried when the one drawn is taken.
