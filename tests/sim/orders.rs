@@ -119,7 +119,7 @@ fn what_the_blocked_write_ends_in_time_like_any_other() {
         let mut world = world(2);
         block(&mut world, BOB, ANN, true);
         let World { phones, checks, .. } = &mut world;
-        phones[ANNS].write(BOB, b"short-lived", 3, None, checks);
+        phones[ANNS].write(Stream::User(BOB), b"short-lived", 3, None, checks);
         rest(&mut world);
         assert_eq!(heard(&mut world, ANN, "Sent").len(), 1);
         if dies {
