@@ -7,7 +7,8 @@
 //! what a contact costs in a shard's memory, and what a login, a look-up, a check of a block and a
 //! page of contacts take. The last column is what the larger one costs in terms of the smaller:
 //! flat is 1. A check of a block is measured of users that stay in the processor's caches and of
-//! all users, one after the other, which waits for memory. Then it changes as much as it can and prints what one order costs a shard's turn.
+//! all users, one after the other, which waits for memory. Then it changes as much as it can and
+//! prints what one order costs a shard's turn.
 
 #![allow(
     clippy::expect_used,

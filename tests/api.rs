@@ -21,3 +21,5 @@ mod street;
 mod support;
 #[path = "api/walk.rs"]
 mod walk;
+#[path = "api/webhook.rs"]
+mod webhook;

@@ -4,6 +4,8 @@
 //! it is killed at some moment, again and again on the same files. What was answered must be
 //! there, what was never tried must not.
 
+#![allow(clippy::unwrap_used, reason = "what fails in a test fails the test")]
+
 use myriad::auth::OwnKey;
 use myriad::directory::{Command, Directory, Edit, Options, Registration, Rules, Threads};
 use myriad::path::people;

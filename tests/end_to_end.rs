@@ -1,8 +1,9 @@
 //! People who keep the rules, over real sockets with a real server: what the README promises them.
 //!
 //! `messages`: offline, several devices, ticks, retries. `endings`: expiry, deletes. `presence`:
-//! online, last seen, typing. `groups`: one order, ticks, coming and going. `lifecycle`: starting, refusing to start, draining, keys.
-//! `overload`: too much to do, too little memory, very many goodbyes.
+//! online, last seen, typing. `groups`: one order, ticks, coming and going. `lifecycle`: starting,
+//! refusing to start, draining, keys. `overload`: too much to do, too little memory, very many
+//! goodbyes.
 //! Deliberately not here: broken clients (`hostile`), kills under load (`crash`), full disks
 //! (`disk_full`).
 

@@ -64,7 +64,8 @@ impl Chat {
         match event {
             ClientEvent::GroupMessage { group, id, position, time_ms, payload, repeat, .. } => {
                 if !repeat {
-                    let from = format!("{} {}", self.names.group(group), self.by(id.sender));
+                    let from =
+                        format!("{} {}", self.called(Stream::Group(group)), self.by(id.sender));
                     self.screen.incoming(time_ms, &from, &payload)?;
                     if self.to.is_none() {
                         self.talk_to(Stream::Group(group))?;
@@ -77,13 +78,13 @@ impl Chat {
                 self.client.session.read_group(group, position);
             }
             ClientEvent::GroupRefused { group, reason } => {
-                let group = self.names.group(group);
+                let group = self.called(Stream::Group(group));
                 let line =
                     format!("{group} can't be read ({}): {}", reason.name(), reason.advice());
                 self.screen.note(&line)?;
             }
             ClientEvent::GroupTyping { group, user, stopped: false } => {
-                let who = format!("{} in {}", self.by(user), self.names.group(group));
+                let who = format!("{} in {}", self.by(user), self.called(Stream::Group(group)));
                 self.screen.typing(&who)?;
             }
             ClientEvent::Expired { id } if id.sender == self.options.user => {
@@ -116,7 +117,7 @@ impl Chat {
         if matches!(change.what, Change::Created | Change::Renamed) {
             self.names.note_group(group, &String::from_utf8_lossy(name));
         }
-        let (by, group) = (self.by(by), self.names.group(group));
+        let (by, group) = (self.by(by), self.called(Stream::Group(group)));
         let whom = self.by(change.user);
         let line = match change.what {
             Change::Created => format!("{by} began {group}"),

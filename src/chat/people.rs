@@ -42,8 +42,15 @@ impl Names {
     }
 
     /// What to call a group.
-    pub(super) fn group(&self, group: u64) -> String {
-        self.groups.get(&group).map_or_else(|| format!("#{group}"), |name| format!("#{name}"))
+    pub(super) fn group(&mut self, api: Option<&Api>, group: u64) -> String {
+        if let Some(name) = self.groups.get(&group) {
+            return format!("#{name}");
+        }
+        // Whoever was added later never saw how it began.
+        let found = api.and_then(|api| api.group(group).ok());
+        let name = found.map_or_else(|| group.to_string(), |found| found.name);
+        self.note_group(group, &name);
+        format!("#{name}")
     }
 
     /// The group is called this.
@@ -63,7 +70,9 @@ impl Chat {
     pub(super) fn called(&mut self, stream: Stream) -> String {
         match stream {
             Stream::User(user) => self.names.user(self.account.as_ref().map(Account::api), user),
-            Stream::Group(group) => self.names.group(group),
+            Stream::Group(group) => {
+                self.names.group(self.account.as_ref().map(Account::api), group)
+            }
         }
     }
 
@@ -126,7 +135,7 @@ impl Chat {
             Wish::Add(people) => {
                 let group = self.group_here()?;
                 let added = self.add(group, people)?;
-                Ok(format!("{}{added}", self.names.group(group)))
+                Ok(format!("{}{added}", self.called(Stream::Group(group))))
             }
             Wish::Remove(who) => {
                 let (group, user) = (self.group_here()?, self.resolve_user(who)?);

@@ -4,10 +4,10 @@
 
 use crate::clock::Now;
 use crate::log::{Kind, Lane, Record, Refused, Stage, Ticket};
-use crate::path::STREAM_USER;
 use crate::path::deliver::settle_inbox;
 use crate::path::session::{DEVICE_DROPPED, remove_device, stage_device, tell_devices};
 use crate::path::store::{forget_entry, release_acked};
+use crate::path::{STREAM_USER, group};
 use crate::state::order::{Fault, POST_DEVICE};
 use crate::state::people::Marks;
 use crate::state::request::Login;
@@ -103,6 +103,7 @@ pub fn forget(tables: &mut Tables, user: u32) {
     for device in devices {
         remove_device(tables, device, Parting::AccountDeleted);
     }
+    group::members::forget(tables, user);
     let owner = tables.users.user_mut(user);
     if let Some(mut inbox) = tables.inboxes.get_mut(owner.inbox) {
         while let Some(entry) = inbox.pop_through(u64::MAX) {

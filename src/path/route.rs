@@ -92,7 +92,9 @@ pub fn look(tables: &mut Tables, rules: &Rules, device: u32, send: &Send<'_>) ->
 /// Makes a request of a `Send` that is new.
 pub fn begin(tables: &mut Tables, device: u32, to: u64, send: &Send<'_>) -> Box<Request> {
     let user = tables.users.device(device).user;
-    people::wrote(tables, user, to);
+    if !matches!(send.to, Stream::Group(_)) {
+        people::wrote(tables, user, to);
+    }
     let here = tables.users.device_mut(device);
     if let Some(bit) = here.bit(send.client_id) {
         here.held &= !bit;

@@ -32,6 +32,7 @@ impl<S, R: Reader> Core<S, R> {
                 self.mailbox.answer(from, Envelope::Group(Letter::Joining(joining)));
             }
             Letter::Joining(joining) => self.invited(*joining),
+            Letter::Quit { group, user } => self.tables.groups.quits.push_back((group, user)),
             Letter::Tick(tick) => marks::push(&mut self.tables, &tick),
             Letter::Typing(typing) => self.type_in_group(typing),
             Letter::Typed(typing) => seats::typing(&mut self.tables, typing),

@@ -79,6 +79,30 @@ impl<S, R: Reader> Core<S, R> {
         }
     }
 
+    /// Accounts that are gone leave their groups, without anybody waiting for it. What finds no
+    /// room now is tried again.
+    pub(super) fn serve_quits(&mut self) {
+        for _ in 0..self.tables.circles.quits.len() {
+            let Some((group, user)) = self.tables.circles.quits.pop_front() else { break };
+            let home = self.placement.home(group);
+            let letter = Envelope::Group(Letter::Quit { group, user });
+            if home == self.me {
+                self.tables.groups.quits.push_back((group, user));
+            } else if self.mailbox.notify(home, letter).is_err() {
+                self.mailbox.wants_credit(home);
+                self.tables.circles.quits.push_back((group, user));
+            }
+        }
+        let some = self.tables.groups.quits.len().min(limits::GROUPS_PER_TURN_MAX);
+        for _ in 0..some {
+            let Some((group, user)) = self.tables.groups.quits.pop_front() else { return };
+            let here = self.tables.groups.of(group);
+            let Some(edit) = here.and_then(|here| change::farewell(here, user)) else { continue };
+            self.edit(group, 0, &edit, Box::new(|_| {}));
+            self.tables.groups.quits.push_back((group, user)); // until it is out
+        }
+    }
+
     /// Asks the home of a user who is to come into a group.
     fn invite(&mut self, joining: Joining) {
         let home = self.placement.home(joining.user);

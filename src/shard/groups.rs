@@ -12,7 +12,7 @@ use crate::path::group::{marks, members, seats, store};
 use crate::path::store::guarded;
 use crate::state::groups::{Letter, Pushed, Stands, Tick, Tiding};
 use crate::state::order::Role;
-use crate::state::request::{Envelope, Request};
+use crate::state::request::{Envelope, Request, Staged};
 use crate::state::window::Outcome;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -98,6 +98,21 @@ impl<S, R: Reader> Core<S, R> {
                 }
                 self.decided(from, request);
             }
+        }
+    }
+
+    /// The record of a request is durable: in a group's stream, or in a user's.
+    pub(super) fn place_sent(
+        &mut self,
+        placed: &log::Placed,
+        ticket: Ticket,
+        (index, position): (u32, u64),
+        request: &Request,
+    ) {
+        if request.in_group && request.stage == Staged::Message {
+            self.place_in_group(placed, ticket, (index, position));
+        } else {
+            self.place(placed, ticket, index, position);
         }
     }
 
@@ -249,6 +264,8 @@ impl<S, R: Reader> Core<S, R> {
             || !tables.groups.dirty_heads.is_empty()
             || !tables.circles.dirty.is_empty()
             || !tables.circles.news.is_empty()
+            || !tables.circles.quits.is_empty()
+            || !tables.groups.quits.is_empty()
     }
 
     /// All that waits: who came and went, marks, ticks, heads, in this order.
@@ -256,6 +273,7 @@ impl<S, R: Reader> Core<S, R> {
         for shard in 0..self.grouping.tidings.len() {
             self.tell_tidings(shard);
         }
+        self.serve_quits();
         self.tell_stands();
         self.look_at_marks();
         self.tell_heads();

@@ -3,7 +3,7 @@
 
 use super::{Core, Waiter};
 use crate::log::{Reader, Ticket};
-use crate::path::{ending, people};
+use crate::path::{ending, group, people};
 use crate::state::order::{Done, Fault, Order, Pending, Reply};
 
 impl<S, R: Reader> Core<S, R> {
@@ -22,7 +22,11 @@ impl<S, R: Reader> Core<S, R> {
                 self.answer_when_durable(staged, reply);
             }
             Order::EndUser { user, not_before_s } => {
+                let groups = group::members::groups_of(tables, user);
                 let staged = ending::end_user(tables, stage, user, not_before_s, *now);
+                if staged.is_ok() {
+                    tables.circles.quits.extend(groups.into_iter().map(|group| (group, user)));
+                }
                 if staged.is_ok()
                     && let Some(index) = tables.users.find_even_ended(user)
                 {

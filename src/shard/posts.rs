@@ -50,7 +50,7 @@ impl<S, R: Reader> Core<S, R> {
     fn begin_post(&mut self, post: &Post) -> Result<Option<Done>, Fault> {
         let refused = |reason| Err(Fault::Refused(reason));
         let user = self.tables.users.find(post.sender).ok_or(Fault::Unknown)?;
-        let Stream::User(to) = post.to else { return refused(Refusal::NotSupported) };
+        let (Stream::User(to) | Stream::Group(to)) = post.to;
         if self.tables.users.user(user).marks.any(Marks::SUSPENDED) {
             return refused(Refusal::Suspended);
         }
@@ -85,7 +85,9 @@ impl<S, R: Reader> Core<S, R> {
         if self.rates.take_message(user, self.host_ms).is_err() {
             return refused(Refusal::RateLimited);
         }
-        people::wrote(&mut self.tables, user, to);
+        if post.to == Stream::User(to) {
+            people::wrote(&mut self.tables, user, to);
+        }
         self.tables.posts.settle(key, request_crc, Outcome::Pending);
         let mut request = self.tables.requests.take();
         request.device_at = NONE;

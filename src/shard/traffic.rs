@@ -263,11 +263,7 @@ impl<S, R: Reader> Core<S, R> {
             while self.waiters.front().is_some_and(|waiter| waiter.batch() <= placed.batch) {
                 match self.waiters.pop_front() {
                     Some(Waiter::Request { ticket, from, user, position, request, deleted }) => {
-                        if request.in_group && request.stage == Staged::Message {
-                            self.place_in_group(&placed, ticket, (user, position));
-                        } else {
-                            self.place(&placed, ticket, user, position);
-                        }
+                        self.place_sent(&placed, ticket, (user, position), &request);
                         if deleted {
                             self.tables.live.scrub(placed.at(ticket));
                         }
@@ -327,7 +323,7 @@ impl<S, R: Reader> Core<S, R> {
     }
 
     /// The record can be read from the log now.
-    fn place(&mut self, placed: &Placed, ticket: log::Ticket, user: u32, position: u64) {
+    pub(super) fn place(&mut self, placed: &Placed, ticket: log::Ticket, user: u32, position: u64) {
         if user == crate::state::NONE {
             return;
         }

@@ -202,8 +202,14 @@ fn group_row(cast: &Cast<'_>, operation: &str) -> Option<Row> {
             let (group, _) = cast.group();
             let body = json!({"to": {"group": group}, "client_id": "7", "payload": ""});
             let token = Some(cast.ann.token.as_str());
-            let sent = cast.street.ask("POST", "/v1/messages", token, Some(&body)).is(201);
-            let position = sent.text("position");
+            let sent = cast.street.ask("POST", "/v1/messages", token, Some(&body));
+            if sent.body["reason"] == "not_supported" {
+                println!("NOT RUN: marks; this build posts nothing to groups");
+                return Some(hidden(
+                    cast.row(&format!("/v1/groups/{group}/messages/1/marks"), 404),
+                ));
+            }
+            let position = sent.is(201).text("position");
             hidden(cast.row(&format!("/v1/groups/{group}/messages/{position}/marks"), 200))
         }
         "GET /v1/invitations" => cast.row("/v1/invitations", 200),

@@ -32,7 +32,10 @@ fn next_in_group(peer: &mut Peer) -> (Vec<u8>, u64) {
 }
 
 fn wait_for_change(peer: &mut Peer, what: wire::Change) -> u64 {
-    let is_it = |event: &ClientEvent| matches!(event, ClientEvent::GroupChanged { change, .. } if change.what == what);
+    let is_it = |event: &ClientEvent| match event {
+        ClientEvent::GroupChanged { change, .. } => change.what == what,
+        _ => false,
+    };
     match peer.wait_for(is_it, WAIT).unwrap() {
         ClientEvent::GroupChanged { position, .. } => position,
         other => unreachable!("{other:?}"),

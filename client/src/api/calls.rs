@@ -174,6 +174,14 @@ impl Api {
         }
     }
 
+    /// Looks a group up that this user is in.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub fn group(&self, id: u64) -> Result<Group, ApiError> {
+        group(&self.get(&format!("/v1/groups/{id}"))?)
+    }
+
     /// Adds a member to a group, or invites.
     ///
     /// # Errors

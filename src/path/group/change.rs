@@ -170,6 +170,21 @@ pub fn decide<'a>(
     })
 }
 
+/// What is to be done so that a user whose account is gone leaves; a group of others gets another
+/// owner first. None: the user is not in it.
+#[must_use]
+pub fn farewell(group: &Group, user: u64) -> Option<GroupEdit> {
+    match group.role(user)? {
+        Role::Owner if group.count() == 1 => Some(GroupEdit::End),
+        Role::Owner => {
+            let others = || group.members.iter().filter(|(id, _)| **id != user);
+            let heir = others().find(|(_, member)| member.admin).or_else(|| others().next());
+            heir.map(|(id, _)| GroupEdit::HandOver(*id))
+        }
+        Role::Admin | Role::Member => Some(GroupEdit::Remove(user)),
+    }
+}
+
 /// A name is short text without control characters.
 fn is_name(name: &str) -> bool {
     let fits = (1..=limits::GROUP_NAME_BYTES_MAX).contains(&name.len());
@@ -317,6 +332,23 @@ mod tests {
         let group = tables.groups.of(GROUP).unwrap();
         let roles = [1, 2, 3, 4].map(|user| group.role(user).unwrap());
         assert_eq!(roles, [Role::Admin, Role::Admin, Role::Owner, Role::Member]);
+    }
+
+    #[test]
+    fn whose_account_is_gone_leaves_and_an_owner_hands_over_first() {
+        let mut tables = tables();
+        let mut position = 10;
+        for user in [1, 3, 2, 4] {
+            while let Some(edit) = tables.groups.of(GROUP).and_then(|it| farewell(it, user)) {
+                let group = tables.groups.of(GROUP).unwrap();
+                let change = decide(group, &GroupRules::default(), 0, &edit).unwrap().unwrap();
+                position += 1;
+                apply(&mut tables, Placement::new(1), GROUP, &change, position);
+            }
+            let owner = tables.groups.of(GROUP).map(|group| group.owner);
+            let expected = [(1, Some(2)), (3, Some(2)), (2, Some(4)), (4, None)];
+            assert!(expected.contains(&(user, owner)), "{user} left, and the owner is {owner:?}");
+        }
     }
 
     #[test]

@@ -45,13 +45,35 @@ fn joined(tables: &mut Tables, user: u64, group: u64, position: u64, pushes: boo
 }
 
 /// At a start: a member as the group's home knows it.
-pub fn restore(tables: &mut Tables, user: u64, (group, head): (u64, u64), member: &Member) {
+/// False: that account is gone.
+pub fn restore(tables: &mut Tables, user: u64, (group, head): (u64, u64), member: &Member) -> bool {
+    if tables.users.find(user).is_none() && tables.users.find_even_ended(user).is_some() {
+        return false;
+    }
     let Some(index) = tables.users.find_or_add(user) else {
         tables.counters.members_lost += 1;
-        return;
+        return true;
     };
     let Member { has, read, acked, .. } = *member;
     seat_all(tables, index, (group, head), (has, read, acked));
+    true
+}
+
+/// The groups of a user.
+#[must_use]
+pub fn groups_of(tables: &Tables, user: u64) -> Vec<u64> {
+    let Some(user) = tables.users.find(user) else { return Vec::new() };
+    let circles = &tables.circles;
+    let memberships = circles.memberships_of(user).filter_map(|at| circles.membership(at));
+    memberships.filter(|here| here.left == 0).map(|here| here.group).collect()
+}
+
+/// A user is gone: nothing is kept of its memberships here.
+pub fn forget(tables: &mut Tables, user: u32) {
+    let memberships: Vec<u32> = tables.circles.memberships_of(user).collect();
+    for index in memberships {
+        tables.circles.part(index);
+    }
 }
 
 /// Makes a membership with a seat for each of the user's devices.

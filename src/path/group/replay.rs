@@ -100,7 +100,9 @@ pub fn tell_homes(tables: &mut [Tables], placement: Placement) {
             let members = std::mem::take(&mut group.members);
             for (&user, member) in &members {
                 let at = placement.home(user);
-                super::members::restore(&mut tables[at], user, (id, head), member);
+                if !super::members::restore(&mut tables[at], user, (id, head), member) {
+                    tables[home].groups.quits.push_back((id, user));
+                }
                 if let Some(group) = tables[home].groups.get_mut(index) {
                     group.count_home(at);
                 }

@@ -36,6 +36,8 @@ pub struct Circles {
     pub dirty: Vec<u32>,
     /// Seats to be told that there is something.
     pub news: VecDeque<u32>,
+    /// (group, user): the account is gone, and the group's home is to be told.
+    pub quits: VecDeque<(u64, u64)>,
     /// Scratch: a frame as bytes, for plain connections and for those on WebSocket.
     pub frames: [Vec<u8>; 2],
 }

@@ -224,8 +224,8 @@ impl Group {
         }
     }
 
-    /// Somebody wrote the message at `position`. Of too many authors the one who wrote longest ago is
-    /// forgotten: that one asks for its ticks at its next login.
+    /// Somebody wrote the message at `position`. Of too many authors the one who wrote longest ago
+    /// is forgotten: that one asks for its ticks at its next login.
     pub fn note_author(&mut self, author: u64, position: u64) {
         if let Some(known) = self.authors.iter_mut().rev().find(|(known, _)| *known == author) {
             known.1 = position;

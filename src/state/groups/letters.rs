@@ -26,6 +26,13 @@ pub enum Letter {
     Page(Box<Page>),
     /// To a user's home and back: may the user come into a group?
     Joining(Box<Joining>),
+    /// To a group's home: the account of a member is gone.
+    Quit {
+        /// Which group.
+        group: u64,
+        /// Whose.
+        user: u64,
+    },
     /// To an author's home: messages got a mark.
     Tick(Tick),
     /// To a group's home: somebody types.

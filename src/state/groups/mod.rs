@@ -29,6 +29,8 @@ pub struct Groups {
     pub dirty_heads: VecDeque<u32>,
     /// Groups of whose releases the log is to be told.
     pub dirty_releases: Vec<u32>,
+    /// (group, user): the user's account is gone, and it is to leave.
+    pub quits: VecDeque<(u64, u64)>,
     /// Scratch: authors who are to be told.
     pub authors: Vec<u64>,
 }
