@@ -13,8 +13,8 @@ use super::world::{WALL_MS, World};
 
 /// Where epochs that follow the wall clock begin: 2025-01-01, in seconds since 1970.
 const EPOCH_BASE_S: u64 = 1_735_689_600;
-/// How far the wall clock is set wrong at the most: tokens, which last 30 days, stay good.
-const CLOCK_JUMP_MS_MAX: u64 = 10 * 24 * 3_600_000;
+/// How far the wall clock is set wrong at the most: tokens stay good.
+pub(super) const CLOCK_JUMP_MS_MAX: u64 = 10 * 24 * 3_600_000;
 /// How long a flipped bit stays, at the most, before somebody finds and mends it.
 const ROT_MS_MAX: u64 = 2_000;
 /// Bytes at the start of a segment that tell this use of it from every other.

@@ -27,11 +27,15 @@ use super::plan::{Plan, Trick};
 use super::random::Random;
 use super::server::{Server, Setup};
 use super::store;
-use super::trouble::{Toll, Troubles};
+use super::trouble::{CLOCK_JUMP_MS_MAX, Toll, Troubles};
 
 pub(crate) const SECRET: &[u8] = b"a secret that only the simulation knows";
 /// Where the wall clock starts: in 2026, in milliseconds since 1970.
 pub(crate) const WALL_MS: u64 = 1_780_000_000_000;
+/// When tokens were issued: no clock that is set back may show a time before.
+const TOKENS_ISSUED_S: u64 = (WALL_MS - CLOCK_JUMP_MS_MAX) / 1000 - 60;
+/// How long they last: longer than any world, whatever its clock shows.
+const TOKEN_TTL_S: u64 = 60 * 24 * 3600;
 /// How long a mended world may take to come to rest, by its own clock. Long: where a staging ring
 /// is tiny, phones that were refused often wait 30 s between attempts and lose to those who were
 /// not.
@@ -82,10 +86,7 @@ impl World {
         let mut phones = Vec::new();
         for (user, devices) in &plan.users {
             for device in 1..=*devices {
-                // Issued so early that no jump of the clock comes before it: then it would be refused.
-                let ttl_s = 60 * 24 * 3600;
-                let issued_s = WALL_MS / 1000 - ttl_s / 2;
-                let token = auth::mint(SECRET, *user, device, ttl_s, issued_s);
+                let token = auth::mint(SECRET, *user, device, TOKEN_TTL_S, TOKENS_ISSUED_S);
                 let ack_every = u32::try_from(random.between(1, 5)).unwrap_or(1);
                 let options = SessionOptions { ack_every, ..SessionOptions::default() };
                 let mut phone = Phone::new((*user, device), token, options);
