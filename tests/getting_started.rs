@@ -1,7 +1,7 @@
 //! docs/getting-started.md, as a newcomer has it: three terminals with accounts, a group, and curl.
 //!
-//! The commands of its last chapter are taken from the page itself and given to a shell, so that the
-//! page cannot rot.
+//! The commands of its last chapter are taken from the page itself and given to a shell, so that
+//! the page cannot rot.
 
 #![allow(
     clippy::unwrap_used,

@@ -8,6 +8,10 @@
 //! says how many such refusals its shard had heard of when it sent it, and [`Refusals`] remembers
 //! those it had not: what lies behind one of them is refused as well.
 
+mod refusals;
+
+pub use refusals::Refusals;
+
 use crate::canary::{self, Canary};
 use crate::clock::Now;
 use crate::log::{self, Kind, Lane, Record, STREAM_GROUP, Stage, Ticket};
@@ -20,7 +24,6 @@ use crate::state::people::Marks;
 use crate::state::request::Request;
 use crate::state::voids::Void;
 use crate::state::{NONE, Positions, Tables};
-use std::collections::VecDeque;
 use wire::Refusal;
 
 /// A message with a position, staged for the log.
@@ -38,76 +41,6 @@ pub struct Stored {
     pub time_ms: u64,
     /// The recipient blocks its sender: nobody gets it.
     pub void: bool,
-}
-
-/// Refusals with "try again" of which one source shard had not heard when it sent what came last.
-///
-/// Both ends count them. An answer not yet taken out holds a credit, so there are at most as many
-/// as that shard has credits (I6).
-#[derive(Debug)]
-pub struct Refusals {
-    /// How many there ever were.
-    told: u64,
-    /// In the order of their numbers.
-    unheard: VecDeque<Unheard>,
-    unheard_max: usize,
-}
-
-#[derive(Debug)]
-struct Unheard {
-    number: u64,
-    sender: u64,
-    device: u32,
-    client_id: u64,
-}
-
-impl Refusals {
-    /// Remembers at most `credits` refusals.
-    #[must_use]
-    pub fn new(credits: usize) -> Self {
-        Self { told: 0, unheard: VecDeque::new(), unheard_max: credits }
-    }
-
-    /// How many are remembered.
-    #[must_use]
-    pub fn count(&self) -> usize {
-        self.unheard.len()
-    }
-
-    /// The shard had heard of the first `count` when it sent what has come now.
-    fn heard(&mut self, count: u64) {
-        while self.unheard.front().is_some_and(|refused| refused.number <= count) {
-            self.unheard.pop_front();
-        }
-    }
-
-    /// Whether an earlier message of its device was refused, unheard.
-    fn holds(&self, request: &Request) -> bool {
-        self.unheard.iter().any(|refused| {
-            (refused.sender, refused.device) == (request.sender, request.device)
-                && refused.client_id < request.client_id
-        })
-    }
-
-    /// Refuses a request that may be tried again.
-    ///
-    /// # Errors
-    /// Always: `reason`.
-    pub fn refuse(&mut self, request: &Request, reason: Refusal) -> Result<Stored, Refusal> {
-        self.heard(request.refusals_heard);
-        self.note(request);
-        Err(reason)
-    }
-
-    fn note(&mut self, request: &Request) {
-        debug_assert!(self.unheard.len() < self.unheard_max, "each of them holds a credit");
-        if self.unheard.len() >= self.unheard_max {
-            self.unheard.pop_front();
-        }
-        self.told += 1;
-        let Request { sender, device, client_id, .. } = *request;
-        self.unheard.push_back(Unheard { number: self.told, sender, device, client_id });
-    }
 }
 
 /// Stores a message in its recipient's stream.
@@ -424,47 +357,9 @@ pub fn forget_entry(
 
 #[cfg(test)]
 mod tests {
-    use super::{Refusals, release_acked};
+    use super::release_acked;
     use crate::state::Tables;
     use crate::state::inbox::{Entry, What};
-    use crate::state::request::Requests;
-
-    /// Whether a request of the one device is held, given what its shard had heard.
-    fn is_held(refusals: &mut Refusals, client_id: u64, heard: u64) -> bool {
-        let mut request = Requests::default().take();
-        request.client_id = client_id;
-        refusals.heard(heard);
-        refusals.holds(&request)
-    }
-
-    fn refuse(refusals: &mut Refusals, client_id: u64) {
-        let mut request = Requests::default().take();
-        request.client_id = client_id;
-        refusals.note(&request);
-    }
-
-    #[test]
-    fn what_was_sent_before_a_refusal_was_heard_does_not_overtake_it() {
-        let mut refusals = Refusals::new(8);
-        refuse(&mut refusals, 5);
-        assert!(is_held(&mut refusals, 6, 0), "sent right behind it");
-        refuse(&mut refusals, 6);
-        // The client tries 5 again at once; its shard has heard of 5 and not of 6 by then.
-        assert!(!is_held(&mut refusals, 5, 1));
-        assert!(is_held(&mut refusals, 7, 1), "6 is still refused");
-        assert!(!is_held(&mut refusals, 6, 2));
-        assert!(!is_held(&mut refusals, 7, 2));
-        assert_eq!(refusals.count(), 0);
-    }
-
-    #[test]
-    fn another_device_is_not_held() {
-        let mut refusals = Refusals::new(8);
-        refuse(&mut refusals, 5);
-        let mut other = Requests::default().take();
-        (other.device, other.client_id) = (9, 6);
-        assert!(!refusals.holds(&other));
-    }
 
     /// What the others acked goes, and a start must not look for it.
     #[test]
