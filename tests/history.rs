@@ -517,7 +517,7 @@ fn groups_and_wild_retentions_are_refused_and_too_many_questions_end_the_session
     session.fetch(Stream::Group(5), 0, false, 0).unwrap();
     session.set_retention(Stream::User(BOB), Retention::Seconds(u32::MAX)).unwrap();
     ann.client.flush().unwrap();
-    for reason in [Refusal::NotSupported, Refusal::Invalid] {
+    for reason in [Refusal::NotMember, Refusal::Invalid] {
         match ann.wait_for(is_history, WAIT).unwrap() {
             ClientEvent::RequestRefused(refused) => assert_eq!(refused.reason, reason),
             other => panic!("{other:?}"),

@@ -1,5 +1,6 @@
 //! What was written by those who are blocked and has not had its time: their senders are told of
-//! its end as of any message that nobody fetched. It counts for their share of the inbox until then.
+//! its end as of any message that nobody fetched. It counts for their share of the inbox until
+//! then.
 //!
 //! Bounded by the quota of a sender and by [`limits::VOIDS_WAITING_MAX`].
 

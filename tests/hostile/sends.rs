@@ -153,11 +153,11 @@ fn who_does_not_exist_is_refused_the_same_way_for_ever() {
 }
 
 #[test]
-fn groups_are_not_there_yet_and_say_so() {
+fn a_group_one_is_not_in_takes_nothing_and_ends_nothing() {
     let server = Server::start(1, &[]);
     let mut raw = server.raw("ws", 1, 1);
     let refused = raw.ask(Send { to: Stream::Group(5), ..message(1, 1, b"all") }).unwrap_err();
-    assert_eq!((refused.reason, refused.retriable), (Refusal::NotSupported, false));
+    assert_eq!((refused.reason, refused.retriable), (Refusal::NotMember, false));
     let to = Stream::Group(5);
     raw.send(&ClientFrame::Typing(wire::Typing { to, stopped: false }));
     raw.send(&ClientFrame::Read(Read { stream: Some(to), up_to: 1, automatic: false }));

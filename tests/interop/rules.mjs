@@ -126,7 +126,7 @@ async function aRefusalNamesItsReason() {
   await alice.refused(alice.send(STRANGER, bytes("hello?")), "UNKNOWN_USER");
   await alice.refused(alice.send(peer, Buffer.alloc(64 * KIB + 1)), "PAYLOAD_TOO_LARGE");
   const toGroup = alice.send(peer, bytes("to all"), { to: { case: "group", value: 1n } });
-  await alice.refused(toGroup, "NOT_SUPPORTED");
+  await alice.refused(toGroup, "NOT_MEMBER");
   await alice.sent(alice.send(peer, bytes("to you")));
   await bob.deliver(bytes("to you"));
   const far = alice.device.base + 70n;

@@ -185,7 +185,7 @@ async def a_refusal_names_its_reason(town):
     number = alice.device.next_id
     alice.device.next_id += 1
     await alice.put(send=schema.Send(client_id=number, group=1, payload=b"to all"))
-    await alice.refused(number, "REFUSAL_NOT_SUPPORTED")
+    await alice.refused(number, "REFUSAL_NOT_MEMBER")
     await alice.sent(await alice.send(bob.device.user, b"to you"))
     await bob.deliver(b"to you")
     await bob.quiet()
