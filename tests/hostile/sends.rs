@@ -163,7 +163,7 @@ fn a_group_one_is_not_in_takes_nothing_and_ends_nothing() {
     raw.send(&ClientFrame::Read(Read { stream: Some(to), up_to: 1, automatic: false }));
     raw.send(&ClientFrame::Ack(wire::Ack { stream: Some(to), up_to: u64::MAX }));
     raw.settle();
-    assert!(raw.ask(message(1, 1, b"me then")).is_ok());
+    assert!(raw.ask(message(2, 1, b"me then")).is_ok());
 }
 
 #[test]
