@@ -241,12 +241,17 @@ impl From<Fault> for Problem {
             ),
             Fault::Conflict => Self::new(
                 Code::Conflict,
-                "It stands against what is there; read the thing again and decide anew.",
+                "It stands against what is there: who owns a group hands it over or ends it before \
+                 leaving it. Read the thing again and decide anew.",
             ),
             Fault::Refused(refusal) => {
                 let problem = Self::new(
                     Code::MessageRefused,
-                    format!("The server refused the message: {}.", refusal.name()),
+                    format!(
+                        "The server refused the message ({}): {}.",
+                        refusal.name(),
+                        refusal.advice()
+                    ),
                 );
                 problem.because(refusal.name())
             }

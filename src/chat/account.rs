@@ -63,8 +63,11 @@ pub enum AccountError {
          (MYRIAD_PASSWORD) or a file (--password-file)"
     )]
     NoPassword(String),
+    /// Somebody has that name.
+    #[error("the name {0} is taken; if it is yours, leave --register out, else choose another")]
+    Taken(String),
     /// A name that can be no file.
-    #[error("{0} is no name of an account: 3 to 32 of a-z, 0-9, _ and .")]
+    #[error("{0} is no name of an account: 3 to 32 of a-z, 0-9, _ and ., not digits alone")]
     Name(String),
 }
 
@@ -92,7 +95,8 @@ impl Account {
     pub fn open(options: AccountOptions) -> Result<Self, AccountError> {
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_.".contains(c);
         let name = options.name.to_lowercase();
-        if !(3..=32).contains(&name.len()) || !name.chars().all(plain) {
+        let digits = name.chars().all(|c| c.is_ascii_digit());
+        if !(3..=32).contains(&name.len()) || !name.chars().all(plain) || digits {
             return Err(AccountError::Name(options.name));
         }
         let options = AccountOptions { name, ..options };
@@ -172,7 +176,10 @@ fn log_in(api: &Api, options: &AccountOptions, kept: Option<Kept>) -> Result<Log
     let AccountOptions { name, invite, register, .. } = options;
     if *register {
         let password = password(options)?;
-        return Ok(api.register(name, &password, invite.as_deref(), label)?);
+        return api.register(name, &password, invite.as_deref(), label).map_err(|error| {
+            let taken = matches!(&error, ApiError::Refused { code, .. } if code == "handle_taken");
+            if taken { AccountError::Taken(name.clone()) } else { error.into() }
+        });
     }
     let device = kept.as_ref().map(|kept| kept.device);
     if let Some(kept) = kept {

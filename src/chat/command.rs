@@ -130,7 +130,9 @@ fn user(word: &str) -> Option<Peer> {
 }
 
 fn number(word: &str) -> Option<u64> {
-    word.parse().ok().filter(|number| *number > 0)
+    // A phone number begins with `+`, which a number here may not.
+    let digits = word.bytes().all(|byte| byte.is_ascii_digit());
+    word.parse().ok().filter(|number| digits && *number > 0)
 }
 
 #[cfg(test)]
@@ -152,6 +154,7 @@ mod tests {
         assert_eq!(Command::parse("/typing"), Command::Typing);
         assert_eq!(Command::parse("/quit"), Command::Quit);
         assert_eq!(Command::parse("/help"), Command::Help);
+        assert_eq!(Command::parse("/to +491701234567"), Command::To(name("+491701234567")));
         let group = Wish::Group("hikers".to_owned(), vec![name("bob"), user(3)]);
         assert_eq!(Command::parse("/group hikers bob 3"), Command::Account(group));
         assert_eq!(Command::parse("/leave"), Command::Account(Wish::Leave));
@@ -160,6 +163,7 @@ mod tests {
         for wrong in [
             "/to",
             "/to ?",
+            "/to #+7",
             "/to 0",
             "/to 1 2",
             "/who",

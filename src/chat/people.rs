@@ -126,15 +126,17 @@ impl Chat {
     fn try_wish(&mut self, wish: &Wish) -> Result<String, String> {
         match wish {
             Wish::Group(name, people) => {
+                // Before there is a group: a name that is wrong makes none.
+                let people = self.resolve_users(people)?;
                 let group = self.call(|api| api.create_group(name))?;
                 self.names.note_group(group.id, &group.name);
                 self.to = Some(Stream::Group(group.id));
-                let added = self.add(group.id, people)?;
+                let added = self.add(group.id, &people);
                 Ok(format!("talking to #{name} (/to #{}){added}", group.id))
             }
             Wish::Add(people) => {
-                let group = self.group_here()?;
-                let added = self.add(group, people)?;
+                let (group, people) = (self.group_here()?, self.resolve_users(people)?);
+                let added = self.add(group, &people);
                 Ok(format!("{}{added}", self.called(Stream::Group(group))))
             }
             Wish::Remove(who) => {
@@ -173,17 +175,21 @@ impl Chat {
         }
     }
 
-    fn add(&mut self, group: u64, people: &[Peer]) -> Result<String, String> {
+    fn add(&mut self, group: u64, people: &[u64]) -> String {
         let mut told = String::new();
-        for who in people {
-            let user = self.resolve_user(who)?;
+        for &user in people {
             let name = self.called(Stream::User(user));
-            match self.call(|api| api.add_member(group, user))? {
-                Added::Member => told += &format!(", with {name}"),
-                Added::Invited => told += &format!(", {name} was invited"),
+            match self.call(|api| api.add_member(group, user)) {
+                Ok(Added::Member) => told += &format!(", with {name}"),
+                Ok(Added::Invited) => told += &format!(", {name} was invited"),
+                Err(why) => told += &format!(", {name} was not added: {why}"),
             }
         }
-        Ok(told)
+        told
+    }
+
+    fn resolve_users(&mut self, people: &[Peer]) -> Result<Vec<u64>, String> {
+        people.iter().map(|who| self.resolve_user(who)).collect()
     }
 
     fn group_here(&self) -> Result<u64, String> {

@@ -30,20 +30,18 @@ impl<W: Write> Screen<W> {
 
     /// A message for the user.
     pub(super) fn incoming(&mut self, time_ms: u64, from: &str, payload: &[u8]) -> io::Result<()> {
-        let (from, words) = (printable(from.as_bytes()), printable(payload));
-        let line = format!("{} {from}: {words}", clock(time_ms));
+        let line = format!("{} {from}: {}", clock(time_ms), printable(payload));
         self.line(BOLD, &line)
     }
 
     /// What the user just wrote.
     pub(super) fn own(&mut self, to: &str, words: &str) -> io::Result<()> {
-        let line = format!("me -> {}: {}", printable(to.as_bytes()), printable(words.as_bytes()));
+        let line = format!("me -> {to}: {words}");
         self.line("", &line)
     }
 
     /// What another device of the user wrote.
     pub(super) fn copy(&mut self, time_ms: u64, to: &str, payload: &[u8]) -> io::Result<()> {
-        let to = printable(to.as_bytes());
         let line = format!("{} me (elsewhere) -> {to}: {}", clock(time_ms), printable(payload));
         self.line("", &line)
     }
@@ -90,10 +88,10 @@ impl<W: Write> Screen<W> {
             "/who WHOM..        see whether these users are online",
             "/typing            tell the peer that you are typing",
             "/read              tell that everything so far is read",
-            "/group NAME WHOM.. begin a group and talk to it; /add WHOM.. and /remove WHOM later",
+            "/group NAME WHOM.. begin a group (a name of one word) and talk to it; /add, /remove WHOM",
             "/groups, /leave    list your groups; leave the one you are talking to",
             "/contact WHOM      into your contact book; /forget WHOM takes out",
-            "/block WHOM        hear nothing any more; /unblock WHOM",
+            "/block WHOM        nothing more from them, but in groups; /unblock WHOM",
             "/logout            end, and forget this device",
             "/quit              end (what is not sent yet stays in the --state file)",
             "ticks: ✓ the server has it, ✓✓ delivered, ✓✓ read. Times are UTC",
@@ -104,6 +102,7 @@ impl<W: Write> Screen<W> {
     }
 
     fn line(&mut self, style: &str, words: &str) -> io::Result<()> {
+        let words = printable(words.as_bytes()); // names and answers are others' words, too
         if self.colours && !style.is_empty() {
             writeln!(self.out, "{style}{words}{PLAIN}")?;
         } else {

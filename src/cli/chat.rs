@@ -52,7 +52,7 @@ pub(super) struct ChatFlags {
     #[arg(long, value_name = "FILE", group = "identity", requires = "user")]
     auth_secret_file: Option<PathBuf>,
     /// Who you are, with --auth-secret-file
-    #[arg(long, value_name = "NUMBER",
+    #[arg(long, value_name = "NUMBER", conflicts_with = "name",
           value_parser = value_parser!(u64).range(1..))]
     user: Option<u64>,
     /// Which of your devices this is, with --auth-secret-file

@@ -249,7 +249,7 @@ impl Config {
         match (self.dev, self.has_operator_keys()) {
             (true, true) => Err(ConfigError::DevWithKeys),
             // Accounts have tokens of the server's own.
-            (false, false) if self.directory == Some(true) => Ok(()),
+            (false, false) if self.directory.unwrap_or_else(|| self.api.listen.is_some()) => Ok(()),
             (false, false) => Err(ConfigError::NoKey),
             (false, true) => Ok(()),
             (true, false) => {

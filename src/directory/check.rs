@@ -14,10 +14,13 @@ pub(super) fn name(text: &str) -> Result<String, Fault> {
     let fits =
         |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_.".contains(&byte);
     let long = (limits::NAME_CHARS_MIN..=limits::NAME_CHARS_MAX).contains(&folded.len());
-    if long && folded.bytes().all(fits) {
+    // Digits alone would be taken for a user's number.
+    let named = folded.bytes().any(|byte| !byte.is_ascii_digit());
+    if long && named && folded.bytes().all(fits) {
         return Ok(folded);
     }
-    Err(Fault::Invalid { field: "name", advice: "write 3 to 32 of a-z, 0-9, _ and ." })
+    let advice = "write 3 to 32 of a-z, 0-9, `.` and `_`, not digits alone";
+    Err(Fault::Invalid { field: "name", advice })
 }
 
 /// A phone number as it is kept: `+` and digits, the first not 0 (E.164).

@@ -285,7 +285,7 @@ mod tests {
                 ..Record::blank(Kind::Checkpoint)
             },
         ];
-        let filter = Filter { refusal: Some(|_| Some("blocked")), ..Filter::default() };
+        let filter = Filter { refusal: Some(|_| Some("unknown_user")), ..Filter::default() };
         let mut lines = Vec::new();
         for (nth, record) in (0..).zip(&records) {
             let at = At { segment: 12, offset: 4160 + nth * 96 };

@@ -45,6 +45,9 @@ pub enum ApiError {
         /// What happened.
         cause: String,
     },
+    /// The address is none, or one of HTTPS.
+    #[error("{0} is no address of an API here: write http://HOST:PORT (there is no TLS)")]
+    Address(String),
     /// The server refused.
     #[error("{detail}")]
     Refused {
@@ -117,6 +120,9 @@ impl Api {
     /// # Errors
     /// See [`ApiError`].
     pub fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, ApiError> {
+        if !self.base.starts_with("http://") {
+            return Err(ApiError::Address(self.base.clone()));
+        }
         let url = format!("{}{path}", self.base);
         let unreachable = |cause: ureq::Error| ApiError::Unreachable {
             url: url.clone(),
