@@ -15,6 +15,7 @@ mod support;
 use std::path::Path;
 use std::process::Command;
 
+use client::api::Api;
 use support::Server;
 use support::terminal::Terminal;
 
@@ -88,6 +89,32 @@ fn three_people_register_find_each_other_and_talk_in_a_group() {
     cyd.expect("ann: good night");
     cyd.never("are you there?");
     bob.never("delivered: are you there?");
+}
+
+#[test]
+fn who_gives_no_third_tick_gives_none_in_groups_either() {
+    let server = Server::start(2, &["--api-listen", "127.0.0.1:0", "--registration", "open"]);
+    let home = tempfile::tempdir().unwrap();
+    let mut ann = open(&server, home.path(), "ann", &["--register"]);
+    ann.expect("connected");
+    let mut bob = open(&server, home.path(), "bob", &["--register"]);
+    bob.expect("connected");
+    let api = Api::new(&server.api());
+    let login = api.log_in("bob", PASSWORD, None, "elsewhere").unwrap();
+    let api = api.with_token(&login.access);
+    let off = serde_json::json!({"receipts_off": true});
+    api.call("PATCH", "/v1/accounts/me", Some(&off)).unwrap();
+    api.log_out().unwrap(); // or that device would have to get everything, too
+    ann.write("/group pair bob");
+    ann.expect("talking to #pair");
+    ann.write("did you read this?");
+    bob.expect("#pair ann: did you read this?");
+    ann.expect("✓✓ delivered: did you read this?");
+    ann.write("/to bob");
+    ann.write("and this?");
+    bob.expect("ann: and this?");
+    ann.expect("✓✓ delivered: and this?");
+    ann.never("✓✓ read:");
 }
 
 /// The lines of the page's chapter about curl.

@@ -7,6 +7,7 @@ use crate::log::{Kind, Lane, Record, Refused, STREAM_GROUP, Stage};
 use crate::state::Tables;
 use crate::state::groups::{Group, Low, Stand, Tick};
 use crate::state::inbox::Entry;
+use crate::state::people::Marks;
 use wire::{Mark, ServerFrame, Stream};
 
 /// What became of a look at a group.
@@ -211,6 +212,9 @@ pub fn ask(tables: &Tables, asker: u64, group: u64) -> Vec<Tick> {
 /// Pushes a tick to the devices of its author, at the author's home.
 pub fn push(tables: &mut Tables, tick: &Tick) {
     let Some(user) = tables.users.find(tick.author) else { return };
+    if tick.mark == Mark::Read && tables.users.user(user).marks.any(Marks::RECEIPTS_OFF) {
+        return; // who gives no tick 3 gets none
+    }
     let frame = ServerFrame::Receipt(wire::Receipt {
         stream: Some(Stream::Group(tick.group)),
         after: tick.after,

@@ -12,6 +12,7 @@ use crate::state::circles::Seat;
 use crate::state::conn::Phase;
 use crate::state::groups::{Pushed, Stand, Typing};
 use crate::state::outbox::Outboxes;
+use crate::state::people::Marks;
 use crate::state::{NONE, Tables};
 use wire::{Deliver, GroupNews, MessageId, ReadSync, ServerFrame, Stream, Transport};
 
@@ -266,8 +267,10 @@ pub fn read(tables: &mut Tables, device: u32, group: u64, up_to: u64) {
 #[must_use]
 pub fn stand(tables: &Tables, membership: u32) -> Option<Stand> {
     let here = tables.circles.membership(membership).filter(|here| here.left == 0)?;
-    let user = tables.users.user(here.user).id;
-    let (group, has, read, acked) = (here.group, here.has, here.read, here.acked);
+    let owner = tables.users.user(here.user);
+    let silent = owner.marks.any(Marks::RECEIPTS_OFF);
+    let read = if silent { 0 } else { here.read }; // marks only rise: this one tells nothing
+    let (group, user, has, acked) = (here.group, owner.id, here.has, here.acked);
     Some(Stand { group, user, has, read, acked })
 }
 
