@@ -100,7 +100,9 @@ pub(super) async fn in_memory(
         let response = next.run(Request::from_parts(parts, Body::from(body))).await;
         let (parts, body) = response.into_parts();
         let body = whole(body, limits::IDEMPOTENCY_BODY_BYTES_MAX).await?;
-        let answer = is_final(parts.status).then(|| (parts.status.as_u16(), body.to_vec()));
+        // Anybody may ask here: what was refused must not take the room of what was not.
+        let kept = parts.status.is_success();
+        let answer = kept.then(|| (parts.status.as_u16(), body.to_vec()));
         app.secrets.end(name, answer);
         Ok(Response::from_parts(parts, Body::from(body)))
     });

@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use std::borrow::Cow;
 use utoipa::ToSchema;
+use wire::Refusal;
 
 /// The media type of a problem.
 pub(super) const PROBLEM_JSON: &str = "application/problem+json";
@@ -244,6 +245,15 @@ impl From<Fault> for Problem {
                 "It stands against what is there: who owns a group hands it over or ends it before \
                  leaving it. Read the thing again and decide anew.",
             ),
+            Fault::Refused(refusal) if refusal.retriable() => {
+                let code = match refusal {
+                    Refusal::RateLimited => Code::RateLimited,
+                    _ => Code::Overloaded,
+                };
+                let (name, advice) = (refusal.name(), refusal.advice());
+                let problem = Self::new(code, format!("Not now ({name}): {advice}."));
+                problem.because(name).after(limits::API_RETRY_MS)
+            }
             Fault::Refused(refusal) => {
                 let problem = Self::new(
                     Code::MessageRefused,

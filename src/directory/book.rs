@@ -51,11 +51,12 @@ impl Book<'_> {
         }
     }
 
-    /// That shards will have room for one more: or the next start would not.
+    /// That shards will have room for one more: or the next start would not. Accounts that are gone
+    /// count: shards keep their place, so that no position of theirs is given out twice.
     pub(super) fn room_for_user(&self) -> Outcome<()> {
         let max = self.rules.users_max;
-        let count: Option<i64> =
-            value(self.db, "SELECT value FROM counts WHERE what = 'users'", [])?;
+        let text = "SELECT value + (SELECT count(*) FROM gone) FROM counts WHERE what = 'users'";
+        let count: Option<i64> = value(self.db, text, [])?;
         if count.is_some_and(|count| count.cast_unsigned() >= max) {
             return Err(Fault::Full { what: "users on this server", max }.into());
         }

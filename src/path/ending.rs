@@ -114,9 +114,10 @@ pub fn forget(tables: &mut Tables, user: u32) {
         }
     }
     tables.inboxes.release_empty(&mut owner.inbox);
-    let pairs = tables.pairs.remove_all(owner.first_pair);
+    let mut pairs = tables.pairs.remove_all(owner.first_pair);
     if !pairs.is_empty() {
-        tables.dirty_reads.retain(|pair| !pairs.contains(pair));
+        pairs.sort_unstable();
+        tables.dirty_reads.retain(|pair| pairs.binary_search(pair).is_err());
     }
     // Of what was dropped nobody is told that anybody has it, should the user come back.
     (owner.has, owner.has_from) = (owner.tail, owner.tail);

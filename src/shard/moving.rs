@@ -77,10 +77,11 @@ impl<S, R: Reader> Core<S, R> {
         let same = self.tables.users.device_if_any(device).is_some_and(|here| {
             here.id == login.device && self.tables.users.user(here.user).id == login.user
         });
-        if !same {
-            // The device was dropped for a newer one meanwhile, and its place may be another's.
-            let parting = ending::turns_away(&self.tables, login);
-            self.doom(token, parting.unwrap_or(Parting::TooManyDevices));
+        // Suspended or logged out while the record was on its way; or the device was dropped for a
+        // newer one, and its place may be another's.
+        let parting = ending::turns_away(&self.tables, login);
+        if let Some(parting) = parting.or_else(|| (!same).then_some(Parting::TooManyDevices)) {
+            self.doom(token, parting);
             return;
         }
         let Self { tables, rules, now, .. } = self;

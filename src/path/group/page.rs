@@ -63,11 +63,16 @@ pub fn fill<R: Reader>(tables: &mut Tables, reader: &mut R, page: &mut Page) {
         page.refusal = Some(Refusal::NotMember);
         return;
     };
+    let spans = group.spans_of(page.user);
     let filled = if page.forwards {
-        forwards(group, reader, page)
+        forwards(group, &spans, reader, page)
     } else {
-        let entries = group.before(page.from);
-        fill_from(entries, group, reader, page).map(|_| ())
+        let below = if page.from == 0 { u64::MAX } else { page.from };
+        let entries = spans.iter().rev().flat_map(|&(since, until)| {
+            let newest = group.before(below.min(until.saturating_add(1)));
+            newest.take_while(move |entry| entry.position >= since)
+        });
+        fill_from(entries, reader, page).map(|_| ())
     };
     if filled.is_err() {
         tables.counters.unreadable += 1;
@@ -78,18 +83,26 @@ pub fn fill<R: Reader>(tables: &mut Tables, reader: &mut R, page: &mut Page) {
 /// A record that should be there can't be read.
 struct Unreadable;
 
-fn forwards<R: Reader>(group: &Group, reader: &mut R, page: &mut Page) -> Result<(), Unreadable> {
-    let entries = canary::swapped(Canary::SwapGroupPage, group.after(page.from));
-    page.up_to = match fill_from(entries, group, reader, page)? {
-        Ends::Full => page.items.last().map_or(page.from, |item| item.position),
+fn forwards<R: Reader>(
+    group: &Group,
+    spans: &[(u64, u64)],
+    reader: &mut R,
+    page: &mut Page,
+) -> Result<(), Unreadable> {
+    let from = page.from;
+    let readable = spans.iter().flat_map(|&(since, until)| {
+        let oldest = group.after(from.max(since.saturating_sub(1)));
+        oldest.take_while(move |entry| entry.position <= until)
+    });
+    let entries = canary::swapped(Canary::SwapGroupPage, readable);
+    // Whoever left learns nothing of what came later, not even that it came.
+    let last = spans.iter().map(|&(_, until)| until.min(group.tail)).max().unwrap_or(0);
+    page.up_to = match fill_from(entries, reader, page)? {
+        Ends::Full => page.items.last().map_or(from, |item| item.position),
         Ends::Undurable(position) => position.saturating_sub(1),
-        Ends::All if group.members.contains_key(&page.user) => group.tail,
-        Ends::All => {
-            let own = group.former.iter().filter(|former| former.user == page.user);
-            own.map(|former| former.until).max().unwrap_or(0)
-        }
+        Ends::All => last,
     };
-    page.up_to = page.up_to.max(page.from.min(group.tail));
+    page.up_to = page.up_to.max(from.min(last));
     Ok(())
 }
 
@@ -105,14 +118,10 @@ enum Ends {
 
 fn fill_from<'a, R: Reader>(
     entries: impl Iterator<Item = &'a Entry>,
-    group: &Group,
     reader: &mut R,
     page: &mut Page,
 ) -> Result<Ends, Unreadable> {
     for entry in entries {
-        if !group.may_read(page.user, entry.position) {
-            continue;
-        }
         let Some(at) = entry.at() else {
             if page.forwards {
                 return Ok(Ends::Undurable(entry.position));

@@ -162,11 +162,15 @@ pub fn tell_news(tables: &mut Tables) {
         let Some(index) = tables.circles.news.pop_front() else { return };
         let Some(seat) = tables.circles.seat(index).filter(|seat| seat.listed) else { continue };
         let (token, membership, cursor) = (seat.token(), seat.membership, seat.cursor);
-        let congested = tables
-            .conns
-            .get(token)
-            .is_some_and(|conn| tables.outboxes.waiting_bytes(conn) > limits::OUTBOX_BYTES_HIGH);
-        if congested {
+        let Some(conn) = tables.conns.get(token) else {
+            // Gone without a word: it is told at its next login, also that it was removed.
+            tables.circles.disconnect(index);
+            if let Some(seat) = tables.circles.seat_mut(index) {
+                seat.listed = false;
+            }
+            continue;
+        };
+        if tables.outboxes.waiting_bytes(conn) > limits::OUTBOX_BYTES_HIGH {
             tables.circles.news.push_back(index);
             continue;
         }

@@ -131,6 +131,16 @@ impl Group {
             })
     }
 
+    /// What `user` may read: from and to which position, in order. To the end: `u64::MAX`.
+    #[must_use]
+    pub fn spans_of(&self, user: u64) -> Vec<(u64, u64)> {
+        let former = self.former.iter().filter(|former| former.user == user);
+        let mut spans: Vec<_> = former.map(|former| (former.since, former.until)).collect();
+        spans.extend(self.members.get(&user).map(|member| (member.since, u64::MAX)));
+        spans.sort_unstable();
+        spans
+    }
+
     /// Whether `user` may read anything at all.
     #[must_use]
     pub fn may_ask(&self, user: u64) -> bool {

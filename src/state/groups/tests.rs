@@ -23,7 +23,8 @@ fn a_member_reads_from_where_it_came_to_where_it_went() {
     for (position, may) in [(19, false), (20, true), (30, true), (31, false), (50, true)] {
         assert_eq!(group.may_read(2, position), may, "{position}");
     }
-    assert!(!group.may_ask(3));
+    assert_eq!(group.spans_of(2), [(20, 30), (50, u64::MAX)]);
+    assert!(!group.may_ask(3) && group.spans_of(3).is_empty());
     assert_eq!((&*group.homes, group.role(1)), (&[1, 1][..], Some(Role::Owner)));
     group.part(2, 1, 70, 1);
     assert_eq!(group.former.len(), 1, "the oldest interval is forgotten");
