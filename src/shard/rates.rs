@@ -16,7 +16,7 @@ use crate::path::Rules;
 pub(super) struct Rates {
     /// By index of the user.
     messages: Buckets<u32>,
-    /// By [`crate::state::sources::key`].
+    /// By the source, as [`crate::state::sources::Sources::key_of`] says it.
     logins: Buckets<u64>,
     /// Frames of a session in one second that are not looked at.
     free_frames: u16,
