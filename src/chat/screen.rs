@@ -88,7 +88,7 @@ impl<W: Write> Screen<W> {
             "/who WHOM..        see whether these users are online",
             "/typing            tell the peer that you are typing",
             "/read              tell that everything so far is read",
-            "/group NAME WHOM.. begin a group (a name of one word) and talk to it; /add, /remove WHOM",
+            "/group NAME WHOM.. begin a group (one word) and talk to it; /add, /remove WHOM",
             "/groups, /leave    list your groups; leave the one you are talking to",
             "/contact WHOM      into your contact book; /forget WHOM takes out",
             "/block WHOM        nothing more from them, but in groups; /unblock WHOM",

@@ -133,6 +133,9 @@ fn is_group(to: Stream) -> bool {
 fn hears(person: &mut Person, wanted: &str) -> Result<(), CheckError> {
     let what = format!("{} gets `{wanted}`", person.name);
     wait(&mut person.peer, &what, |event| words(event) == wanted)?;
+    // Acks of groups gather for a while, and nobody waits on this one meanwhile.
+    person.peer.client.session.acknowledge();
+    person.peer.client.flush().map_err(|error| missing(&what)(error.into()))?;
     crate::say!("{:8} <- {wanted}", person.name);
     Ok(())
 }
