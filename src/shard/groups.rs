@@ -270,6 +270,12 @@ impl<S, R: Reader> Core<S, R> {
 
     /// All that waits: who came and went, marks, ticks, heads, in this order.
     pub(super) fn serve_groups(&mut self) {
+        let now_ms = self.now.mono_ms;
+        let is_due = now_ms >= self.grouping.releases_due_ms
+            || self.grouping.due_ms().is_some_and(|due_ms| due_ms <= now_ms);
+        if !is_due && !self.groups_wait() {
+            return; // most turns, and each message takes some
+        }
         for shard in 0..self.grouping.tidings.len() {
             self.tell_tidings(shard);
         }
