@@ -27,9 +27,6 @@ const WORLDS: u64 = 2_000;
 const CRASHING_WORLDS: u64 = 2_000;
 /// See [`WORLDS`].
 const WHIMSICAL_WORLDS: u64 = 1_000;
-/// Worlds of the whole server that may have groups. An open fault (README, "Honest limits") shows
-/// in world 107: `MYRIAD_GROUP_WORLDS=2000 MYRIAD_SEED=107`. With its mend this goes.
-const GROUP_WORLDS: u64 = 100;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.trim().parse().ok()
@@ -46,17 +43,9 @@ fn run_seeds(test: &'static str, plan: fn(u64) -> Plan, usual: u64) -> Sums {
     harness::run(Order { test, plan, first, count, time })
 }
 
-/// A world of the whole server; the first [`GROUP_WORLDS`] may have groups.
-fn whole(seed: u64) -> Plan {
-    let plan = Plan::of(seed);
-    let with_groups = number("MYRIAD_GROUP_WORLDS").unwrap_or(GROUP_WORLDS);
-    let groups = if seed < with_groups { plan.groups } else { 0 };
-    Plan { groups, ..plan }
-}
-
 #[test]
 fn slow_whole_server_keeps_its_word() {
-    run_seeds("slow_whole_server_keeps_its_word", whole, WORLDS);
+    run_seeds("slow_whole_server_keeps_its_word", Plan::of, WORLDS);
 }
 
 #[test]

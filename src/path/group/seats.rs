@@ -180,9 +180,10 @@ pub fn tell_news(tables: &mut Tables) {
         let head = if left == 0 { known } else { left };
         if let Some(seat) = tables.circles.seat_mut(index) {
             (seat.listed, seat.told) = (false, head);
-            if left == 0 && (!seat.is_seated() || seat.cursor >= head) {
+            // Only who is behind is told: its ack is what ends both.
+            if left == 0 && (!seat.is_seated() || !seat.behind || seat.cursor >= head) {
                 seat.told = 0;
-                continue; // gone meanwhile, or it has everything
+                continue; // gone meanwhile, or live again, or it has everything
             }
         }
         let news = GroupNews { group, head, cursor, left: left != 0 };
