@@ -298,6 +298,21 @@ mod tests {
     }
 
     #[test]
+    fn a_message_that_may_be_tried_again_says_when_and_any_other_is_refused_for_good() {
+        for (refusal, status) in
+            [(Refusal::RateLimited, 429), (Refusal::InboxFull, 503), (Refusal::NotMember, 422)]
+        {
+            let problem = Problem::from(Fault::Refused(refusal));
+            let body: serde_json::Value = serde_json::from_slice(&problem.body()).unwrap();
+            assert_eq!(
+                (&body["status"], &body["reason"]),
+                (&status.into(), &refusal.name().into())
+            );
+            assert_eq!(body.get("retry_after_ms").is_some(), refusal.retriable(), "{body}");
+        }
+    }
+
+    #[test]
     fn the_name_of_a_code_is_what_json_has() {
         for code in [Code::Invalid, Code::WrongMediaType, Code::KeyReused, Code::TimedOut] {
             assert_eq!(serde_json::to_value(code).unwrap(), code.row().1);

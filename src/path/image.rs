@@ -10,7 +10,7 @@
 mod bytes;
 mod read;
 
-pub(super) use bytes::{Input, put_u32, put_u64};
+pub(super) use bytes::{Input, put_entry, put_u32, put_u64};
 pub use read::{BadImage, DeviceImage, Item, UserImage, read};
 
 use super::group::image as groups;
@@ -194,13 +194,7 @@ fn write_entries(
     put_u32(out, inbox.due_s());
     let mut last = after;
     for entry in inbox.after(after).take(count) {
-        let (at, size, due_s) = entry.parts();
-        put_u64(out, entry.position);
-        put_u64(out, at);
-        put_u64(out, entry.sender);
-        put_u32(out, entry.device);
-        put_u32(out, size);
-        put_u32(out, due_s);
+        put_entry(out, &entry);
         last = entry.position;
     }
     Some(last)

@@ -82,6 +82,15 @@ pub fn guarded<T>(
     stored
 }
 
+/// What a sender hears when the log does not take a message.
+pub(in crate::path) fn refusal_of(refused: log::Refused) -> Refusal {
+    match refused {
+        log::Refused::Full => Refusal::DiskFull,
+        log::Refused::Busy => Refusal::Overloaded,
+        log::Refused::Failed => Refusal::StoreFailed,
+    }
+}
+
 fn try_store(
     tables: &mut Tables,
     rules: &Rules,
@@ -108,11 +117,7 @@ fn try_store(
         // For its sender like any other: the same way, the same wait, the same answer again.
         (record.kind, record.payload, record.relation) = (Kind::Void, &[], None);
     }
-    let ticket = stage.append(Lane::Message, &record).map_err(|refused| match refused {
-        log::Refused::Full => Refusal::DiskFull,
-        log::Refused::Busy => Refusal::Overloaded,
-        log::Refused::Failed => Refusal::StoreFailed,
-    })?;
+    let ticket = stage.append(Lane::Message, &record).map_err(refusal_of)?;
     positions.take();
     let due_s = expire::due_s(rules, now.wall_ms, request.ttl_s);
     let former_tail = if void {

@@ -104,6 +104,13 @@ fn a_lost_answer_with_tokens_comes_again_for_the_same_request_alone() {
     let first = refresh("r1", &ann.refresh).is(201);
     assert_eq!(refresh("r1", &ann.refresh).is(201).body, first.body);
     refresh("r1", "another token").fails(422, "key_reused");
+    // What was refused is not kept: anybody may ask, and there is not room for everybody.
+    refresh("r0", "no token").fails(401, "unauthorized");
+    let log_in =
+        |body: &str| street.send("POST", "/v1/sessions", &[("idempotency-key", "r3")], Some(body));
+    log_in("{}").fails(400, "invalid");
+    let body = json!({"handle": ann.name, "password": PASSWORD}).to_string();
+    log_in(&body).is(201);
     // Without the key it is a second use: the device is logged out.
     refresh("r2", &ann.refresh).fails(401, "unauthorized");
     let token = first.text("access_token");

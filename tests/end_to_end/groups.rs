@@ -141,11 +141,36 @@ fn who_goes_hears_nothing_more_and_who_comes_hears_nothing_earlier() {
         assert!(items.iter().all(|position| *position <= gone), "{items:?} {gone}");
         assert_eq!(items.last(), Some(&gone));
         assert_eq!(up_to, gone);
+        // Nor does it learn that something came later.
+        bob.send(&ClientFrame::Fetch(fetch(2, GROUP, u64::MAX)));
+        let Got::Fetched(end) = bob.expect("a page", |got| matches!(got, Got::Fetched(_))) else {
+            unreachable!()
+        };
+        assert_eq!(end.up_to, gone);
         let mut stranger = server.raw(transport, 9, 1);
         stranger.send(&ClientFrame::Fetch(fetch(1, GROUP, 0)));
         let got = stranger.expect("a refusal", |got| matches!(got, Got::RequestRefused(_)));
         let Got::RequestRefused(refused) = got else { unreachable!() };
         assert_eq!(refused.reason, Refusal::NotMember);
+    }
+}
+
+/// In a group so large that comings and goings are told to nobody else.
+#[test]
+fn who_was_removed_while_away_hears_so_at_the_next_login() {
+    for (shards, transport) in HOUSES {
+        let server = Server::start(shards, &["--group-quiet-above", "0"]);
+        server.provision(1..=3);
+        server.make_group(GROUP, &[1, 2, 3]);
+        let mut bob = server.peer(transport, 2, 1);
+        // Its seat was taken: the server told it that there is something.
+        bob.wait_for(|event| matches!(event, ClientEvent::GroupNews(_)), WAIT).unwrap();
+        bob.drop_connection();
+        server.edit_group(GROUP, 1, &json!({ "remove": 2 })).unwrap();
+        bob.reconnect().unwrap();
+        let is_out =
+            |event: &ClientEvent| matches!(event, ClientEvent::GroupNews(news) if news.left);
+        bob.wait_for(is_out, WAIT).unwrap();
     }
 }
 

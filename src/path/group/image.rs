@@ -5,7 +5,7 @@
 //! known, and who goes meanwhile goes by a record behind it.
 
 use crate::limits;
-use crate::path::image::{BadImage, Input, put_u32, put_u64};
+use crate::path::image::{BadImage, Input, put_entry, put_u32, put_u64};
 use crate::state::Tables;
 use crate::state::groups::{Former, Group, Member};
 use crate::state::inbox::Entry;
@@ -130,13 +130,7 @@ fn write_entries(group: &Group, after: u64, room: usize, out: &mut Vec<u8>) -> O
     begin_list(GROUP_ENTRIES, group.id, count, out);
     let mut last = after;
     for entry in rest() {
-        let (at, size, due_s) = entry.parts();
-        put_u64(out, entry.position);
-        put_u64(out, at);
-        put_u64(out, entry.sender);
-        put_u32(out, entry.device);
-        put_u32(out, size);
-        put_u32(out, due_s);
+        put_entry(out, entry);
         last = entry.position;
     }
     Some(last)

@@ -3,7 +3,7 @@
 use super::GroupRules;
 use super::change::Change;
 use crate::clock::Now;
-use crate::log::{self, Kind, Lane, Record, STREAM_GROUP, Stage, Ticket};
+use crate::log::{Kind, Lane, Record, STREAM_GROUP, Stage, Ticket};
 use crate::path::{Rules, expire};
 use crate::state::groups::Pushed;
 use crate::state::inbox::{Entry, What};
@@ -53,11 +53,7 @@ pub fn store(
         stream_kind: STREAM_GROUP,
         ..crate::path::store::record(Kind::Message, request, request.to, position, now.wall_ms)
     };
-    let ticket = stage.append(Lane::Message, &record).map_err(|refused| match refused {
-        log::Refused::Full => Refusal::DiskFull,
-        log::Refused::Busy => Refusal::Overloaded,
-        log::Refused::Failed => Refusal::StoreFailed,
-    })?;
+    let ticket = stage.append(Lane::Message, &record).map_err(crate::path::store::refusal_of)?;
     positions.take();
     tables.counters.stored += 1;
     let after = append(tables, rules, index, &record, true);

@@ -86,3 +86,14 @@ pub(in crate::path) fn put_u32(out: &mut Vec<u8>, number: u32) {
 pub(in crate::path) fn put_u64(out: &mut Vec<u8>, number: u64) {
     out.extend_from_slice(&number.to_le_bytes());
 }
+
+/// A waiting record, as [`Input::entry`] reads it.
+pub(in crate::path) fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
+    let (at, size, due_s) = entry.parts();
+    put_u64(out, entry.position);
+    put_u64(out, at);
+    put_u64(out, entry.sender);
+    put_u32(out, entry.device);
+    put_u32(out, size);
+    put_u32(out, due_s);
+}

@@ -124,11 +124,8 @@ impl Group {
     /// Whether `user` may read the record at `position`.
     #[must_use]
     pub fn may_read(&self, user: u64, position: u64) -> bool {
-        let present = self.members.get(&user).is_some_and(|member| position >= member.since);
-        present
-            || self.former.iter().any(|former| {
-                former.user == user && (former.since..=former.until).contains(&position)
-            })
+        let within = |&(since, until): &(u64, u64)| (since..=until).contains(&position);
+        self.spans_of(user).iter().any(within)
     }
 
     /// What `user` may read: from and to which position, in order. To the end: `u64::MAX`.
