@@ -45,7 +45,7 @@ mod look;
 mod make;
 mod map;
 mod memory;
-#[cfg(all(test, loom))]
+#[cfg(all(test, feature = "models"))]
 mod models;
 mod pages;
 mod partition;

@@ -90,8 +90,7 @@ impl fmt::Debug for Doorbell {
     }
 }
 
-#[cfg(test)]
-#[cfg(not(loom))]
+#[cfg(all(test, not(feature = "models")))]
 mod tests {
     use super::Doorbell;
     use crate::ring::Inlet;

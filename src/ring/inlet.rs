@@ -55,8 +55,7 @@ impl<T> Clone for Inlet<T> {
     }
 }
 
-#[cfg(test)]
-#[cfg(not(loom))]
+#[cfg(all(test, not(feature = "models")))]
 mod tests {
     use super::Inlet;
     use crate::ring::Doorbell;

@@ -350,7 +350,6 @@ fn bits(mut word: u64) -> impl Iterator<Item = usize> {
     })
 }
 
-#[cfg(test)]
-#[cfg(not(loom))]
+#[cfg(all(test, not(feature = "models")))]
 #[path = "mailbox_tests.rs"]
 mod tests;

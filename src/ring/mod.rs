@@ -8,7 +8,7 @@
 mod doorbell;
 mod inlet;
 mod mailbox;
-#[cfg(all(test, loom))]
+#[cfg(all(test, feature = "models"))]
 mod models;
 
 pub use doorbell::Doorbell;
