@@ -18,6 +18,7 @@ use std::backtrace::Backtrace;
 use std::cell::Cell;
 
 use myriad::log::SharedMemory;
+use myriad::state::order::{GroupEdit, Order};
 use myriad::state::placement::Placement;
 use wire::client::TickMark;
 use world::{Person, Phone, SHARDS, Server};
@@ -33,6 +34,8 @@ const IN_FLIGHT: u64 = 16;
 const IN_FLIGHT_WARM_UP: u64 = 20;
 /// Rounds that may pass without any message getting its last tick.
 const STUCK_ROUNDS: u64 = 10_000;
+
+const GROUP: u64 = 700;
 
 struct Counting;
 
@@ -94,11 +97,46 @@ fn a_turn_of_a_warm_shard_allocates_nothing() {
         let person = Person { user, device, peer, done: TickMark::Read };
         phones.push(server.connect("tcp", shard, &person));
     }
-    run_until(&mut server, &mut phones, WARM_UP, false);
+    run_until(&mut server, &mut phones, WARM_UP, false, write);
     BACKTRACES.set(backtraces.unwrap_or(0));
-    let turns = run_until(&mut server, &mut phones, WARM_UP + COUNTED, true);
+    let turns = run_until(&mut server, &mut phones, WARM_UP + COUNTED, true, write);
     let allocations = ALLOCATIONS.get();
     println!("{allocations} allocations in {turns} turns of {COUNTED} fully ticked messages");
+    assert_eq!(allocations, 0, "in {turns} turns; MYRIAD_BACKTRACES=3 shows where");
+}
+
+#[test]
+fn a_turn_with_messages_of_a_warm_group_allocates_nothing() {
+    const MEMBERS: u64 = 32;
+    let backtraces = std::env::var("MYRIAD_BACKTRACES").ok().and_then(|count| count.parse().ok());
+    let mut server = Server::start(&SharedMemory::new(), 64);
+    let mut phones = Vec::new();
+    for user in 1..=MEMBERS {
+        let person = Person { user, device: 1, peer: None, done: TickMark::Has };
+        phones.push(server.connect("tcp", Placement::new(SHARDS).home(user), &person));
+    }
+    let name = "friends".to_owned();
+    server.order(std::iter::once(Order::GroupCreate { group: GROUP, owner: 1, name }));
+    let add = |user| Order::GroupEdit { group: GROUP, by: 1, edit: GroupEdit::Add(user) };
+    server.order((2..=MEMBERS).map(add));
+    // Two members write.
+    let mut said = [0; 2];
+    let mut say = |phones: &mut [Phone], now_ms: u64, in_flight: u64| {
+        for phone in &mut *phones {
+            phone.run(now_ms, 0, 0);
+        }
+        for (phone, said) in phones.iter_mut().zip(&mut said) {
+            while phone.is_live() && *said < phone.done + in_flight {
+                phone.say(GROUP);
+                *said += 1;
+            }
+        }
+    };
+    run_until(&mut server, &mut phones, WARM_UP, false, &mut say);
+    BACKTRACES.set(backtraces.unwrap_or(0));
+    let turns = run_until(&mut server, &mut phones, WARM_UP + COUNTED, true, &mut say);
+    let allocations = ALLOCATIONS.get();
+    println!("{allocations} allocations in {turns} turns of {COUNTED} messages to {MEMBERS}");
     assert_eq!(allocations, 0, "in {turns} turns; MYRIAD_BACKTRACES=3 shows where");
 }
 
@@ -110,19 +148,25 @@ fn what_allocates_is_counted() {
     assert_eq!(ALLOCATIONS.get(), 1);
 }
 
-/// Goes on until so many messages have all their ticks; returns the turns.
+/// Everybody writes to its peer while fewer than `in_flight` messages are under way.
+fn write(phones: &mut [Phone], now_ms: u64, in_flight: u64) {
+    for phone in phones {
+        phone.run(now_ms, in_flight, u64::MAX);
+    }
+}
+
+/// Goes on until so many messages have all their ticks; returns the turns. `drive` lets phones hear
+/// what came and write.
 fn run_until(
     server: &mut Server<SharedMemory>,
     phones: &mut [Phone],
     ticked: u64,
     counts: bool,
+    mut drive: impl FnMut(&mut [Phone], u64, u64),
 ) -> u64 {
     let (mut turns, mut done, mut stuck) = (0, 0, 0);
     while done < ticked {
-        let in_flight = if counts { IN_FLIGHT } else { IN_FLIGHT_WARM_UP };
-        for phone in &mut *phones {
-            phone.run(server.now_ms, in_flight, u64::MAX);
-        }
+        drive(phones, server.now_ms, if counts { IN_FLIGHT } else { IN_FLIGHT_WARM_UP });
         for index in 0..SHARDS {
             COUNTS.set(counts);
             server.turn(index);

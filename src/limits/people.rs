@@ -52,5 +52,8 @@ const _: () = assert!(LOGINS_PER_SECOND_MAX <= RATE_SETTING_MAX);
 pub const ORDERS_WAITING_MAX: usize = 4 * 1024;
 /// Orders a shard obeys in one turn: none of them takes longer than a message.
 pub const ORDERS_PER_TURN_MAX: usize = 64;
+/// Pairs (recipient, sender) whose marks moved that one turn looks at: half a millisecond. Who
+/// turns receipts on again may have a hundred thousand.
+pub const RECEIPT_PAIRS_PER_TURN_MAX: usize = 16 * 1024;
 /// Batches of last-seen times that may wait for the disk; more are dropped: the next has newer.
 pub const SEEN_WAITING_MAX: usize = 256;

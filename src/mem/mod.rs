@@ -1,5 +1,5 @@
 //! Memory of a shard: a generation-checked slab, a timer wheel, recycled buffers, token
-//! buckets.
+//! buckets, an index that grows in small pieces.
 //!
 //! Owner: one shard each; nothing here is shared between threads. Everything has a capacity given
 //! at construction and address space reserved for it then, but pages are touched only when used,
@@ -8,11 +8,13 @@
 
 mod bucket;
 mod buffers;
+mod index;
 mod slab;
 mod wheel;
 
 pub use bucket::{Bucket, Buckets, Rate, RetryAfterMs};
 pub use buffers::Buffers;
+pub use index::Index;
 pub use slab::{Slab, entry_bytes};
 pub use wheel::{ENTRY_BYTES as WHEEL_ENTRY_BYTES, HORIZON_MS, SLOT_MS, Wheel};
 

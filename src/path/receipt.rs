@@ -1,10 +1,12 @@
 //! Step 7: marks become receipts.
 //!
 //! A receipt is a comparison of what is true (the recipient's `has`, the conversation's `read`)
-//! with what the sender's home was told. Dirty pairs are looked at once per turn; what finds no
-//! credit toward another shard stays dirty and grows (flags, never queue entries).
+//! with what the sender's home was told. Dirty pairs are looked at once per turn, a bounded
+//! number of them; what finds no credit toward another shard stays dirty and grows (flags, never
+//! queue entries).
 
 use crate::canary::{self, Canary};
+use crate::limits;
 use crate::log::{Kind, Lane, Record, Stage};
 use crate::path::STREAM_USER;
 use crate::path::session::for_each_conn;
@@ -43,13 +45,19 @@ pub fn tell_dirty(
         return;
     }
     let mut dirty = tables.pairs.take_dirty();
+    // Beyond that in the next turn; what could not be told comes behind all others then.
+    let some = dirty.len().min(limits::RECEIPT_PAIRS_PER_TURN_MAX);
+    let mut at = 0;
     dirty.retain(|&index| {
-        let done = tell_pair(tables, placement, index, &mut tell);
+        at += 1;
+        let done = at <= some && tell_pair(tables, placement, index, &mut tell);
         if done {
             tables.pairs.clean(index);
         }
         !done
     });
+    let missed = dirty.len() - (at - some);
+    dirty.rotate_left(missed);
     tables.pairs.still_dirty(dirty);
 }
 
@@ -247,4 +255,41 @@ pub fn stage_cursors(tables: &mut Tables, stage: &mut Stage, lane: Lane, wall_ms
         false
     });
     tables.dirty_cursors = dirty;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+
+    #[test]
+    fn a_turn_looks_at_some_pairs_and_all_have_their_turn() {
+        const MOST: usize = limits::RECEIPT_PAIRS_PER_TURN_MAX;
+        let senders = 2 * MOST as u64 + 9;
+        let mut tables = Tables::new(4, 4, 4 * MOST);
+        let user = tables.users.find_or_add(7).unwrap();
+        let mut first = NONE;
+        for sender in 0..senders {
+            let pair = tables.pairs.find_or_add(user, 1_000 + sender, &mut first).unwrap();
+            tables.pairs.get_mut(pair).last = 5;
+            tables.pairs.mark_dirty(pair);
+        }
+        let here = tables.users.user_mut(user);
+        (here.first_pair, here.has) = (first, 5);
+        let mut told: HashMap<u64, u32> = HashMap::new();
+        for turn in 0..6 {
+            let mut looks = 0;
+            tell_dirty(&mut tables, Placement::new(1), |_, _, receipt| {
+                looks += 1;
+                // Every other sender's home has no room at first.
+                let is_told = turn >= 3 || receipt.sender % 2 == 0;
+                *told.entry(receipt.sender).or_default() += u32::from(is_told);
+                is_told
+            });
+            assert!(looks <= MOST, "{looks} in a turn");
+        }
+        assert!(!tables.pairs.has_dirty());
+        assert_eq!(told.len() as u64, senders);
+        assert!(told.values().all(|times| *times == 1));
+    }
 }

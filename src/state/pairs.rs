@@ -7,8 +7,8 @@
 //! Bounded by `pairs_max`: a pair that can't be kept costs its sender ticks 2 and 3 and the quota
 //! per sender, never the message.
 
+use crate::mem::Index;
 use crate::state::NONE;
-use hashbrown::HashTable;
 
 /// One (recipient, sender). 64 bytes.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ pub struct Pair {
 #[derive(Debug)]
 pub struct Pairs {
     pairs: slab::Slab<Pair>,
-    index: HashTable<u32>,
+    index: Index,
     dirty: Vec<u32>,
     pairs_max: usize,
     /// Slots that were ever taken.
@@ -54,7 +54,7 @@ impl Pairs {
     /// Room for `pairs_max` pairs; grows on demand up to that (most users write to few others).
     #[must_use]
     pub fn new(pairs_max: usize) -> Self {
-        let (pairs, index) = (slab::Slab::new(), HashTable::new());
+        let (pairs, index) = (slab::Slab::new(), Index::default());
         Self { pairs, index, dirty: Vec::new(), pairs_max, slots: 0 }
     }
 

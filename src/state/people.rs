@@ -93,20 +93,38 @@ impl List {
         (self.both_from as usize) < self.others.len()
     }
 
-    /// Takes `other` out of the list if it is in it, then puts it where it belongs.
+    /// Takes `other` out of the list if it is in it, then puts it where it belongs. What stands
+    /// behind moves by one, in place: the list may be long, and this is a turn's time.
     fn set(&mut self, other: u64, ties: Ties) {
-        let mut runs = self.runs().map(<[u64]>::to_vec);
-        for run in &mut runs {
-            if let Ok(at) = run.binary_search(&other) {
-                run.remove(at);
+        let found = self.runs().map(|run| run.binary_search(&other));
+        let mut others = std::mem::take(&mut self.others).into_vec();
+        for (run, found) in found.into_iter().enumerate() {
+            if let Ok(at) = found {
+                others.remove(self.begin_of(run) + at);
+                self.shift(run, |begin| begin - 1);
             }
         }
-        if let Some(run) = run_of(ties)
-            && let Err(at) = runs[run].binary_search(&other)
-        {
-            runs[run].insert(at, other);
+        if let Some(run) = run_of(ties) {
+            let (Ok(at) | Err(at)) = found[run];
+            others.reserve_exact(1);
+            others.insert(self.begin_of(run) + at, other);
+            self.shift(run, |begin| begin + 1);
         }
-        *self = Self::of(&runs);
+        self.others = others.into_boxed_slice();
+    }
+
+    fn begin_of(&self, run: usize) -> usize {
+        [0, self.both_from, self.blocked_from][run] as usize
+    }
+
+    /// The runs behind this one begin elsewhere.
+    fn shift(&mut self, run: usize, by: impl Fn(u32) -> u32) {
+        if run < 1 {
+            self.both_from = by(self.both_from);
+        }
+        if run < 2 {
+            self.blocked_from = by(self.blocked_from);
+        }
     }
 
     fn of(runs: &[Vec<u64>; 3]) -> Self {
@@ -351,6 +369,38 @@ impl People {
             self.spans.range((user, 0)..=(user, u64::MAX)).map(|(key, _)| *key).collect();
         for key in keys {
             self.spans.remove(&key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// A list says what was set last of everybody, whatever was set before.
+        #[test]
+        fn a_list_is_what_was_set(
+            acts in prop::collection::vec((0..12_u64, any::<bool>(), any::<bool>()), 0..100),
+        ) {
+            let mut list = List::default();
+            let mut expected = BTreeMap::new();
+            for (other, contact, blocked) in acts {
+                let ties = Ties { contact, blocked };
+                list.set(other, ties);
+                expected.insert(other, ties);
+                for other in 0..12 {
+                    let ties = expected.get(&other).copied().unwrap_or_default();
+                    prop_assert_eq!(list.find(other), ties);
+                    prop_assert_eq!(list.blocks(other), ties.blocked);
+                }
+                for run in list.runs() {
+                    prop_assert!(run.is_sorted_by(|one, next| one < next));
+                }
+                let known = expected.values().filter(|ties| run_of(**ties).is_some()).count();
+                prop_assert_eq!(list.others.len(), known);
+            }
         }
     }
 }

@@ -13,10 +13,9 @@ mod parts;
 
 pub use parts::{Circle, Membership, Seat};
 
-use crate::mem::Token;
+use crate::mem::{Index, Token};
 use crate::state::NONE;
 use crate::state::groups::hash;
-use hashbrown::HashTable;
 use parts::NOBODY;
 use std::collections::VecDeque;
 
@@ -27,11 +26,11 @@ pub struct Circles {
     memberships: slab::Slab<Membership>,
     seats: slab::Slab<Seat>,
     /// Circles by group.
-    by_group: HashTable<u32>,
+    by_group: Index,
     /// Memberships by user and group.
-    by_both: HashTable<u32>,
+    by_both: Index,
     /// First membership by user.
-    by_user: HashTable<u32>,
+    by_user: Index,
     /// Memberships of which the group's home is to be told.
     pub dirty: Vec<u32>,
     /// Seats to be told that there is something.

@@ -13,14 +13,14 @@ pub use group::{Former, Group, Member};
 pub use letters::{Joining, Letter, Page, Piece, Pushed, Stand, Stands, Tick, Tiding, Typing};
 pub use low::Low;
 
-use hashbrown::HashTable;
+use crate::mem::Index;
 use std::collections::{BTreeSet, VecDeque};
 
 /// The groups of one shard.
 #[derive(Debug, Default)]
 pub struct Groups {
     slots: Vec<Option<Box<Group>>>,
-    index: HashTable<u32>,
+    index: Index,
     count: usize,
     /// Groups with something that may have to go: (seconds since 1970, index).
     dates: BTreeSet<(u32, u32)>,
