@@ -213,11 +213,15 @@ fn pair_of(here: &mut Tables, recipient: u64, sender: u64) -> Option<&mut Pair> 
 }
 
 fn load_user(here: &mut Tables, image: &UserImage) -> Result<(), ReplayError> {
-    let index = here.users.find_or_add(image.id).ok_or(ReplayError::TooManyUsers)?;
+    let index = if image.ended {
+        here.users.find_or_add_ended(image.id)
+    } else {
+        here.users.find_or_add(image.id)
+    };
+    let index = index.ok_or(ReplayError::TooManyUsers)?;
     let user = here.users.user_mut(index);
     (user.tail, user.has, user.has_from) = (image.tail, image.has, image.has_from);
     user.ids_floor = image.ids_floor;
-    user.marks.set(Marks::ENDED, image.ended);
     for known in &image.devices {
         let device = here.users.add_device(index, known.id, known.cursor);
         let device = here.users.device_mut(device);
