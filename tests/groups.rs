@@ -1,5 +1,5 @@
 //! What a message of a group costs, as ratios within one run: processor time per copy, bytes
-//! stored.
+//! stored, the cost of a post to very many.
 //!
 //! Two real shards with the readiness driver over loopback and the log on a disk in memory, all in
 //! one thread (`benches/hot-path/src/world/mod.rs`). Processor time is that of `turn` alone:
@@ -11,6 +11,7 @@
 #[path = "../benches/hot-path/src/world/mod.rs"]
 mod world;
 
+use myriad::limits;
 use myriad::log::SharedMemory;
 use myriad::state::order::{GroupEdit, Order};
 use wire::client::TickMark;
@@ -160,4 +161,43 @@ fn a_copy_costs_at_most_a_third_of_a_message_and_stores_nothing() {
     for (copy_ns, message_ns) in ratios {
         assert!(copy_ns * 3 <= message_ns, "{copy_ns} ns a copy, {message_ns} ns a message");
     }
+}
+
+/// Runs until everybody holds all that was said and done in groups.
+fn catch_up(server: &mut World, phones: &mut [Phone]) -> u64 {
+    let mut cpu = 0;
+    for _ in 0..STUCK_ROUNDS {
+        // A group that only tells does so once a second.
+        cpu += run(server, phones, 1, 0, limits::GROUP_HEAD_MS + 100).0;
+        if phones.iter().all(Phone::is_level) {
+            return cpu;
+        }
+    }
+    panic!("somebody never caught up");
+}
+
+#[test]
+fn a_post_to_a_hundred_thousand_costs_no_more_than_one_to_a_thousand() {
+    const POSTS: u64 = 400;
+    const ONLINE: u64 = 16;
+    let (mut server, mut phones) = world(100_000, ONLINE, |_| None);
+    let mut costs = Vec::new();
+    for (group, members) in [(1, 1_024), (2, 100_000)] {
+        make_group(&mut server, group, members);
+        catch_up(&mut server, &mut phones);
+        let before = heard(&phones);
+        let (mut cpu, mut stored) = (0, 0);
+        for _ in 0..POSTS {
+            phones[0].say(group);
+            let (ns, records, _) = run(&mut server, &mut phones, 1, 0, 5);
+            (cpu, stored) = (cpu + ns, stored + records);
+        }
+        cpu += catch_up(&mut server, &mut phones);
+        assert!(stored >= POSTS, "some were refused: {stored} records of {POSTS} posts");
+        assert!(heard(&phones) - before >= (ONLINE - 1) * POSTS, "who is online hears all");
+        costs.push(cpu / POSTS);
+    }
+    println!("a post costs {} ns with 1,024 members, {} ns with 100,000", costs[0], costs[1]);
+    // The quarter is for what other work on the machine takes of the caches.
+    assert!(costs[1] * 4 <= costs[0] * 5, "{costs:?}");
 }

@@ -12,6 +12,8 @@ use std::collections::{BTreeMap, VecDeque};
 pub struct Member {
     /// Adds, removes and renames. Of the owner it says nothing.
     pub admin: bool,
+    /// Where its marks stand among those of all members; given by the group.
+    pub place: u32,
     /// Position of the record by which it came: it may read from there on.
     pub since: u64,
     /// One of its devices has everything up to here.
@@ -59,12 +61,16 @@ pub struct Group {
     entries: VecDeque<Entry>,
     /// Their payload bytes.
     bytes: u64,
+    /// How many of them are messages.
+    messages: usize,
     /// Where members stand.
     pub has: Low,
     /// See `has`.
     pub read: Low,
     /// See `has`.
     pub acked: Low,
+    /// Whose marks stand at which place.
+    places: Vec<u64>,
     /// Who wrote lately, and the last position: they are to be told of ticks.
     authors: Vec<(u64, u64)>,
     /// Senders were told of tick 2 up to here,
@@ -80,8 +86,6 @@ pub struct Group {
     pub heads_due: u64,
     /// Session clock, milliseconds: when shards were told of the head last.
     pub heads_told_ms: u64,
-    /// Session clock, milliseconds: when all members were looked at last.
-    pub scanned_ms: u64,
     /// On the list of groups whose marks moved.
     pub marks_dirty: bool,
     /// On the list of groups whose `heads_due` is not empty.
@@ -157,9 +161,8 @@ impl Group {
             return;
         }
         let before = position.saturating_sub(1);
-        let fresh =
-            Member { admin: false, since: position, has: before, read: before, acked: before };
-        self.put(user, home, fresh);
+        let marks = Member { has: before, read: before, acked: before, ..Member::default() };
+        self.put(user, home, Member { since: position, ..marks });
     }
 
     /// Adds a member as it is known; one that is there keeps the better of its marks.
@@ -168,11 +171,13 @@ impl Group {
             known.admin |= member.admin;
             return self.raise(user, (member.has, member.read, member.acked));
         }
-        self.members.insert(user, member);
+        let place = u32::try_from(self.places.len()).unwrap_or(u32::MAX);
+        self.places.push(user);
+        self.members.insert(user, Member { place, ..member });
         self.count_home(home);
-        self.has.enter(member.has);
-        self.read.enter(member.read);
-        self.acked.enter(member.acked);
+        self.has.push(member.has);
+        self.read.push(member.read);
+        self.acked.push(member.acked);
     }
 
     /// One member more lives on this shard.
@@ -189,10 +194,20 @@ impl Group {
         if let Some(count) = self.homes.get_mut(home) {
             *count = count.saturating_sub(1);
         }
-        self.has.leave(member.has);
-        self.read.leave(member.read);
-        self.acked.leave(member.acked);
+        self.leave_place(member.place);
         self.remember(Former { user, since: member.since, until: position }, former_max);
+    }
+
+    /// The last one moves to the place of one who goes.
+    fn leave_place(&mut self, place: u32) {
+        self.has.swap_remove(place);
+        self.read.swap_remove(place);
+        self.acked.swap_remove(place);
+        self.places.swap_remove(place as usize);
+        let moved = self.places.get(place as usize);
+        if let Some(moved) = moved.and_then(|user| self.members.get_mut(user)) {
+            moved.place = place;
+        }
     }
 
     /// Remembers somebody who was a member.
@@ -212,23 +227,17 @@ impl Group {
         let has = has.min(self.tail).max(member.has);
         let read = read.min(has).max(member.read);
         let acked = acked.min(has).max(member.acked);
-        self.has.advance(member.has, has);
-        self.read.advance(member.read, read);
-        self.acked.advance(member.acked, acked);
         (member.has, member.read, member.acked) = (has, read, acked);
+        self.has.set(member.place, has);
+        self.read.set(member.place, read);
+        self.acked.set(member.place, acked);
     }
 
-    /// Looks at all members anew.
-    pub fn scan(&mut self) {
-        let Self { members, has, read, acked, .. } = self;
-        has.restart();
-        read.restart();
-        acked.restart();
-        for (&user, member) in members.iter() {
-            has.meet(member.has, user);
-            read.meet(member.read, user);
-            acked.meet(member.acked, user);
-        }
+    /// Who is the only one to stand lowest of these marks, and the lowest of all others.
+    #[must_use]
+    pub fn lone(&self, low: &Low) -> Option<(u64, u64)> {
+        let place = low.lone()?;
+        Some((*self.places.get(place as usize)?, low.least_but(place)?))
     }
 
     /// Somebody wrote the message at `position`. Of too many authors the one who wrote longest ago
@@ -267,17 +276,30 @@ impl Group {
         self.entries.len()
     }
 
+    /// How many of them are messages: of many changes nobody is told, but they are kept for those
+    /// who fetch.
+    #[must_use]
+    pub fn waiting_messages(&self) -> usize {
+        self.messages
+    }
+
     /// Their payload bytes.
     #[must_use]
     pub fn waiting_bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Adds a record; its position is above all others.
-    pub fn append(&mut self, entry: Entry) {
+    /// Adds a record; its position is above all others. False: it is one change more than are kept
+    /// for those who fetch.
+    pub fn append(&mut self, entry: Entry) -> bool {
         assert!(self.entries.back().is_none_or(|last| last.position < entry.position), "I3");
-        self.bytes += u64::from(entry.bytes());
+        let changes = self.entries.len() - self.messages;
+        if !entry.is_message() && changes >= limits::GROUP_CHANGES_MAX {
+            return false;
+        }
+        self.count_in(&entry);
         self.entries.push_back(entry);
+        true
     }
 
     /// Adds a record wherever its position belongs, when an image is loaded. False: it is there.
@@ -286,7 +308,7 @@ impl Group {
         if index > 0 && self.entries[index - 1].position == entry.position {
             return false;
         }
-        self.bytes += u64::from(entry.bytes());
+        self.count_in(&entry);
         self.entries.insert(index, entry);
         true
     }
@@ -330,7 +352,7 @@ impl Group {
     pub fn pop_through(&mut self, up_to: u64) -> Option<Entry> {
         self.entries.front().filter(|first| first.position <= up_to)?;
         let first = self.entries.pop_front()?;
-        self.bytes -= u64::from(first.bytes());
+        self.count_out(&first);
         if self.entries.is_empty() && self.entries.capacity() > SPARE_ENTRIES_MAX {
             self.entries = VecDeque::new();
         }
@@ -340,8 +362,18 @@ impl Group {
     /// Takes the record of exactly this position out.
     pub fn remove(&mut self, position: u64) -> Option<Entry> {
         let entry = self.entries.remove(self.index_of(position)?)?;
-        self.bytes -= u64::from(entry.bytes());
+        self.count_out(&entry);
         Some(entry)
+    }
+
+    fn count_in(&mut self, entry: &Entry) {
+        self.bytes += u64::from(entry.bytes());
+        self.messages += usize::from(entry.is_message());
+    }
+
+    fn count_out(&mut self, entry: &Entry) {
+        self.bytes -= u64::from(entry.bytes());
+        self.messages -= usize::from(entry.is_message());
     }
 
     fn index_after(&self, position: u64) -> usize {
