@@ -2,8 +2,8 @@
 //!
 //! `document`: docs/openapi.json is what the code says. `walk`: every endpoint as nobody, as the
 //! wrong user, as a suspended one and as the right one. `requests`: too slow, too large, repeated,
-//! cut off. Deliberately not here: what shards do with
-//! blocks and groups (`end_to_end`), and what the directory keeps (`directory`).
+//! cut off. `kills`: groups are changed while the server is killed. Deliberately not here: what
+//! shards do with blocks and groups (`end_to_end`), and what the directory keeps (`directory`).
 
 #![allow(
     clippy::unwrap_used,
@@ -14,6 +14,8 @@
 
 #[path = "api/document.rs"]
 mod document;
+#[path = "api/kills.rs"]
+mod kills;
 #[path = "api/requests.rs"]
 mod requests;
 #[path = "api/street.rs"]

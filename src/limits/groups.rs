@@ -39,6 +39,9 @@ pub const GROUP_NEWS_PER_TURN_MAX: usize = 1_024;
 pub const GROUP_MARKS_PER_LETTER_MAX: usize = 256;
 /// Groups whose marks or heads one turn looks at.
 pub const GROUPS_PER_TURN_MAX: usize = 1_024;
+/// Members and records of groups that are over which one turn takes apart, and members of such
+/// groups whom one turn makes leave: a tenth of a millisecond or two.
+pub const GROUP_APART_PER_TURN_MAX: usize = 512;
 /// Arrivals and departures that wait for a credit toward one shard; then changes are refused.
 pub const GROUP_TIDINGS_MAX: usize = 4_096;
 /// What a `Fetch` from a group counts in frames of a second: it reads the log.

@@ -261,6 +261,8 @@ impl<S, R: Reader> Core<S, R> {
             || !tables.circles.news.is_empty()
             || !tables.circles.quits.is_empty()
             || !tables.groups.quits.is_empty()
+            || !tables.groups.over.is_empty()
+            || tables.circles.is_ending()
     }
 
     /// All that waits: who came and went, marks, ticks, heads, in this order.
@@ -274,6 +276,8 @@ impl<S, R: Reader> Core<S, R> {
         for shard in 0..self.grouping.tidings.len() {
             self.tell_tidings(shard);
         }
+        crate::path::group::take_apart(&mut self.tables);
+        members::leave_some(&mut self.tables);
         self.serve_quits();
         self.tell_stands();
         self.look_at_marks();

@@ -2,10 +2,9 @@
 
 use super::Low;
 use crate::limits;
-use crate::log::At;
 use crate::state::inbox::Entry;
 use crate::state::order::Role;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// A member of a group, and what it has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,16 +52,18 @@ pub struct Group {
     pub released: u64,
     /// By user.
     pub members: BTreeMap<u64, Member>,
+    /// Members who are admins: who is to follow an owner is found without a look at all.
+    admins: BTreeSet<u64>,
     /// Oldest first.
     pub former: VecDeque<Former>,
     /// Members per home shard, as far as there are any.
     pub homes: Vec<u32>,
     /// Records somebody still waits for, in the order of their positions (I3).
-    entries: VecDeque<Entry>,
+    pub(super) entries: VecDeque<Entry>,
     /// Their payload bytes.
-    bytes: u64,
+    pub(super) bytes: u64,
     /// How many of them are messages.
-    messages: usize,
+    pub(super) messages: usize,
     /// Where members stand.
     pub has: Low,
     /// See `has`.
@@ -103,9 +104,6 @@ impl Group {
         Self { id, ..Self::default() }
     }
 }
-
-/// A list with room for more records than this is given back when it is empty.
-const SPARE_ENTRIES_MAX: usize = 128;
 
 impl Group {
     /// What `user` is in it; none if it is no member.
@@ -167,13 +165,14 @@ impl Group {
 
     /// Adds a member as it is known; one that is there keeps the better of its marks.
     pub fn put(&mut self, user: u64, home: usize, member: Member) {
-        if let Some(known) = self.members.get_mut(&user) {
-            known.admin |= member.admin;
+        if let Some(known) = self.members.get(&user) {
+            self.set_admin(user, known.admin || member.admin);
             return self.raise(user, (member.has, member.read, member.acked));
         }
         let place = u32::try_from(self.places.len()).unwrap_or(u32::MAX);
         self.places.push(user);
         self.members.insert(user, Member { place, ..member });
+        self.set_admin(user, member.admin);
         self.count_home(home);
         self.has.push(member.has);
         self.read.push(member.read);
@@ -191,6 +190,7 @@ impl Group {
     /// A member goes by the record at `position`. At most `former_max` of those are remembered.
     pub fn part(&mut self, user: u64, home: usize, position: u64, former_max: usize) {
         let Some(member) = self.members.remove(&user) else { return };
+        self.admins.remove(&user);
         if let Some(count) = self.homes.get_mut(home) {
             *count = count.saturating_sub(1);
         }
@@ -208,6 +208,30 @@ impl Group {
         if let Some(moved) = moved.and_then(|user| self.members.get_mut(user)) {
             moved.place = place;
         }
+    }
+
+    /// The group is over: forgets some members. False: there are none left.
+    pub fn forget_some(&mut self, most: usize) -> bool {
+        (0..most).all(|_| self.members.pop_first().is_some())
+    }
+
+    /// A member becomes an admin, or is none any more.
+    pub fn set_admin(&mut self, user: u64, admin: bool) {
+        let Some(member) = self.members.get_mut(&user) else { return };
+        member.admin = admin;
+        if admin {
+            self.admins.insert(user);
+        } else {
+            self.admins.remove(&user);
+        }
+    }
+
+    /// Who follows an owner that goes: an admin, else any other member. None: nobody is left.
+    #[must_use]
+    pub fn heir_of(&self, owner: u64) -> Option<u64> {
+        let not_owner = |user: &&u64| **user != owner;
+        let admin = self.admins.iter().find(not_owner);
+        admin.or_else(|| self.members.keys().find(not_owner)).copied()
     }
 
     /// Remembers somebody who was a member.
@@ -266,121 +290,5 @@ impl Group {
     pub fn forget_authors(&mut self) {
         let told = self.told_has.min(self.told_read);
         self.authors.retain(|(_, last)| *last > told);
-    }
-
-    // ---- its records ---------------------------------------------------------------------
-
-    /// Number of records somebody waits for.
-    #[must_use]
-    pub fn waiting(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// How many of them are messages: of many changes nobody is told, but they are kept for those
-    /// who fetch.
-    #[must_use]
-    pub fn waiting_messages(&self) -> usize {
-        self.messages
-    }
-
-    /// Their payload bytes.
-    #[must_use]
-    pub fn waiting_bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    /// Adds a record; its position is above all others. False: it is one change more than are kept
-    /// for those who fetch.
-    pub fn append(&mut self, entry: Entry) -> bool {
-        assert!(self.entries.back().is_none_or(|last| last.position < entry.position), "I3");
-        let changes = self.entries.len() - self.messages;
-        if !entry.is_message() && changes >= limits::GROUP_CHANGES_MAX {
-            return false;
-        }
-        self.count_in(&entry);
-        self.entries.push_back(entry);
-        true
-    }
-
-    /// Adds a record wherever its position belongs, when an image is loaded. False: it is there.
-    pub fn insert(&mut self, entry: Entry) -> bool {
-        let index = self.index_after(entry.position);
-        if index > 0 && self.entries[index - 1].position == entry.position {
-            return false;
-        }
-        self.count_in(&entry);
-        self.entries.insert(index, entry);
-        true
-    }
-
-    /// Records above `after`, oldest first.
-    pub fn after(&self, after: u64) -> impl Iterator<Item = &Entry> {
-        self.entries.range(self.index_after(after)..)
-    }
-
-    /// Records below `before` (0: all), newest first.
-    pub fn before(&self, before: u64) -> impl Iterator<Item = &Entry> {
-        let before = if before == 0 { u64::MAX } else { before };
-        self.entries.range(..self.index_after(before.saturating_sub(1))).rev()
-    }
-
-    /// All records, oldest first, to change what happens to them.
-    pub fn entries_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
-        self.entries.iter_mut()
-    }
-
-    /// The record of exactly this position.
-    #[must_use]
-    pub fn find(&self, position: u64) -> Option<&Entry> {
-        self.index_of(position).map(|index| &self.entries[index])
-    }
-
-    /// The record of exactly this position, to change what happens to it.
-    pub fn find_mut(&mut self, position: u64) -> Option<&mut Entry> {
-        self.index_of(position).map(|index| &mut self.entries[index])
-    }
-
-    /// The record of exactly this position is durable at this place. Returns the entry as it was.
-    pub fn place(&mut self, position: u64, at: At) -> Option<Entry> {
-        let entry = self.find_mut(position)?;
-        let former = *entry;
-        entry.place(at);
-        Some(former)
-    }
-
-    /// Takes the oldest record out if its position is at most `up_to`.
-    pub fn pop_through(&mut self, up_to: u64) -> Option<Entry> {
-        self.entries.front().filter(|first| first.position <= up_to)?;
-        let first = self.entries.pop_front()?;
-        self.count_out(&first);
-        if self.entries.is_empty() && self.entries.capacity() > SPARE_ENTRIES_MAX {
-            self.entries = VecDeque::new();
-        }
-        Some(first)
-    }
-
-    /// Takes the record of exactly this position out.
-    pub fn remove(&mut self, position: u64) -> Option<Entry> {
-        let entry = self.entries.remove(self.index_of(position)?)?;
-        self.count_out(&entry);
-        Some(entry)
-    }
-
-    fn count_in(&mut self, entry: &Entry) {
-        self.bytes += u64::from(entry.bytes());
-        self.messages += usize::from(entry.is_message());
-    }
-
-    fn count_out(&mut self, entry: &Entry) {
-        self.bytes -= u64::from(entry.bytes());
-        self.messages -= usize::from(entry.is_message());
-    }
-
-    fn index_after(&self, position: u64) -> usize {
-        self.entries.partition_point(|entry| entry.position <= position)
-    }
-
-    fn index_of(&self, position: u64) -> Option<usize> {
-        self.entries.binary_search_by_key(&position, |entry| entry.position).ok()
     }
 }
