@@ -2,7 +2,7 @@
 
 /// Members of one group unless configured.
 pub const GROUP_MEMBERS_MAX: u32 = 100_000;
-/// Bound of that setting: a look at all of them takes some milliseconds.
+/// Bound of that setting: a start looks at all of them, at some hundred bytes each.
 pub const GROUP_MEMBERS_SETTING_MAX: u32 = 1_000_000;
 /// Members up to which messages are pushed, unless configured.
 pub const GROUP_PUSH_MAX: u32 = 1_024;
@@ -13,6 +13,9 @@ pub const GROUP_QUIET_ABOVE: u32 = 256;
 /// Records waiting in one group unless configured. One absent member makes all of them wait, so
 /// there is more room than in an inbox.
 pub const GROUP_MESSAGES_MAX: u32 = 100_000;
+/// Changes of one group that are kept for those who fetch: all members of a large group come, and
+/// as many again come and go. Of further ones only those hear who are pushed to.
+pub const GROUP_CHANGES_MAX: usize = 2 * GROUP_MEMBERS_MAX as usize;
 /// Payload bytes waiting in one group unless configured.
 pub const GROUP_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Longest name of a group: two lines on a phone.
@@ -28,13 +31,6 @@ pub const GROUP_FORMER_MAX: usize = 1_024;
 pub const GROUP_PAGE_MAX: usize = 1_000;
 /// Authors per group who are told of ticks when they are due; others ask at their next login.
 pub const GROUP_AUTHORS_MAX: usize = 256;
-/// Members that are looked at whenever somebody who stood lowest moves; in larger groups all are
-/// looked at once per [`GROUP_SCAN_MS`].
-pub const GROUP_SCAN_MEMBERS_MAX: usize = GROUP_PUSH_MAX as usize;
-/// Members up to which one of them who lags alone is looked for at once.
-pub const GROUP_SCAN_LONE_MAX: usize = 64;
-/// See [`GROUP_SCAN_MEMBERS_MAX`] and [`GROUP_SCAN_LONE_MAX`].
-pub const GROUP_SCAN_MS: u64 = 1_000;
 /// Pause between two words to one shard that there is something in a group that does not push.
 pub const GROUP_HEAD_MS: u64 = 1_000;
 /// Devices that one turn tells that there is something in a group.
@@ -43,6 +39,9 @@ pub const GROUP_NEWS_PER_TURN_MAX: usize = 1_024;
 pub const GROUP_MARKS_PER_LETTER_MAX: usize = 256;
 /// Groups whose marks or heads one turn looks at.
 pub const GROUPS_PER_TURN_MAX: usize = 1_024;
+/// Members and records of groups that are over which one turn takes apart, and members of such
+/// groups whom one turn makes leave: a tenth of a millisecond or two.
+pub const GROUP_APART_PER_TURN_MAX: usize = 512;
 /// Arrivals and departures that wait for a credit toward one shard; then changes are refused.
 pub const GROUP_TIDINGS_MAX: usize = 4_096;
 /// What a `Fetch` from a group counts in frames of a second: it reads the log.

@@ -29,8 +29,6 @@ pub(super) struct Grouping {
     tidings: Vec<VecDeque<Tiding>>,
     /// Groups of which shards are to be told the head when the time has come, oldest first.
     paced: VecDeque<(u64, u32)>,
-    /// Groups whose marks are looked at when the time has come.
-    late: VecDeque<(u64, u32)>,
     /// Records that were pushed; whoever has them no more can be filled again.
     pushes: VecDeque<Arc<Pushed>>,
     /// Letters of marks, empty.
@@ -45,7 +43,6 @@ impl Grouping {
         Self {
             tidings: (0..shards).map(|_| VecDeque::new()).collect(),
             paced: VecDeque::new(),
-            late: VecDeque::new(),
             pushes: VecDeque::new(),
             stands: Vec::new(),
             releases_due_ms: 0,
@@ -59,9 +56,7 @@ impl Grouping {
 
     /// When there is something to do: session clock, milliseconds.
     pub(super) fn due_ms(&self) -> Option<u64> {
-        let paced = self.paced.front().map(|(due_ms, _)| *due_ms);
-        let late = self.late.front().map(|(due_ms, _)| *due_ms);
-        paced.into_iter().chain(late).min()
+        self.paced.front().map(|(due_ms, _)| *due_ms)
     }
 }
 
@@ -266,6 +261,8 @@ impl<S, R: Reader> Core<S, R> {
             || !tables.circles.news.is_empty()
             || !tables.circles.quits.is_empty()
             || !tables.groups.quits.is_empty()
+            || !tables.groups.over.is_empty()
+            || tables.circles.is_ending()
     }
 
     /// All that waits: who came and went, marks, ticks, heads, in this order.
@@ -279,6 +276,8 @@ impl<S, R: Reader> Core<S, R> {
         for shard in 0..self.grouping.tidings.len() {
             self.tell_tidings(shard);
         }
+        crate::path::group::take_apart(&mut self.tables);
+        members::leave_some(&mut self.tables);
         self.serve_quits();
         self.tell_stands();
         self.look_at_marks();
@@ -293,13 +292,7 @@ impl<S, R: Reader> Core<S, R> {
 
     /// Groups whose marks moved: ticks and releases.
     fn look_at_marks(&mut self) {
-        let now_ms = self.now.mono_ms;
-        while self.grouping.late.front().is_some_and(|(due_ms, _)| *due_ms <= now_ms) {
-            if let Some((_, index)) = self.grouping.late.pop_front() {
-                self.tables.groups.dirty_marks.push(index);
-            }
-        }
-        let Self { tables, mailbox, placement, me, grouping, .. } = self;
+        let Self { tables, mailbox, placement, me, .. } = self;
         let mut tell = |tables: &mut _, tick: Tick| {
             let home = placement.home(tick.author);
             if home == *me {
@@ -320,11 +313,8 @@ impl<S, R: Reader> Core<S, R> {
             if nth > beyond {
                 return true;
             }
-            let looked = marks::look(tables, index, now_ms, &mut tell);
-            let stays = looked == marks::Looked::Again;
-            if let marks::Looked::At(due_ms) = looked {
-                grouping.late.push_back((due_ms, index));
-            } else if let Some(group) = tables.groups.get_mut(index) {
+            let stays = marks::look(tables, index, &mut tell) == marks::Looked::Again;
+            if let Some(group) = tables.groups.get_mut(index) {
                 group.marks_dirty = stays;
             }
             stays

@@ -31,6 +31,11 @@ impl Answer {
         })
     }
 
+    /// None: the server was gone before it answered.
+    pub(crate) fn none() -> Self {
+        Self { status: 0, head: String::new(), body: Value::Null }
+    }
+
     /// Text in the body.
     pub(crate) fn text(&self, name: &str) -> String {
         let text = self.body[name].as_str();
@@ -90,6 +95,12 @@ impl Street {
         Self { server, api, people: AtomicU64::new(0) }
     }
 
+    /// Starts the server again after its end.
+    pub(crate) fn start_again(&mut self) {
+        self.server.start_again();
+        self.api = api_of(&self.server);
+    }
+
     /// Kills the server on the spot and starts it again.
     pub(crate) fn kill_and_restart(&mut self) {
         self.server.kill_and_restart();
@@ -104,10 +115,8 @@ impl Street {
         token: Option<&str>,
         body: Option<&Value>,
     ) -> Answer {
-        let authorization = token.map(|token| format!("Bearer {token}"));
-        let headers: Vec<(&str, &str)> =
-            authorization.iter().map(|value| ("authorization", value.as_str())).collect();
-        self.send(method, path, &headers, body.map(Value::to_string).as_deref())
+        let answer = try_ask(&self.api, method, path, token, body);
+        answer.unwrap_or_else(|| panic!("{method} {path} was not answered"))
     }
 
     /// Asks, with any headers.
@@ -118,21 +127,8 @@ impl Street {
         headers: &[(&str, &str)],
         body: Option<&str>,
     ) -> Answer {
-        let mut request = format!("{method} {path} HTTP/1.1\r\nHost: api\r\nConnection: close\r\n");
-        for (name, value) in headers {
-            request.push_str(&format!("{name}: {value}\r\n"));
-        }
-        if let Some(body) = body {
-            if !headers.iter().any(|(name, _)| *name == "content-type") {
-                request.push_str("content-type: application/json\r\n");
-            }
-            request.push_str(&format!("content-length: {}\r\n", body.len()));
-        }
-        request.push_str("\r\n");
-        request.push_str(body.unwrap_or_default());
-        let mut stream = self.connect();
-        stream.write_all(request.as_bytes()).unwrap();
-        read_answer(&mut stream).unwrap_or_else(|| panic!("{method} {path} was not answered"))
+        let answer = try_send(&self.api, method, path, headers, body);
+        answer.unwrap_or_else(|| panic!("{method} {path} was not answered"))
     }
 
     /// A bare connection.
@@ -155,6 +151,45 @@ impl Street {
     pub(crate) fn said(&self) -> String {
         std::fs::read_to_string(self.server.home.log_file()).unwrap()
     }
+}
+
+/// Asks a server that may be gone, with a token and a body or without. None: no answer.
+pub(crate) fn try_ask(
+    api: &str,
+    method: &str,
+    path: &str,
+    token: Option<&str>,
+    body: Option<&Value>,
+) -> Option<Answer> {
+    let authorization = token.map(|token| format!("Bearer {token}"));
+    let headers: Vec<(&str, &str)> =
+        authorization.iter().map(|value| ("authorization", value.as_str())).collect();
+    try_send(api, method, path, &headers, body.map(Value::to_string).as_deref())
+}
+
+fn try_send(
+    api: &str,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Option<&str>,
+) -> Option<Answer> {
+    let mut request = format!("{method} {path} HTTP/1.1\r\nHost: api\r\nConnection: close\r\n");
+    for (name, value) in headers {
+        request.push_str(&format!("{name}: {value}\r\n"));
+    }
+    if let Some(body) = body {
+        if !headers.iter().any(|(name, _)| *name == "content-type") {
+            request.push_str("content-type: application/json\r\n");
+        }
+        request.push_str(&format!("content-length: {}\r\n", body.len()));
+    }
+    request.push_str("\r\n");
+    request.push_str(body.unwrap_or_default());
+    let mut stream = TcpStream::connect(api).ok()?;
+    stream.set_read_timeout(Some(WAIT)).unwrap();
+    stream.write_all(request.as_bytes()).ok()?;
+    read_answer(&mut stream)
 }
 
 fn person(name: String, answer: &Answer) -> Person {

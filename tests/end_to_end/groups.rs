@@ -176,8 +176,17 @@ fn who_was_removed_while_away_hears_so_at_the_next_login() {
 
 #[test]
 fn who_was_away_pages_through_in_order() {
+    away_pages_through(&[]);
+}
+
+#[test]
+fn who_was_away_from_a_group_that_does_not_push_pages_through_in_order() {
+    away_pages_through(&["--group-push-max", "1"]);
+}
+
+fn away_pages_through(args: &[&str]) {
     for (shards, transport) in HOUSES {
-        let server = Server::start(shards, &[]);
+        let server = Server::start(shards, args);
         server.provision(1..=2);
         server.make_group(GROUP, &[1, 2]);
         let mut ann = server.peer(transport, 1, 1);

@@ -6,7 +6,7 @@ use super::{GroupRules, end};
 use crate::limits;
 use crate::log::{Kind, Record, STREAM_GROUP};
 use crate::state::Tables;
-use crate::state::groups::{Group, Member};
+use crate::state::groups::Group;
 use crate::state::order::{Fault, GroupEdit, Role};
 use crate::state::placement::Placement;
 use wire::Change as What;
@@ -176,11 +176,7 @@ pub fn decide<'a>(
 pub fn farewell(group: &Group, user: u64) -> Option<GroupEdit> {
     match group.role(user)? {
         Role::Owner if group.count() == 1 => Some(GroupEdit::End),
-        Role::Owner => {
-            let others = || group.members.iter().filter(|(id, _)| **id != user);
-            let heir = others().find(|(_, member)| member.admin).or_else(|| others().next());
-            heir.map(|(id, _)| GroupEdit::HandOver(*id))
-        }
+        Role::Owner => group.heir_of(user).map(GroupEdit::HandOver),
         Role::Admin | Role::Member => Some(GroupEdit::Remove(user)),
     }
 }
@@ -231,11 +227,9 @@ pub fn apply(
 fn set_role(group: &mut Group, user: u64, role: Role) {
     if role == Role::Owner {
         let former = std::mem::replace(&mut group.owner, user);
-        if let Some(former) = group.members.get_mut(&former) {
-            former.admin = true;
-        }
-    } else if let Some(Member { admin, .. }) = group.members.get_mut(&user) {
-        *admin = role == Role::Admin;
+        group.set_admin(former, true);
+    } else {
+        group.set_admin(user, role == Role::Admin);
     }
 }
 

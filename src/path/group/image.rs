@@ -194,7 +194,8 @@ pub(in crate::path) fn read<E: From<BadImage>>(
             MEMBERS => {
                 let (user, since, has) = (input.u64()?, input.u64()?, input.u64()?);
                 let (read, acked, admin) = (input.u64()?, input.u64()?, input.u64()? != 0);
-                Fact::Member(user, Member { admin, since, has, read, acked })
+                let place = 0; // the group gives one
+                Fact::Member(user, Member { admin, place, since, has, read, acked })
             }
             FORMER => {
                 let (user, since, until) = (input.u64()?, input.u64()?, input.u64()?);

@@ -65,7 +65,7 @@ pub fn groups_of(tables: &Tables, user: u64, after: u64, limit: u32) -> Done {
     };
     let circles = &tables.circles;
     let memberships = circles.memberships_of(user).filter_map(|at| circles.membership(at));
-    let present = memberships.filter(|here| here.left == 0 && here.group > after);
+    let present = memberships.filter(|here| !circles.is_over(here) && here.group > after);
     let mut groups: Vec<u64> = present.map(|here| here.group).collect();
     groups.sort_unstable();
     let limit = bounded(limit);

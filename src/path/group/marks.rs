@@ -17,8 +17,6 @@ pub enum Looked {
     Done,
     /// There is more, in the next turn.
     Again,
-    /// There is more, when this time of the session clock has come.
-    At(u64),
 }
 
 /// A member's home says where it stands.
@@ -34,48 +32,18 @@ pub fn take(tables: &mut Tables, stand: &Stand) {
 pub fn look(
     tables: &mut Tables,
     index: u32,
-    now_ms: u64,
     tell: &mut impl FnMut(&mut Tables, Tick) -> bool,
 ) -> Looked {
-    let Some(group) = tables.groups.get_mut(index) else { return Looked::Done };
-    let scanned = scan(group, now_ms);
-    if let Err(due_ms) = scanned {
-        return Looked::At(due_ms);
-    }
     for mark in [Mark::Has, Mark::Read] {
-        match tick_all(tables, index, mark, tell) {
-            Looked::Done => {}
-            later => return later,
+        if tick_all(tables, index, mark, tell) == Looked::Again {
+            return Looked::Again;
         }
     }
-    if scanned == Ok(true) && !tick_last(tables, index, tell) {
+    if !tick_last(tables, index, tell) {
         return Looked::Again;
     }
     release(tables, index);
     Looked::Done
-}
-
-/// Looks at all members if the lowest marks are not known otherwise, or if only one stands lowest:
-/// that may be an author whose own messages everybody else has. In large groups not before its
-/// time has come, which is the error. True: all were looked at.
-fn scan(group: &mut Group, now_ms: u64) -> Result<bool, u64> {
-    let is_lost = [group.has, group.read, group.acked].iter().any(|low| low.count == 0);
-    // An author, or nobody knows who it is.
-    let wrote = |low: &Low| low.last == 0 || group.authors_after(0).any(|it| it == low.last);
-    let is_lone = [group.has, group.read].iter().any(|low| low.count == 1 && wrote(low));
-    if !is_lost && !is_lone {
-        return Ok(false);
-    }
-    let due_ms = group.scanned_ms + limits::GROUP_SCAN_MS;
-    let is_large = group.count() > limits::GROUP_SCAN_MEMBERS_MAX;
-    // A lone member that lags must not cost a look at all for each ack of another.
-    let is_dear = !is_lost && group.count() > limits::GROUP_SCAN_LONE_MAX;
-    if (is_large || is_dear) && group.scanned_ms != 0 && now_ms < due_ms {
-        return if is_lost { Err(due_ms) } else { Ok(false) };
-    }
-    group.scanned_ms = now_ms.max(1);
-    group.scan();
-    Ok(true)
 }
 
 /// Tells authors what every member has, or has read, by now.
@@ -86,17 +54,15 @@ fn tick_all(
     tell: &mut impl FnMut(&mut Tables, Tick) -> bool,
 ) -> Looked {
     let Some(group) = tables.groups.get(index) else { return Looked::Done };
-    let (mut low, told) = marks_of(group, mark);
-    if canary::is(Canary::TickEarly) {
-        low.least = group.tail;
-    }
-    if low.count == 0 || low.least <= told {
+    let (low, told) = marks_of(group, mark);
+    let early = canary::is(Canary::TickEarly).then_some(group.tail);
+    let Some(least) = early.or_else(|| low.least()).filter(|least| *least > told) else {
         return Looked::Done;
-    }
+    };
     let id = group.id;
     // What was begun is ended as it was, or with few credits some authors would never be reached.
     let begun = group.half_told[half(mark)].filter(|(up_to, _)| *up_to > told);
-    let up_to = begun.map_or(low.least, |(up_to, _)| up_to);
+    let up_to = begun.map_or(least, |(up_to, _)| up_to);
     let heard = begun.map_or(0, |(_, author)| author);
     let mut authors = std::mem::take(&mut tables.groups.authors);
     authors.clear();
@@ -119,17 +85,17 @@ fn tick_all(
         Mark::Read => group.told_read = up_to,
     }
     group.forget_authors();
-    if up_to < low.least { Looked::Again } else { Looked::Done }
+    if up_to < least { Looked::Again } else { Looked::Done }
 }
 
 fn half(mark: Mark) -> usize {
     usize::from(mark == Mark::Read)
 }
 
-fn marks_of(group: &Group, mark: Mark) -> (Low, u64) {
+fn marks_of(group: &Group, mark: Mark) -> (&Low, u64) {
     match mark {
-        Mark::Has => (group.has, group.told_has),
-        Mark::Read => (group.read, group.told_read),
+        Mark::Has => (&group.has, group.told_has),
+        Mark::Read => (&group.read, group.told_read),
     }
 }
 
@@ -143,10 +109,8 @@ fn tick_last(
     for mark in [Mark::Has, Mark::Read] {
         let Some(group) = tables.groups.get(index) else { return true };
         let (low, _) = marks_of(group, mark);
-        let Low { least: after, count, last: author, second } = low;
-        if count != 1 || second == u64::MAX || second <= after {
-            continue;
-        }
+        let Some((author, second)) = group.lone(low) else { continue };
+        let Some(after) = low.least() else { continue };
         let wrote = group.authors_after(after).any(|it| it == author);
         let tick = Tick { author, group: group.id, after, up_to: second, mark };
         let is_news = group.told_last != Some((author, second, mark));
@@ -166,11 +130,9 @@ fn tick_last(
 fn release(tables: &mut Tables, index: u32) {
     let Tables { groups, live, .. } = tables;
     let Some(group) = groups.get_mut(index) else { return };
-    if group.acked.count == 0 {
-        return;
-    }
+    let Some(least) = group.acked.least() else { return };
     let mut last = 0;
-    while let Some(entry) = group.pop_through(group.acked.least) {
+    while let Some(entry) = group.pop_through(least) {
         forget(live, &entry);
         last = entry.position;
     }

@@ -2,6 +2,7 @@
 
 use super::seats::settle;
 use crate::canary::{self, Canary};
+use crate::limits;
 use crate::mem::Token;
 use crate::state::groups::{Member, Tiding};
 use crate::state::{NONE, Tables};
@@ -65,7 +66,7 @@ pub fn groups_of(tables: &Tables, user: u64) -> Vec<u64> {
     let Some(user) = tables.users.find(user) else { return Vec::new() };
     let circles = &tables.circles;
     let memberships = circles.memberships_of(user).filter_map(|at| circles.membership(at));
-    memberships.filter(|here| here.left == 0).map(|here| here.group).collect()
+    memberships.filter(|here| !circles.is_over(here)).map(|here| here.group).collect()
 }
 
 /// A user is gone: nothing is kept of its memberships here.
@@ -106,11 +107,17 @@ fn left(tables: &mut Tables, user: u64, group: u64, position: u64) {
     leave(tables, index, position);
 }
 
-/// The group is over, by the record at `position`.
+/// The group is over, by the record at `position`. Members of a large one leave piece by piece
+/// ([`leave_some`]).
 fn ended(tables: &mut Tables, group: u64, position: u64) {
     let Some(circle) = tables.circles.find(group) else { return };
-    let members = tables.circles.members(circle).to_vec();
-    for index in members {
+    tables.circles.end(circle, position);
+}
+
+/// Members of groups that are over leave, a bounded number of them.
+pub fn leave_some(tables: &mut Tables) {
+    for _ in 0..limits::GROUP_APART_PER_TURN_MAX {
+        let Some((index, position)) = tables.circles.next_to_leave() else { return };
         leave(tables, index, position);
     }
 }
@@ -182,5 +189,102 @@ pub fn drop_device(tables: &mut Tables, user: u32, device: u32) {
             settle(tables, index);
             end_if_told(tables, index);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::path::group::change::{Change, apply};
+    use crate::path::group::take_apart;
+    use crate::state::order::Role;
+    use crate::state::placement::Placement;
+    use wire::Change as What;
+
+    const GROUP: u64 = 77;
+    const PIECE: u64 = limits::GROUP_APART_PER_TURN_MAX as u64;
+
+    /// One shard, where users 1 to `members` are in the group.
+    fn tables(members: u64) -> Tables {
+        let mut tables = Tables::new(4, 1 << 14, 4);
+        for user in 1..=members {
+            play(&mut tables, if user == 1 { What::Created } else { What::Added }, user, user);
+            let tiding = Tiding::Joined { group: GROUP, user, position: user, pushes: true };
+            hear(&mut tables, tiding);
+        }
+        tables
+    }
+
+    fn play(tables: &mut Tables, what: What, user: u64, position: u64) {
+        let change = Change { what, by: 1, user, role: Role::Member, name: "friends" };
+        apply(tables, Placement::new(1), GROUP, &change, position);
+    }
+
+    #[test]
+    fn a_large_group_is_over_at_once_and_taken_apart_piece_by_piece() {
+        let members = 3 * PIECE + 9;
+        let mut tables = tables(members);
+        play(&mut tables, What::Ended, 0, members + 1);
+        assert!(tables.groups.of(GROUP).is_none() && !tables.groups.over.is_empty());
+        let pieces = std::iter::repeat_with(|| take_apart(&mut tables)).take(3).count();
+        assert_eq!((pieces, tables.groups.over.len()), (3, 0), "four pieces with that of the end");
+    }
+
+    #[test]
+    fn members_of_a_large_group_that_is_over_leave_piece_by_piece() {
+        let members = 3 * PIECE + 9;
+        let mut tables = tables(members);
+        let position = members + 1;
+        hear(&mut tables, Tiding::Ended { group: GROUP, position });
+        for user in [1, 2, members] {
+            assert!(groups_of(&tables, user).is_empty(), "nobody is in it any more");
+        }
+        for piece in 1..=3 {
+            leave_some(&mut tables);
+            assert_eq!(tables.circles.count() as u64, members - piece * PIECE);
+            assert!(tables.circles.is_ending());
+        }
+        leave_some(&mut tables);
+        assert_eq!((tables.circles.count(), tables.circles.is_ending()), (0, false));
+    }
+
+    #[test]
+    fn a_group_with_the_id_of_one_that_is_being_ended_keeps_its_members() {
+        let members = 2 * PIECE;
+        let mut tables = tables(members);
+        let position = members + 1;
+        hear(&mut tables, Tiding::Ended { group: GROUP, position });
+        leave_some(&mut tables);
+        // The first one is still in the old one, the last one is out.
+        for (user, position) in [(1, position + 1), (members, position + 2)] {
+            hear(&mut tables, Tiding::Joined { group: GROUP, user, position, pushes: true });
+        }
+        while tables.circles.is_ending() {
+            leave_some(&mut tables);
+        }
+        assert_eq!(tables.circles.count(), 2);
+        for user in [1, members] {
+            assert_eq!(groups_of(&tables, user), [GROUP], "{user}");
+        }
+    }
+
+    #[test]
+    fn who_is_away_when_a_group_ends_hears_so_at_the_next_login() {
+        let mut tables = tables(PIECE + 1);
+        let user = tables.users.find(1).unwrap();
+        let device = tables.users.add_device(user, 1, 0);
+        log_in(&mut tables, device, Token { index: 0, generation: 1 });
+        let membership = tables.circles.membership_of(user, GROUP).unwrap();
+        let seat = tables.circles.seat_of(membership, device).unwrap();
+        tables.circles.disconnect(seat);
+        tables.circles.news.clear();
+        tables.circles.seat_mut(seat).unwrap().listed = false;
+        hear(&mut tables, Tiding::Ended { group: GROUP, position: PIECE + 2 });
+        while tables.circles.is_ending() {
+            leave_some(&mut tables);
+        }
+        assert_eq!(tables.circles.count(), 1, "the one who was not told");
+        log_in(&mut tables, device, Token { index: 0, generation: 2 });
+        assert_eq!(tables.circles.news, [seat]);
     }
 }

@@ -24,6 +24,7 @@ pub mod store;
 
 pub use crate::config::GroupRules;
 
+use crate::limits;
 use crate::log::At;
 use crate::state::Tables;
 use crate::state::groups::Groups;
@@ -47,13 +48,36 @@ pub(super) fn forget(live: &mut Live, entry: &Entry) {
     }
 }
 
-/// The group is over: nothing of it is kept.
+/// The group is over: nobody finds it any more. A large one is taken apart piece by piece
+/// ([`take_apart`]).
 pub fn end(tables: &mut Tables, index: u32) {
-    let Some(mut group) = tables.groups.remove(index) else { return };
-    while let Some(entry) = group.pop_through(u64::MAX) {
-        forget(&mut tables.live, &entry);
-        if let Some(at) = entry.at() {
-            tables.live.scrub(at);
+    let Some(group) = tables.groups.remove(index) else { return };
+    tables.groups.over.push_back(group);
+    if tables.groups.over.len() == 1 {
+        take_apart(tables);
+    }
+}
+
+/// Takes groups that are over apart, a bounded piece: nothing of them is kept.
+pub fn take_apart(tables: &mut Tables) {
+    let Tables { groups, live, .. } = tables;
+    let mut left = limits::GROUP_APART_PER_TURN_MAX;
+    while let Some(group) = groups.over.front_mut() {
+        while left > 0
+            && let Some(entry) = group.pop_through(u64::MAX)
+        {
+            forget(live, &entry);
+            if let Some(at) = entry.at() {
+                live.scrub(at);
+            }
+            left -= 1;
         }
+        let members = group.members.len();
+        if group.waiting() > 0 || members > left {
+            group.forget_some(left);
+            return;
+        }
+        left -= members;
+        groups.over.pop_front();
     }
 }

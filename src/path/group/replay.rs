@@ -45,9 +45,10 @@ fn append(tables: &mut Tables, rules: &Rules, at: At, record: &Record<'_>) {
     group.tail = record.position;
     let (mut entry, due_s) = store::entry_of(rules, record);
     entry.place(at);
-    group.append(entry);
-    tables.live.add(at, entry.bytes());
-    tables.groups.note_due(index, due_s);
+    if group.append(entry) {
+        tables.live.add(at, entry.bytes());
+        tables.groups.note_due(index, due_s);
+    }
 }
 
 /// A record that waits was copied forward: it is read from there now.
@@ -87,9 +88,9 @@ pub fn tell_homes(tables: &mut [Tables], placement: Placement) {
     for home in 0..tables.len() {
         for index in 0..tables[home].groups.slots() {
             let Some(group) = tables[home].groups.get_mut(index) else { continue };
-            group.scan();
-            (group.announced, group.told_has) = (group.tail, group.has.least);
-            group.told_read = group.read.least;
+            group.announced = group.tail;
+            group.told_has = group.has.least().unwrap_or(group.tail);
+            group.told_read = group.read.least().unwrap_or(group.tail);
             group.homes.clear();
             let wrote = group.after(group.told_has.min(group.told_read));
             let wrote: Vec<_> = wrote.filter(|it| it.is_message()).copied().collect();

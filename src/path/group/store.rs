@@ -45,7 +45,9 @@ pub fn store(
     }
     let bytes = request.payload.len() as u64;
     let GroupRules { messages_max, bytes_max, .. } = rules.groups;
-    if group.waiting() >= messages_max as usize || group.waiting_bytes() + bytes > bytes_max {
+    if group.waiting_messages() >= messages_max as usize
+        || group.waiting_bytes() + bytes > bytes_max
+    {
         return Err(Refusal::InboxFull);
     }
     let position = positions.peek().ok_or(Refusal::StoreFailed)?;
@@ -91,8 +93,9 @@ fn append(
     if entry.is_message() {
         group.note_author(record.sender, record.position);
     }
-    group.append(entry);
-    tables.groups.note_due(index, due_s);
+    if group.append(entry) {
+        tables.groups.note_due(index, due_s);
+    }
     former
 }
 

@@ -36,6 +36,8 @@ pub struct Circles {
     pub dirty: Vec<u32>,
     /// Seats to be told that there is something.
     pub news: VecDeque<u32>,
+    /// Circles of groups that are over whose members were not all made to leave.
+    ending: VecDeque<u32>,
     /// (group, user): the account is gone, and the group's home is to be told.
     pub quits: VecDeque<(u64, u64)>,
     /// Scratch: a frame as bytes, for plain connections and for those on WebSocket.
@@ -124,10 +126,53 @@ impl Circles {
         self.seats_of(membership).find(|&at| self.seats[at as usize].device == device)
     }
 
-    /// Memberships of a circle.
+    /// A group is over, by the record at `position`: its circle is not found any more, so that
+    /// another group with its id has one of its own. Its members leave one by one
+    /// ([`Circles::next_to_leave`]).
+    pub fn end(&mut self, index: u32, position: u64) {
+        let Some(circle) = self.circles.get_mut(index as usize) else { return };
+        (circle.over, circle.staying) = (position, circle.members.len());
+        let group = circle.group;
+        if let Ok(entry) = self.by_group.find_entry(hash(group), |&at| at == index) {
+            entry.remove();
+        }
+        self.ending.push_back(index);
+    }
+
+    /// The next membership that has to end with its group, and the position of that end. From the
+    /// last one of the list to the first: who goes in between is replaced by one who was seen.
+    pub fn next_to_leave(&mut self) -> Option<(u32, u64)> {
+        while let Some(&index) = self.ending.front() {
+            // Its place may be another circle's by now, which is not over or listed behind it.
+            if let Some(circle) = self.circles.get_mut(index as usize) {
+                let staying = circle.staying.min(circle.members.len());
+                if let Some(next) = staying.checked_sub(1) {
+                    circle.staying = next;
+                    return Some((circle.members[next], circle.over));
+                }
+            }
+            self.ending.pop_front();
+        }
+        None
+    }
+
+    /// Some members were not made to leave yet.
     #[must_use]
-    pub fn members(&self, circle: u32) -> &[u32] {
-        self.circles.get(circle as usize).map_or(&[], |circle| &circle.members)
+    pub fn is_ending(&self) -> bool {
+        !self.ending.is_empty()
+    }
+
+    /// Whether a membership is one no more: its user went, or the group is over.
+    #[must_use]
+    pub fn is_over(&self, membership: &Membership) -> bool {
+        let circle = self.circles.get(membership.circle as usize);
+        membership.left != 0 || circle.is_some_and(|circle| circle.over != 0)
+    }
+
+    /// Memberships of a circle.
+    #[cfg(test)]
+    fn members(&self, circle: u32) -> &[u32] {
+        &self.circles[circle as usize].members
     }
 
     /// A user is a member of a group from now on. The caller has looked that it was not.
@@ -310,7 +355,7 @@ impl Circles {
         if let Some(index) = self.find(group) {
             return index;
         }
-        let fresh = Circle { group, head: 0, members: Vec::new(), seated: Vec::new() };
+        let fresh = Circle { group, ..Circle::default() };
         let index = u32::try_from(self.circles.insert(fresh)).unwrap_or(NONE);
         let circles = &self.circles;
         let hash_of = |at: &u32| hash(circles[*at as usize].group);

@@ -7,7 +7,7 @@ use crate::state::NONE;
 pub(super) const NOBODY: Token = Token { index: 0, generation: 0 };
 
 /// A group, as far as users of this shard are in it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Circle {
     /// The group's id.
     pub group: u64,
@@ -17,6 +17,11 @@ pub struct Circle {
     pub(super) members: Vec<u32>,
     /// Seats with a connection, in no order.
     pub seated: Vec<u32>,
+    /// Not 0: the group is over, by the record at this position, and nobody finds its circle any
+    /// more.
+    pub over: u64,
+    /// Of a group that is over: so many memberships from the first on were not made to leave yet.
+    pub(super) staying: usize,
 }
 
 impl Circle {

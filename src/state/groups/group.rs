@@ -2,16 +2,17 @@
 
 use super::Low;
 use crate::limits;
-use crate::log::At;
 use crate::state::inbox::Entry;
 use crate::state::order::Role;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// A member of a group, and what it has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Member {
     /// Adds, removes and renames. Of the owner it says nothing.
     pub admin: bool,
+    /// Where its marks stand among those of all members; given by the group.
+    pub place: u32,
     /// Position of the record by which it came: it may read from there on.
     pub since: u64,
     /// One of its devices has everything up to here.
@@ -51,20 +52,26 @@ pub struct Group {
     pub released: u64,
     /// By user.
     pub members: BTreeMap<u64, Member>,
+    /// Members who are admins: who is to follow an owner is found without a look at all.
+    admins: BTreeSet<u64>,
     /// Oldest first.
     pub former: VecDeque<Former>,
     /// Members per home shard, as far as there are any.
     pub homes: Vec<u32>,
     /// Records somebody still waits for, in the order of their positions (I3).
-    entries: VecDeque<Entry>,
+    pub(super) entries: VecDeque<Entry>,
     /// Their payload bytes.
-    bytes: u64,
+    pub(super) bytes: u64,
+    /// How many of them are messages.
+    pub(super) messages: usize,
     /// Where members stand.
     pub has: Low,
     /// See `has`.
     pub read: Low,
     /// See `has`.
     pub acked: Low,
+    /// Whose marks stand at which place.
+    places: Vec<u64>,
     /// Who wrote lately, and the last position: they are to be told of ticks.
     authors: Vec<(u64, u64)>,
     /// Senders were told of tick 2 up to here,
@@ -80,8 +87,6 @@ pub struct Group {
     pub heads_due: u64,
     /// Session clock, milliseconds: when shards were told of the head last.
     pub heads_told_ms: u64,
-    /// Session clock, milliseconds: when all members were looked at last.
-    pub scanned_ms: u64,
     /// On the list of groups whose marks moved.
     pub marks_dirty: bool,
     /// On the list of groups whose `heads_due` is not empty.
@@ -99,9 +104,6 @@ impl Group {
         Self { id, ..Self::default() }
     }
 }
-
-/// A list with room for more records than this is given back when it is empty.
-const SPARE_ENTRIES_MAX: usize = 128;
 
 impl Group {
     /// What `user` is in it; none if it is no member.
@@ -157,22 +159,24 @@ impl Group {
             return;
         }
         let before = position.saturating_sub(1);
-        let fresh =
-            Member { admin: false, since: position, has: before, read: before, acked: before };
-        self.put(user, home, fresh);
+        let marks = Member { has: before, read: before, acked: before, ..Member::default() };
+        self.put(user, home, Member { since: position, ..marks });
     }
 
     /// Adds a member as it is known; one that is there keeps the better of its marks.
     pub fn put(&mut self, user: u64, home: usize, member: Member) {
-        if let Some(known) = self.members.get_mut(&user) {
-            known.admin |= member.admin;
+        if let Some(known) = self.members.get(&user) {
+            self.set_admin(user, known.admin || member.admin);
             return self.raise(user, (member.has, member.read, member.acked));
         }
-        self.members.insert(user, member);
+        let place = u32::try_from(self.places.len()).unwrap_or(u32::MAX);
+        self.places.push(user);
+        self.members.insert(user, Member { place, ..member });
+        self.set_admin(user, member.admin);
         self.count_home(home);
-        self.has.enter(member.has);
-        self.read.enter(member.read);
-        self.acked.enter(member.acked);
+        self.has.push(member.has);
+        self.read.push(member.read);
+        self.acked.push(member.acked);
     }
 
     /// One member more lives on this shard.
@@ -186,13 +190,48 @@ impl Group {
     /// A member goes by the record at `position`. At most `former_max` of those are remembered.
     pub fn part(&mut self, user: u64, home: usize, position: u64, former_max: usize) {
         let Some(member) = self.members.remove(&user) else { return };
+        self.admins.remove(&user);
         if let Some(count) = self.homes.get_mut(home) {
             *count = count.saturating_sub(1);
         }
-        self.has.leave(member.has);
-        self.read.leave(member.read);
-        self.acked.leave(member.acked);
+        self.leave_place(member.place);
         self.remember(Former { user, since: member.since, until: position }, former_max);
+    }
+
+    /// The last one moves to the place of one who goes.
+    fn leave_place(&mut self, place: u32) {
+        self.has.swap_remove(place);
+        self.read.swap_remove(place);
+        self.acked.swap_remove(place);
+        self.places.swap_remove(place as usize);
+        let moved = self.places.get(place as usize);
+        if let Some(moved) = moved.and_then(|user| self.members.get_mut(user)) {
+            moved.place = place;
+        }
+    }
+
+    /// The group is over: forgets some members. False: there are none left.
+    pub fn forget_some(&mut self, most: usize) -> bool {
+        (0..most).all(|_| self.members.pop_first().is_some())
+    }
+
+    /// A member becomes an admin, or is none any more.
+    pub fn set_admin(&mut self, user: u64, admin: bool) {
+        let Some(member) = self.members.get_mut(&user) else { return };
+        member.admin = admin;
+        if admin {
+            self.admins.insert(user);
+        } else {
+            self.admins.remove(&user);
+        }
+    }
+
+    /// Who follows an owner that goes: an admin, else any other member. None: nobody is left.
+    #[must_use]
+    pub fn heir_of(&self, owner: u64) -> Option<u64> {
+        let not_owner = |user: &&u64| **user != owner;
+        let admin = self.admins.iter().find(not_owner);
+        admin.or_else(|| self.members.keys().find(not_owner)).copied()
     }
 
     /// Remembers somebody who was a member.
@@ -212,23 +251,17 @@ impl Group {
         let has = has.min(self.tail).max(member.has);
         let read = read.min(has).max(member.read);
         let acked = acked.min(has).max(member.acked);
-        self.has.advance(member.has, has);
-        self.read.advance(member.read, read);
-        self.acked.advance(member.acked, acked);
         (member.has, member.read, member.acked) = (has, read, acked);
+        self.has.set(member.place, has);
+        self.read.set(member.place, read);
+        self.acked.set(member.place, acked);
     }
 
-    /// Looks at all members anew.
-    pub fn scan(&mut self) {
-        let Self { members, has, read, acked, .. } = self;
-        has.restart();
-        read.restart();
-        acked.restart();
-        for (&user, member) in members.iter() {
-            has.meet(member.has, user);
-            read.meet(member.read, user);
-            acked.meet(member.acked, user);
-        }
+    /// Who is the only one to stand lowest of these marks, and the lowest of all others.
+    #[must_use]
+    pub fn lone(&self, low: &Low) -> Option<(u64, u64)> {
+        let place = low.lone()?;
+        Some((*self.places.get(place as usize)?, low.least_but(place)?))
     }
 
     /// Somebody wrote the message at `position`. Of too many authors the one who wrote longest ago
@@ -257,98 +290,5 @@ impl Group {
     pub fn forget_authors(&mut self) {
         let told = self.told_has.min(self.told_read);
         self.authors.retain(|(_, last)| *last > told);
-    }
-
-    // ---- its records ---------------------------------------------------------------------
-
-    /// Number of records somebody waits for.
-    #[must_use]
-    pub fn waiting(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// Their payload bytes.
-    #[must_use]
-    pub fn waiting_bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    /// Adds a record; its position is above all others.
-    pub fn append(&mut self, entry: Entry) {
-        assert!(self.entries.back().is_none_or(|last| last.position < entry.position), "I3");
-        self.bytes += u64::from(entry.bytes());
-        self.entries.push_back(entry);
-    }
-
-    /// Adds a record wherever its position belongs, when an image is loaded. False: it is there.
-    pub fn insert(&mut self, entry: Entry) -> bool {
-        let index = self.index_after(entry.position);
-        if index > 0 && self.entries[index - 1].position == entry.position {
-            return false;
-        }
-        self.bytes += u64::from(entry.bytes());
-        self.entries.insert(index, entry);
-        true
-    }
-
-    /// Records above `after`, oldest first.
-    pub fn after(&self, after: u64) -> impl Iterator<Item = &Entry> {
-        self.entries.range(self.index_after(after)..)
-    }
-
-    /// Records below `before` (0: all), newest first.
-    pub fn before(&self, before: u64) -> impl Iterator<Item = &Entry> {
-        let before = if before == 0 { u64::MAX } else { before };
-        self.entries.range(..self.index_after(before.saturating_sub(1))).rev()
-    }
-
-    /// All records, oldest first, to change what happens to them.
-    pub fn entries_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
-        self.entries.iter_mut()
-    }
-
-    /// The record of exactly this position.
-    #[must_use]
-    pub fn find(&self, position: u64) -> Option<&Entry> {
-        self.index_of(position).map(|index| &self.entries[index])
-    }
-
-    /// The record of exactly this position, to change what happens to it.
-    pub fn find_mut(&mut self, position: u64) -> Option<&mut Entry> {
-        self.index_of(position).map(|index| &mut self.entries[index])
-    }
-
-    /// The record of exactly this position is durable at this place. Returns the entry as it was.
-    pub fn place(&mut self, position: u64, at: At) -> Option<Entry> {
-        let entry = self.find_mut(position)?;
-        let former = *entry;
-        entry.place(at);
-        Some(former)
-    }
-
-    /// Takes the oldest record out if its position is at most `up_to`.
-    pub fn pop_through(&mut self, up_to: u64) -> Option<Entry> {
-        self.entries.front().filter(|first| first.position <= up_to)?;
-        let first = self.entries.pop_front()?;
-        self.bytes -= u64::from(first.bytes());
-        if self.entries.is_empty() && self.entries.capacity() > SPARE_ENTRIES_MAX {
-            self.entries = VecDeque::new();
-        }
-        Some(first)
-    }
-
-    /// Takes the record of exactly this position out.
-    pub fn remove(&mut self, position: u64) -> Option<Entry> {
-        let entry = self.entries.remove(self.index_of(position)?)?;
-        self.bytes -= u64::from(entry.bytes());
-        Some(entry)
-    }
-
-    fn index_after(&self, position: u64) -> usize {
-        self.entries.partition_point(|entry| entry.position <= position)
-    }
-
-    fn index_of(&self, position: u64) -> Option<usize> {
-        self.entries.binary_search_by_key(&position, |entry| entry.position).ok()
     }
 }

@@ -7,6 +7,7 @@
 mod group;
 mod letters;
 mod low;
+mod records;
 
 pub use group::{Former, Group, Member};
 pub use letters::{Joining, Letter, Page, Piece, Pushed, Stand, Stands, Tick, Tiding, Typing};
@@ -31,6 +32,8 @@ pub struct Groups {
     pub dirty_releases: Vec<u32>,
     /// (group, user): the user's account is gone, and it is to leave.
     pub quits: VecDeque<(u64, u64)>,
+    /// Groups that are over and not taken apart yet: nobody finds them any more.
+    pub over: VecDeque<Box<Group>>,
     /// Scratch: authors who are to be told.
     pub authors: Vec<u64>,
 }

@@ -1,6 +1,7 @@
 //! Tests of the tables of groups: against what a plain look at all members says.
 
 use super::*;
+use crate::limits;
 use crate::state::inbox::Entry;
 use crate::state::inbox::What;
 use crate::state::order::Role;
@@ -60,7 +61,7 @@ fn groups_are_found_until_they_end_and_their_slots_stay_empty() {
 fn records_are_found_by_position_from_both_ends() {
     let mut group = Group::default();
     for position in [2, 4, 8] {
-        group.append(entry(position));
+        assert!(group.append(entry(position)));
     }
     assert!(group.insert(entry(6)) && !group.insert(entry(6)));
     let after = |after| group.after(after).map(|it| it.position).collect::<Vec<_>>();
@@ -74,14 +75,32 @@ fn records_are_found_by_position_from_both_ends() {
     assert_eq!((group.waiting(), group.waiting_bytes()), (2, 20));
 }
 
+#[test]
+fn changes_take_no_room_from_messages_and_are_bounded_themselves() {
+    let mut group = Group::default();
+    let change = |position| Entry::staged(position, (1, 0), 0, What::Notice, Some(7));
+    let most = limits::GROUP_CHANGES_MAX as u64;
+    assert!((1..=most).all(|position| group.append(change(position))));
+    assert!(!group.append(change(most + 1)), "nobody fetches this one");
+    assert_eq!((group.waiting() as u64, group.waiting_messages()), (most, 0));
+    assert!(group.append(entry(most + 2)), "a message is not a change");
+    assert_eq!((group.waiting_messages(), group.waiting_bytes()), (1, 10));
+    assert!(group.pop_through(1).is_some() && group.append(change(most + 3)));
+}
+
 proptest! {
-    /// Whatever members do, the lowest mark is what a look at all of them says, or a scan is due.
+    /// Whatever members do, the lowest mark is what a look at all of them says, and so is who is
+    /// the only one to stand there.
     #[test]
-    fn the_lowest_mark_is_exact_while_somebody_stands_there(
-        acts in prop::collection::vec((0..6_u64, 0..4_u8, 0..5_u64), 1..200),
+    fn the_lowest_mark_is_that_of_a_look_at_all(
+        acts in prop::collection::vec((0..400_u64, 0..6_u8, 0..5_u64), 1..1_500),
+        crowd in 0..600_u64,
     ) {
         let mut group = Group::default();
+        group.tail = 1;
+        (1_000..1_000 + crowd).for_each(|user| group.join(user, 0, 1));
         for (user, act, step) in acts {
+            let user = if user < 200 { user } else { 800 + user };
             group.tail += step;
             match act {
                 0 => {
@@ -94,16 +113,29 @@ proptest! {
                     group.raise(user, (has, has / 2, has));
                 }
             }
-            let least = group.members.values().map(|member| member.has).min();
-            if group.has.count > 0 {
-                prop_assert_eq!(Some(group.has.least), least);
-                let there = group.members.values().filter(|it| Some(it.has) == least).count();
-                prop_assert_eq!(group.has.count as usize, there);
-            }
-            if step == 4 {
-                group.scan();
-                prop_assert_eq!(Some(group.has.least), least.or(Some(u64::MAX)));
-            }
+            let mut all: Vec<_> = group.members.iter().map(|(user, it)| (it.has, *user)).collect();
+            all.sort_unstable();
+            prop_assert_eq!(group.has.least(), all.first().map(|(has, _)| *has));
+            let lone = match all[..] {
+                [(first, user), (second, _), ..] if first < second => Some((user, second)),
+                _ => None,
+            };
+            prop_assert_eq!(group.lone(&group.has), lone);
         }
+    }
+}
+
+#[test]
+fn a_group_that_shrinks_and_grows_again_knows_its_lowest() {
+    let mut group = Group::default();
+    for most in [5_000, 17, 300, 1, 16, 40_000] {
+        (1..=most).for_each(|user| group.join(user, 0, 1_000_000 - user));
+        assert_eq!(group.has.least(), Some(1_000_000 - most - 1));
+        assert_eq!(group.lone(&group.has).map(|(user, _)| user), (most > 1).then_some(most));
+        (1..=most).rev().for_each(|user| {
+            assert_eq!(group.has.least(), Some(1_000_000 - user - 1), "{user} of {most}");
+            group.part(user, 0, 1_000_000, 1);
+        });
+        assert_eq!(group.has.least(), None);
     }
 }

@@ -234,6 +234,11 @@ impl Phone {
         self.session.is_live()
     }
 
+    /// Nothing of any group is known to be missing.
+    pub(crate) fn is_level(&self) -> bool {
+        self.session.is_level()
+    }
+
     /// Hears what came, and writes while fewer than `in_flight` messages are under way and fewer
     /// than `written_max` were begun.
     pub(crate) fn run(&mut self, now_ms: u64, in_flight: u64, written_max: u64) {
