@@ -117,6 +117,38 @@ fn who_gives_no_third_tick_gives_none_in_groups_either() {
     ann.never("✓✓ read:");
 }
 
+#[test]
+fn a_group_changes_hands_and_who_wants_to_be_asked_is_asked() {
+    let server = Server::start(2, &["--api-listen", "127.0.0.1:0", "--registration", "open"]);
+    let home = tempfile::tempdir().unwrap();
+    let mut ann = open(&server, home.path(), "ann", &["--register"]);
+    ann.expect("connected");
+    let mut bob = open(&server, home.path(), "bob", &["--register"]);
+    bob.expect("connected");
+    let api = Api::new(&server.api());
+    let api = api.with_token(&api.log_in("bob", PASSWORD, None, "elsewhere").unwrap().access);
+    let asked = serde_json::json!({"group_adders": "nobody"});
+    api.call("PATCH", "/v1/accounts/me", Some(&asked)).unwrap();
+    let answers = [(1, "decline", "declined"), (2, "accept", "talking to #hikers2")];
+    for (number, answer, told) in answers {
+        ann.write(&format!("/group hikers{number} bob"));
+        ann.expect(&format!("talking to #hikers{number}"));
+        bob.write("/invitations");
+        let invited = bob.expect(&format!("(/accept {number})"));
+        assert!(invited.contains("ann invites you to #"), "{invited}");
+        bob.write(&format!("/{answer} {number}"));
+        bob.expect(told);
+    }
+    ann.write("welcome");
+    bob.expect("#hikers2 ann: welcome");
+    ann.write("/leave");
+    ann.expect("hands it over");
+    ann.write("/owner bob");
+    ann.expect("#hikers2 belongs to bob now");
+    ann.write("/leave");
+    ann.expect("left");
+}
+
 /// The lines of the page's chapter about curl.
 fn commands_of_the_page() -> String {
     let page = include_str!("../docs/getting-started.md");

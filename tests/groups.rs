@@ -13,7 +13,7 @@ mod world;
 
 use myriad::limits;
 use myriad::log::SharedMemory;
-use myriad::state::order::{GroupEdit, Order};
+use myriad::state::order::{GroupEdit, Order, Ties};
 use wire::client::TickMark;
 use world::{Person, Phone, SHARDS, Server};
 
@@ -33,21 +33,31 @@ fn cpu_ns() -> u64 {
 /// A server with room for so many users and phones of the first, all logged in.
 fn world(places: usize, users: u64, peer_of: impl Fn(u64) -> Option<u64>) -> (World, Vec<Phone>) {
     let mut server = Server::start(&SharedMemory::new(), places);
+    let phones = log_in(&mut server, 1..=users, peer_of);
+    (server, phones)
+}
+
+/// A phone each for these users, logged in.
+fn log_in(
+    server: &mut World,
+    users: impl Iterator<Item = u64>,
+    peer_of: impl Fn(u64) -> Option<u64>,
+) -> Vec<Phone> {
     let mut phones = Vec::new();
-    for user in 1..=users {
+    for user in users {
         let person = Person { user, device: 1, peer: peer_of(user), done: TickMark::Has };
         let shard = usize::try_from(user).expect("a small number") % SHARDS;
         phones.push(server.connect("ws", shard, &person));
         server.round();
-        if user % 64 == 0 {
-            run(&mut server, &mut phones, 1, 0, 3);
+        if phones.len() % 64 == 0 {
+            run(server, &mut phones, 1, 0, 3);
         }
     }
     for _ in 0..STUCK_ROUNDS {
         if phones.iter().all(Phone::is_live) {
-            return (server, phones);
+            return phones;
         }
-        run(&mut server, &mut phones, 1, 0, 1);
+        run(server, &mut phones, 1, 0, 1);
     }
     panic!("not everybody could log in");
 }
@@ -79,10 +89,16 @@ fn run(
 
 /// Makes a group of the first `members` users.
 fn make_group(server: &mut World, group: u64, members: u64) {
+    gather(server, group, 1..=members);
+}
+
+/// Makes a group of these users; the first one owns it.
+fn gather(server: &mut World, group: u64, mut members: impl Iterator<Item = u64>) {
     let name = "friends".to_owned();
-    server.order(std::iter::once(Order::GroupCreate { group, owner: 1, name }));
-    let add = |user| Order::GroupEdit { group, by: 1, edit: GroupEdit::Add(user) };
-    server.order((2..=members).map(add));
+    let owner = members.next().expect("an owner");
+    server.order(std::iter::once(Order::GroupCreate { group, owner, name }));
+    let add = |user| Order::GroupEdit { group, by: owner, edit: GroupEdit::Add(user) };
+    server.order(members.map(add));
 }
 
 /// Says things in a group, `burst` at once, and waits until all members have all of it; what
@@ -118,49 +134,61 @@ fn heard(phones: &[Phone]) -> u64 {
     phones.iter().map(|phone| phone.heard).sum()
 }
 
+/// Processor time of a message to one user, all having so many in flight, by everybody to a partner.
+fn message_ns(server: &mut World, phones: &mut [Phone], burst: u64, written: &mut u64) -> u64 {
+    let done = |phones: &[Phone]| phones.iter().map(|phone| phone.done).sum::<u64>();
+    let before = done(phones);
+    *written += 16;
+    let (cpu, ..) = run(server, phones, burst, *written, 200);
+    let messages = done(phones) - before;
+    assert_eq!(messages, phones.len() as u64 * 16, "all have their ticks");
+    cpu / messages
+}
+
 #[test]
-fn a_copy_costs_at_most_a_third_of_a_message_and_stores_nothing() {
+fn slow_a_copy_costs_at_most_a_third_of_a_message_and_stores_nothing() {
     const MEMBERS: u64 = 1_024;
-    const POSTS: u64 = 64;
+    const POSTS: u64 = 32;
+    const ROUNDS: usize = 3;
     let partner = |user: u64| Some(if user % 2 == 1 { user + 1 } else { user - 1 });
     let (mut server, mut phones) = world(2_048, MEMBERS, partner);
-    let mut message_ns = Vec::new();
-    let mut written = 0;
-    for burst in [1, 16] {
-        // The first ones warm everything up.
-        for counts in [false, true] {
-            let before: u64 = phones.iter().map(|phone| phone.done).sum();
-            written += 16;
-            let (cpu, ..) = run(&mut server, &mut phones, burst, written, 200);
-            let messages = phones.iter().map(|phone| phone.done).sum::<u64>() - before;
-            assert_eq!(messages, MEMBERS * 16, "all have their ticks");
-            if counts {
-                message_ns.push(cpu / messages);
-            }
-        }
-    }
     make_group(&mut server, GROUP, MEMBERS);
     make_group(&mut server, GROUP + 1, 8);
-    run(&mut server, &mut phones, 1, 0, 1_500); // what was told of that is fetched and acked
-    post(&mut server, &mut phones, GROUP, (16, 1));
-    let (mut stored, mut ratios) = (Vec::new(), Vec::new());
-    for (burst, message_ns) in [1, 16].into_iter().zip(message_ns) {
-        let before = heard(&phones);
-        let (cpu, records, bytes) = post(&mut server, &mut phones, GROUP, (POSTS, burst));
-        let copies = heard(&phones) - before;
-        assert_eq!(copies, (MEMBERS - 1) * POSTS, "everybody heard everything");
-        let copy_ns = cpu / copies;
-        println!("{burst} at once: {copy_ns} ns a copy, {message_ns} ns a message to one user");
-        ratios.push((copy_ns, message_ns));
-        stored.push((records, bytes));
+    catch_up(&mut server, &mut phones);
+    let (mut written, mut stored) = (0, (0, 0));
+    for burst in [1, 16] {
+        // The first ones warm everything up.
+        message_ns(&mut server, &mut phones, burst, &mut written);
+        post(&mut server, &mut phones, GROUP, (16, burst));
+        // In turns, so that whatever else the machine does is beside both.
+        let mut shares: Vec<_> = (0..ROUNDS)
+            .map(|_| {
+                let message_ns = message_ns(&mut server, &mut phones, burst, &mut written);
+                let before = heard(&phones);
+                let (cpu, records, bytes) = post(&mut server, &mut phones, GROUP, (POSTS, burst));
+                let copies = heard(&phones) - before;
+                assert_eq!(copies, (MEMBERS - 1) * POSTS, "everybody heard everything");
+                if burst == 1 {
+                    stored = (records, bytes);
+                }
+                let copy_ns = cpu / copies;
+                (copy_ns * 1_000 / message_ns, copy_ns, message_ns)
+            })
+            .collect();
+        shares.sort_unstable();
+        let (share, copy_ns, message_ns) = shares[ROUNDS / 2];
+        println!(
+            "{burst} at once: a copy costs {share} thousandths of a message to one user \
+             ({copy_ns} and {message_ns} ns; of {ROUNDS} rounds {} to {})",
+            shares[0].0,
+            shares[ROUNDS - 1].0
+        );
+        assert!(share <= 333, "{shares:?}");
     }
     let (_, records, bytes) = post(&mut server, &mut phones, GROUP + 1, (POSTS, 1));
-    println!("{POSTS} messages: {:?} with 1,024 members, {:?} with 8", stored[0], (records, bytes));
-    assert_eq!(stored[0], (records, bytes), "what is stored does not grow with members");
+    println!("{POSTS} messages: {stored:?} with 1,024 members, {:?} with 8", (records, bytes));
+    assert_eq!(stored, (records, bytes), "what is stored does not grow with members");
     assert_eq!(records, POSTS, "one record each");
-    for (copy_ns, message_ns) in ratios {
-        assert!(copy_ns * 3 <= message_ns, "{copy_ns} ns a copy, {message_ns} ns a message");
-    }
 }
 
 /// Runs until everybody holds all that was said and done in groups.
@@ -200,4 +228,34 @@ fn a_post_to_a_hundred_thousand_costs_no_more_than_one_to_a_thousand() {
     println!("a post costs {} ns with 1,024 members, {} ns with 100,000", costs[0], costs[1]);
     // The quarter is for what other work on the machine takes of the caches.
     assert!(costs[1] * 4 <= costs[0] * 5, "{costs:?}");
+}
+
+/// Processor time of a copy in a group of 1,024 online users, far apart among so many whom the
+/// server knows, each with a contact.
+fn copy_ns_among(known: u64) -> u64 {
+    const MEMBERS: u64 = 1_024;
+    const POSTS: u64 = 128;
+    let places = usize::try_from(known).expect("a number of users");
+    let mut server = Server::start(&SharedMemory::new(), places);
+    let ties = Ties { contact: true, blocked: false };
+    let contact = |user| Order::Relate { user, other: user % known + 1, ties };
+    server.order((1..=known).map(contact));
+    let ids = || (0..MEMBERS).map(|nth| nth * (known / MEMBERS) + 1);
+    let mut phones = log_in(&mut server, ids(), |_| None);
+    gather(&mut server, GROUP, ids());
+    catch_up(&mut server, &mut phones);
+    post(&mut server, &mut phones, GROUP, (16, 1));
+    let before = heard(&phones);
+    let (cpu, ..) = post(&mut server, &mut phones, GROUP, (POSTS, 1));
+    let copies = heard(&phones) - before;
+    assert_eq!(copies, (MEMBERS - 1) * POSTS, "everybody heard everything");
+    cpu / copies
+}
+
+#[test]
+fn slow_a_copy_costs_the_same_among_a_million_users() {
+    let (few, many) = (copy_ns_among(10_240), copy_ns_among(1_000_000));
+    println!("{few} ns a copy among 10,240 users, {many} ns among 1,000,000");
+    // Half of it is for what other work on the machine takes of the caches.
+    assert!(many * 2 <= few * 3, "{few} ns a copy among few users, {many} ns among many");
 }

@@ -112,7 +112,8 @@ impl Swarm {
         for event in &self.events {
             let Token(index) = event.token();
             if let Some(client) = self.clients.get_mut(index) {
-                serve(client, index, now_ms, &mut self.buffer, handler);
+                let ends = event.is_read_closed();
+                serve((client, index), (now_ms, ends), &mut self.buffer, handler);
             }
         }
         self.tick(now_ms, handler);
@@ -193,10 +194,11 @@ impl Swarm {
     }
 }
 
+/// Reads what came. `ends`: the end is behind it, of which there is no further event; else a read
+/// that did not fill its area was the last.
 fn serve(
-    client: &mut Client,
-    index: usize,
-    now_ms: u64,
+    (client, index): (&mut Client, usize),
+    (now_ms, ends): (u64, bool),
     buffer: &mut Vec<ClientEvent>,
     handler: &mut dyn Handler,
 ) {
@@ -211,7 +213,7 @@ fn serve(
             handler.event(index, &mut client.session, event);
         }
         match received {
-            Ok(Some(Received::Bytes { full: true })) => {}
+            Ok(Some(Received::Bytes { full })) if full || ends => {}
             Ok(Some(_)) => break,
             Ok(None) => {
                 handler.closed(index, None);
@@ -229,5 +231,38 @@ fn serve(
 fn flush(client: &mut Client, index: usize, handler: &mut dyn Handler) {
     if let Err(error) = client.flush() {
         handler.closed(index, Some(error));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::net::TcpListener;
+
+    struct Deaf;
+
+    impl Handler for Deaf {
+        fn event(&mut self, _index: usize, _session: &mut Session, _event: ClientEvent) {}
+    }
+
+    /// What a server that is killed wrote last and its end may be one event.
+    #[test]
+    fn an_end_that_comes_with_bytes_is_heard_at_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("tcp://{}", listener.local_addr().unwrap());
+        let mut swarm = Swarm::new().unwrap();
+        let index = swarm.add(Session::new("token".to_owned(), client::SessionOptions::default()));
+        swarm.connect(index, &Address::parse(&address).unwrap(), None).unwrap();
+        let (mut accepted, _) = listener.accept().unwrap();
+        accepted.write_all(&[0]).unwrap();
+        accepted.shutdown(std::net::Shutdown::Write).unwrap();
+        // One turn hears of both, and nothing else would tell of the end before the session's
+        // patience is over.
+        let began = Instant::now();
+        while swarm.connected_count() > 0 && began.elapsed() < Duration::from_secs(3) {
+            swarm.turn(Duration::from_millis(100), &mut Deaf).unwrap();
+        }
+        assert_eq!(swarm.connected_count(), 0, "the end was not heard");
     }
 }

@@ -69,7 +69,7 @@ impl From<Fault> for Problem {
         let code = match fault {
             Fault::Overloaded => Code::Overloaded,
             Fault::Unavailable => Code::StoreFailed,
-            Fault::Closed | Fault::InviteNotGood => Code::Forbidden,
+            Fault::Closed | Fault::InviteNeeded | Fault::InviteNotGood => Code::Forbidden,
             Fault::Invalid { .. } => Code::Invalid,
             Fault::Taken(_) => Code::HandleTaken,
             Fault::WrongPassword => Code::WrongCredentials,

@@ -58,27 +58,28 @@ impl Serialize for Number {
 
 impl<'de> Deserialize<'de> for Id {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_str(Reads(Self::parse))
+        deserializer.deserialize_str(Reads(1, Self::parse))
     }
 }
 
 impl<'de> Deserialize<'de> for Number {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_str(Reads(Self::parse))
+        deserializer.deserialize_str(Reads(0, Self::parse))
     }
 }
 
-struct Reads<T>(fn(&str) -> Option<T>);
+/// Reads a number from this one on.
+struct Reads<T>(u8, fn(&str) -> Option<T>);
 
 impl<T> Visitor<'_> for Reads<T> {
     type Value = T;
 
     fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("a whole number as text, like \"4711\"")
+        write!(out, "a whole number from {} to {} as text, like \"4711\"", self.0, u64::MAX)
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
-        (self.0)(text).ok_or_else(|| de::Error::custom("not a whole number of 64 bits as text"))
+        (self.1)(text).ok_or_else(|| de::Error::invalid_value(de::Unexpected::Str(text), &self))
     }
 }
 
@@ -94,8 +95,9 @@ fn text_schema(pattern: &str, about: &str) -> RefOr<Schema> {
 impl PartialSchema for Id {
     fn schema() -> RefOr<Schema> {
         text_schema(
-            "^[1-9][0-9]{0,18}$",
-            "A 64-bit number as text (JavaScript's numbers have only 53 bits): keep it as text.",
+            "^[1-9][0-9]{0,19}$",
+            "A number from 1 to 18446744073709551615 as text (JavaScript's numbers have only 53 \
+             bits): keep it as text.",
         )
     }
 }
@@ -109,9 +111,10 @@ impl ToSchema for Id {
 impl PartialSchema for Number {
     fn schema() -> RefOr<Schema> {
         text_schema(
-            "^(0|[1-9][0-9]{0,18})$",
-            "A 64-bit number as text (JavaScript's numbers have only 53 bits). Positions of one \
-             stream order its messages: compare them as whole numbers, not as text.",
+            "^(0|[1-9][0-9]{0,19})$",
+            "A number up to 18446744073709551615 as text (JavaScript's numbers have only 53 \
+             bits). Positions of one stream order its messages: compare them as whole numbers, not \
+             as text.",
         )
     }
 }
@@ -138,7 +141,11 @@ mod tests {
 
     #[test]
     fn a_number_in_json_is_refused_and_text_comes_back_as_it_was() {
-        serde_json::from_str::<Id>("4711").unwrap_err();
+        for (json, told) in [("4711", "integer `4711`"), ("\"0\"", "string \"0\"")] {
+            let error = serde_json::from_str::<Id>(json).unwrap_err().to_string();
+            let (told, wants) = (error.contains(told), error.contains("from 1 to 184467440737"));
+            assert!(told && wants, "{error}");
+        }
         let id: Id = serde_json::from_str("\"9007199254740993\"").unwrap();
         assert_eq!(serde_json::to_string(&id).unwrap(), "\"9007199254740993\"");
     }

@@ -20,12 +20,32 @@ use wire::Stream;
 
 /// To whom a message goes.
 #[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[serde(rename_all = "snake_case", try_from = "Target")]
 pub(super) enum To {
     /// A user.
     User(Id),
     /// A group.
     Group(Id),
+}
+
+/// As it is written: read first, so that whoever writes anything else is told what to write.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "{\"user\": ID} or {\"group\": ID}")]
+struct Target {
+    user: Option<Id>,
+    group: Option<Id>,
+}
+
+impl TryFrom<Target> for To {
+    type Error = &'static str;
+
+    fn try_from(target: Target) -> Result<Self, Self::Error> {
+        match target {
+            Target { user: Some(user), group: None } => Ok(Self::User(user)),
+            Target { user: None, group: Some(group) } => Ok(Self::Group(group)),
+            _ => Err("`to` names one recipient, {\"user\": ID} or {\"group\": ID}"),
+        }
+    }
 }
 
 /// A message.
@@ -34,8 +54,8 @@ pub(super) enum To {
 pub(super) struct NewMessage {
     /// To whom.
     to: To,
-    /// The sender's number of the message: with the same one it is the same message, also a day
-    /// later. Numbers of one sender grow; milliseconds since 1970 will do.
+    /// The sender's number of the message, from 1 on: with the same one it is the same message,
+    /// also a day later. Numbers of one sender grow; milliseconds since 1970 will do.
     client_id: Id,
     /// The payload in base64 (RFC 4648, with padding). Opaque to the server.
     #[schema(content_encoding = "base64", example = "aGVsbG8=")]
@@ -161,7 +181,9 @@ mod tests {
         assert!(matches!(user.to, To::User(id) if id.number() == 7));
         for to in [r#"{}"#, r#"{"user":7}"#, r#"{"user":"7","group":"8"}"#, r#""7""#] {
             let text = format!(r#"{{"to":{to},"client_id":"1","payload":""}}"#);
-            serde_json::from_str::<NewMessage>(&text).unwrap_err();
+            let told = serde_json::from_str::<NewMessage>(&text).unwrap_err().to_string();
+            let says_how = told.contains("{\"user\": ID} or {\"group\": ID}");
+            assert!(says_how || told.contains("as text"), "{told}");
         }
     }
 }

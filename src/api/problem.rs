@@ -166,7 +166,11 @@ impl Problem {
 
     /// What the caller asks for does not exist, or not for it.
     pub(super) fn not_found() -> Self {
-        Self::new(Code::NotFound, "There is no such thing, or you may not know of it.")
+        Self::new(
+            Code::NotFound,
+            "There is no user or group with this id that you may know of. Check the id; groups are \
+             known to their members only.",
+        )
     }
 
     /// Too much is under way.

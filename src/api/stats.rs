@@ -5,6 +5,7 @@ use super::ask::wanted;
 use super::caller::Admin;
 use super::problem::Problem;
 use crate::directory::{Answer, Command};
+use crate::shard::Pressure;
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
@@ -18,6 +19,13 @@ pub(super) struct Stats {
     connections: Vec<u64>,
     /// How far behind each shard was at its last look, in milliseconds.
     late_ms: Vec<u64>,
+    /// Devices that are online: sessions that have logged in, as each shard saw them at its last
+    /// look, at most a second ago.
+    sessions: u64,
+    /// Messages stored since the start, to users and to groups: one in a group counts once.
+    messages_stored: u64,
+    /// Messages handed to devices since the start: each device counts.
+    messages_delivered: u64,
     /// Users the directory knows something of.
     users: u64,
     /// Of these suspended.
@@ -43,9 +51,13 @@ pub(super) struct Stats {
 )]
 pub(super) async fn stats(State(app): State<Arc<App>>, _: Admin) -> Result<Json<Stats>, Problem> {
     let counts = wanted!(app.ask(Command::Counts).await?, Answer::Counts(counts) => counts);
+    let sum = |of: fn(&Pressure) -> u64| app.pressures.iter().map(|shard| of(shard)).sum();
     Ok(Json(Stats {
         connections: app.pressures.iter().map(|pressure| pressure.conns()).collect(),
         late_ms: app.pressures.iter().map(|pressure| pressure.late_ms()).collect(),
+        sessions: sum(Pressure::sessions),
+        messages_stored: sum(Pressure::stored),
+        messages_delivered: sum(Pressure::delivered),
         users: counts.users,
         suspended: counts.suspended,
         devices: counts.devices,

@@ -38,6 +38,12 @@ pub(super) enum Wish {
     Remove(Peer),
     /// Leave the group.
     Leave,
+    /// Make this member its owner.
+    HandOver(Peer),
+    /// List the invitations to groups.
+    Invitations,
+    /// Follow the invitation with this number, or decline it.
+    Answer(u64, bool),
     /// List the groups.
     Groups,
     /// Put into the contact book, or take out.
@@ -88,6 +94,16 @@ impl Command {
             ("add", ..) => wrong("/add WHOM.., for example /add bob"),
             ("remove", _, Some([who])) => Self::Account(Wish::Remove(who.clone())),
             ("remove", ..) => wrong("/remove WHOM, for example /remove bob"),
+            ("owner", _, Some([who])) => Self::Account(Wish::HandOver(who.clone())),
+            ("owner", ..) => wrong("/owner WHOM, for example /owner bob"),
+            ("accept" | "decline", [word], _) if number(word).is_some() => {
+                let wish = |id| Wish::Answer(id, name == "accept");
+                number(word).map_or(Self::Help, |id| Self::Account(wish(id)))
+            }
+            ("accept" | "decline", ..) => {
+                Self::Wrong(format!("write /{name} NUMBER, a number that /invitations lists"))
+            }
+            ("invitations", [], _) => Self::Account(Wish::Invitations),
             ("contact", _, Some([who])) => Self::Account(Wish::Contact(who.clone(), true)),
             ("forget", _, Some([who])) => Self::Account(Wish::Contact(who.clone(), false)),
             ("block", _, Some([who])) => Self::Account(Wish::Block(who.clone(), true)),
@@ -160,7 +176,16 @@ mod tests {
         assert_eq!(Command::parse("/leave"), Command::Account(Wish::Leave));
         let block = Wish::Block(name("bob"), true);
         assert_eq!(Command::parse("/block bob"), Command::Account(block));
+        assert_eq!(Command::parse("/owner bob"), Command::Account(Wish::HandOver(name("bob"))));
+        assert_eq!(Command::parse("/accept 7"), Command::Account(Wish::Answer(7, true)));
+        assert_eq!(Command::parse("/decline 7"), Command::Account(Wish::Answer(7, false)));
         for wrong in [
+            "/owner",
+            "/owner #7",
+            "/accept",
+            "/accept bob",
+            "/decline 0",
+            "/invitations 7",
             "/to",
             "/to ?",
             "/to #+7",

@@ -150,6 +150,14 @@ impl Chat {
                 self.to = None;
                 Ok("left".to_owned())
             }
+            Wish::HandOver(who) => {
+                let (group, user) = (self.group_here()?, self.resolve_user(who)?);
+                self.call(|api| api.hand_over(group, user))?;
+                let (group, user) = (Stream::Group(group), Stream::User(user));
+                Ok(format!("{} belongs to {} now", self.called(group), self.called(user)))
+            }
+            Wish::Invitations => self.invitations(),
+            Wish::Answer(id, follow) => self.answer(*id, *follow),
             Wish::Groups => {
                 let groups = self.call(|api| api.groups(GROUPS_LISTED_MAX))?;
                 let line = |group: &client::api::Group| {
@@ -173,6 +181,26 @@ impl Chat {
             }
             Wish::LogOut => Ok(String::new()),
         }
+    }
+
+    fn invitations(&mut self) -> Result<String, String> {
+        let mut lines = Vec::new();
+        for it in self.call(|api| api.invitations(GROUPS_LISTED_MAX))? {
+            let by = self.called(Stream::User(it.by));
+            lines.push(format!("{by} invites you to #{} (/accept {})", it.group, it.id));
+        }
+        Ok(if lines.is_empty() { "no invitations".to_owned() } else { lines.join("; ") })
+    }
+
+    fn answer(&mut self, invitation: u64, follow: bool) -> Result<String, String> {
+        if !follow {
+            self.call(|api| api.decline(invitation))?;
+            return Ok("declined; who invited you is not told".to_owned());
+        }
+        let group = self.call(|api| api.accept(invitation))?;
+        self.names.note_group(group.id, &group.name);
+        self.to = Some(Stream::Group(group.id));
+        Ok(format!("talking to #{} (/to #{})", group.name, group.id))
     }
 
     fn add(&mut self, group: u64, people: &[u64]) -> String {

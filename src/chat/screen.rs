@@ -90,6 +90,8 @@ impl<W: Write> Screen<W> {
             "/read              tell that everything so far is read",
             "/group NAME WHOM.. begin a group (one word) and talk to it; /add, /remove WHOM",
             "/groups, /leave    list your groups; leave the one you are talking to",
+            "/owner WHOM        hand over the group you are talking to",
+            "/invitations       list those to groups; /accept NUMBER, /decline NUMBER",
             "/contact WHOM      into your contact book; /forget WHOM takes out",
             "/block WHOM        nothing more from them, but in groups; /unblock WHOM",
             "/logout            end, and forget this device",

@@ -49,7 +49,7 @@ impl Book<'_> {
             Registration::Closed => return Err(Fault::Closed.into()),
             Registration::Invite => {}
         }
-        let code = code.ok_or(Fault::InviteNotGood)?;
+        let code = code.ok_or(Fault::InviteNeeded)?;
         let text = "UPDATE invites SET uses = uses - 1 \
                     WHERE code = ? AND uses > 0 AND until_s > ?";
         let used = run(self.db, text, params![invite_hash(code), sql(self.now_s)])?;

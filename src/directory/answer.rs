@@ -304,8 +304,14 @@ pub enum Fault {
     /// Nobody may register.
     #[error("this server does not let people register; ask its operator for an account")]
     Closed,
-    /// No code, or none that is good.
-    #[error("this code is not good, or not any more; ask for another one")]
+    /// Only who has a code may register.
+    #[error(
+        "this server lets in who has an invitation code: ask its operator for one, and send it as \
+         `invite` (`myriad chat --register --invite CODE`)"
+    )]
+    InviteNeeded,
+    /// No code that is good.
+    #[error("this code is not good, or not any more; ask the operator for another one")]
     InviteNotGood,
     /// Something in the command can't be.
     #[error("{field}: {advice}")]

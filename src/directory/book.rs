@@ -52,13 +52,22 @@ impl Book<'_> {
     }
 
     /// That shards will have room for one more: or the next start would not. Accounts that are gone
-    /// count: shards keep their place, so that no position of theirs is given out twice.
+    /// keep their rows there, and these are bounded, too.
     pub(super) fn room_for_user(&self) -> Outcome<()> {
         let max = self.rules.users_max;
-        let text = "SELECT value + (SELECT count(*) FROM gone) FROM counts WHERE what = 'users'";
-        let count: Option<i64> = value(self.db, text, [])?;
-        if count.is_some_and(|count| count.cast_unsigned() >= max) {
+        let count = |what| -> Outcome<u64> {
+            let text = "SELECT value FROM counts WHERE what = ?";
+            let count: Option<i64> = value(self.db, text, [what])?;
+            Ok(count.unwrap_or(0).cast_unsigned())
+        };
+        let (users, gone) = (count("users")?, count("gone")?);
+        if users >= max {
             return Err(Fault::Full { what: "users on this server", max }.into());
+        }
+        let max = max.saturating_mul(limits::ROWS_PER_USER_MAX as u64);
+        if users + gone >= max {
+            let what = "users on this server, with those who were deleted";
+            return Err(Fault::Full { what, max }.into());
         }
         Ok(())
     }

@@ -141,7 +141,7 @@ impl Reader {
             Registration::Closed => return Err(Fault::Closed.into()),
             Registration::Open => {}
             Registration::Invite => {
-                let code = register.invite.as_ref().ok_or(Fault::InviteNotGood)?;
+                let code = register.invite.as_ref().ok_or(Fault::InviteNeeded)?;
                 let text = "SELECT 1 FROM invites WHERE code = ? AND uses > 0 AND until_s > ?";
                 let values = params![invite_hash(code), sql((self.clock)())];
                 if !is_there(&self.db, text, values)? {

@@ -16,7 +16,8 @@ use std::time::Duration;
 /// The file in the directory's folder.
 const FILE: &str = "directory.sqlite";
 /// Every version of the tables, as a change of the one before. Only ever added to.
-const VERSIONS: &[M<'_>] = &[M::up(include_str!("schema/1.sql"))];
+const VERSIONS: &[M<'_>] =
+    &[M::up(include_str!("schema/1.sql")), M::up(include_str!("schema/2.sql"))];
 
 /// Why the directory can't be opened.
 #[derive(Debug, thiserror::Error)]

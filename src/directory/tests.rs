@@ -1,6 +1,7 @@
 //! The directory from outside: through its handle, with shards that are played.
 
 use super::*;
+use crate::limits;
 use crate::state::order::{Audience, Done, GroupEdit, MemberCard, Person, Role, Ties};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -221,7 +222,7 @@ fn page(user: u64, after: Option<u64>, limit: u32) -> Page {
 fn who_registers_is_known_to_shards_before_the_answer_and_logs_in() {
     let world = World::new(Registration::Open);
     let ada = world.register("Ada.L");
-    assert!(ada.user != 0 && ada.user <= crate::limits::USER_ID_MAX && ada.device == 1);
+    assert!(ada.user != 0 && ada.user <= limits::USER_ID_MAX && ada.device == 1);
     assert_eq!(
         world.shards.take(),
         vec![Order::Person { user: ada.user, person: Person::default() }]
@@ -263,7 +264,7 @@ fn registration_is_closed_by_invite_or_open() {
     assert_eq!(world.ask(Command::Register(newcomer("ada"))), Err(Fault::Closed));
     assert_eq!(world.hashes(), 0, "a refusal costs no hash");
     let world = World::new(Registration::Invite);
-    assert_eq!(world.ask(Command::Register(newcomer("ada"))), Err(Fault::InviteNotGood));
+    assert_eq!(world.ask(Command::Register(newcomer("ada"))), Err(Fault::InviteNeeded));
     let made = world.ask(Command::MakeInvite { uses: 1, valid_s: 60, note: String::new() });
     let Ok(Answer::InviteMade { invite, code }) = made else { panic!("{made:?}") };
     let with = |name| {
@@ -288,6 +289,23 @@ fn no_more_users_come_than_shards_remember() {
     assert_eq!(world.ask(Command::Register(newcomer("bob"))), full);
     assert_eq!(world.ask(Command::Block { user: 7, other: ada.user }), full);
     assert_eq!(world.ask(Command::Block { user: ada.user, other: 7 }), Ok(Answer::Done));
+}
+
+#[test]
+fn who_is_gone_takes_no_place_of_the_living_but_is_remembered_within_bounds() {
+    let world = World::with(|rules| rules.users_max = 1);
+    for round in 0..limits::ROWS_PER_USER_MAX {
+        let ada = world.register("ada");
+        let full = Err(Fault::Full { what: "users on this server", max: 1 });
+        assert_eq!(world.ask(Command::Register(newcomer("bob"))), full, "{round}");
+        assert_eq!(
+            world.ask(Command::DeleteUser { user: ada.user, password: None }),
+            Ok(Answer::Done)
+        );
+    }
+    let what = "users on this server, with those who were deleted";
+    let full = Err(Fault::Full { what, max: limits::ROWS_PER_USER_MAX as u64 });
+    assert_eq!(world.ask(Command::Register(newcomer("ada"))), full);
 }
 
 #[test]
@@ -346,7 +364,7 @@ fn a_forged_refresh_token_ends_nothing() {
 fn an_unused_refresh_token_ends() {
     let world = World::new(Registration::Open);
     let ada = world.register("ada");
-    world.now_s.fetch_add(crate::limits::REFRESH_TOKEN_S + 1, Ordering::Relaxed);
+    world.now_s.fetch_add(limits::REFRESH_TOKEN_S + 1, Ordering::Relaxed);
     let refused = world.ask(Command::Refresh { token: ada.refresh });
     assert_eq!(refused, Err(Fault::SessionOver));
     assert_eq!(world.counts().devices, 0);
@@ -656,7 +674,7 @@ fn reports_are_bounded_listed_and_closed() {
         reason: "spam".to_owned(),
         text: "look".to_owned(),
     };
-    let max = crate::limits::REPORTS_OPEN_PER_USER_MAX;
+    let max = limits::REPORTS_OPEN_PER_USER_MAX;
     for _ in 0..max {
         assert!(matches!(world.ask(Command::Report(report.clone())), Ok(Answer::Filed(_))));
     }
@@ -695,7 +713,7 @@ fn an_idempotency_key_answers_alike_and_only_the_same_request() {
     };
     assert_eq!(finish(&world), Ok(Answer::Done));
     assert_eq!(begin(&world, 1), Begun::Answered { status: 201, body: b"{}".to_vec() });
-    world.now_s.fetch_add(crate::limits::IDEMPOTENCY_S + 1, Ordering::Relaxed);
+    world.now_s.fetch_add(limits::IDEMPOTENCY_S + 1, Ordering::Relaxed);
     assert_eq!(begin(&world, 2), Begun::First, "a day later the key is a new one");
     world.stop();
     world.start();
@@ -752,7 +770,7 @@ fn an_operators_own_identities_have_settings_contacts_and_blocks_by_need() {
 #[test]
 fn very_many_devices_that_ended_count_for_all_as_old_as_the_first() {
     let world = World::with(|rules| rules.foreign = true);
-    let most = u32::try_from(crate::limits::REVOCATIONS_PER_USER_MAX).unwrap();
+    let most = u32::try_from(limits::REVOCATIONS_PER_USER_MAX).unwrap();
     for device in 1..=most + 4 {
         world.now_s.fetch_add(10, Ordering::Relaxed);
         assert_eq!(world.ask(Command::EndDevice { user: 7, device }), Ok(Answer::Done));
@@ -875,7 +893,7 @@ fn what_ended_by_time_is_swept_away() {
         db.query_row(&text, [], |row| row.get::<_, i64>(0)).unwrap()
     };
     std::thread::sleep(Duration::from_millis(50));
-    let later = NOW_S + crate::limits::REFRESH_TOKEN_S + 1;
+    let later = NOW_S + limits::REFRESH_TOKEN_S + 1;
     let orders = write::transaction(&db, &world.rules, later, |book| book.sweep()).unwrap();
     assert!(matches!(orders[..], [Order::EndDevice { device: 1, .. }]), "{orders:?}");
     // The device that ended just now is remembered, the one of before is not.

@@ -1,4 +1,4 @@
-//! Records of the log become items: a message on both sides, a mark, a deletion.
+//! Records of the log become items: a message on both sides, a mark, a deletion, the end of a user.
 //!
 //! Owner: the history thread. Pure but for the batch it changes: the same records give the same
 //! tables, whatever happened in between.
@@ -26,6 +26,7 @@ impl Batch<'_> {
             Kind::ReadMark if record.stream_kind == STREAM_USER => {
                 self.read_up_to((record.stream, record.peer), record.aux)
             }
+            Kind::Ended if record.stream_kind == STREAM_USER => self.end_user(record.stream),
             // Copies say nothing new: both sides are written from the message itself.
             _ => Ok(()),
         }

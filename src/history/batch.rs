@@ -15,7 +15,8 @@ use super::HistoryError;
 use super::shelf::{Place, Shelf};
 use super::store::{Freed, Rules};
 use super::tables::{
-    CONVERSATIONS, Conversation, ERASE, EXPIRIES, FILES, IDS, ITEMS, Item, META, PAYLOADS, Pair,
+    CONVERSATIONS, Conversation, ERASE, EXPIRIES, FILES, IDS, ITEMS, Item, LEFT, META, PAYLOADS,
+    Pair,
 };
 
 /// See the module.
@@ -31,6 +32,7 @@ pub(super) struct Batch<'t> {
     pub(super) expiries: Table<'t, (u64, u64, u64, u64), ()>,
     payloads: Table<'t, u64, u8>,
     erase: Table<'t, u64, u32>,
+    left: Table<'t, Pair, ()>,
     /// Conversations looked at; written at the end if they changed.
     looked_at: BTreeMap<Pair, (Conversation, Conversation)>,
     files: &'t BTreeMap<u32, u64>,
@@ -62,6 +64,7 @@ impl<'t> Batch<'t> {
             expiries: transaction.open_table(EXPIRIES)?,
             payloads: transaction.open_table(PAYLOADS)?,
             erase: transaction.open_table(ERASE)?,
+            left: transaction.open_table(LEFT)?,
             looked_at: BTreeMap::new(),
             files,
             freed: Freed::default(),
@@ -94,6 +97,11 @@ impl<'t> Batch<'t> {
     /// A user's side of a conversation; as it would begin if there is none yet.
     pub(super) fn conversation(&mut self, pair: Pair) -> Result<&mut Conversation, HistoryError> {
         if !self.looked_at.contains_key(&pair) {
+            // Of somebody who was gone and came back: it begins anew, with nothing in it.
+            let was_left = self.left.remove(pair)?.is_some();
+            if was_left {
+                self.drop_items(pair, usize::MAX)?;
+            }
             let found = match self.conversations.get(pair)? {
                 Some(row) => Conversation::decode(row.value())?,
                 None => Conversation::default(),
@@ -165,19 +173,70 @@ impl<'t> Batch<'t> {
     /// Removes an item and all that speaks of it.
     pub(super) fn remove(&mut self, pair: Pair, number: u64) -> Result<(), HistoryError> {
         let Some(item) = self.item(pair, number)? else { return Ok(()) };
-        self.items.remove((pair.0, pair.1, number))?;
-        let outgoing = u8::from(item.outgoing);
-        self.ids.remove((pair.0, pair.1, outgoing, item.device, item.client_id))?;
-        if item.expires_ms > 0 {
-            self.expiries.remove((item.expires_ms, pair.0, pair.1, number))?;
-        }
-        self.give_up(item.place)?;
+        self.drop_item(pair, number, &item)?;
         let conversation = self.conversation(pair)?;
         conversation.kept = conversation.kept.saturating_sub(1);
         if !item.outgoing && item.position > conversation.read {
             conversation.unread = conversation.unread.saturating_sub(1);
         }
         Ok(())
+    }
+
+    /// The same, but for the row of its conversation.
+    fn drop_item(&mut self, pair: Pair, number: u64, item: &Item) -> Result<(), HistoryError> {
+        self.items.remove((pair.0, pair.1, number))?;
+        let outgoing = u8::from(item.outgoing);
+        self.ids.remove((pair.0, pair.1, outgoing, item.device, item.client_id))?;
+        if item.expires_ms > 0 {
+            self.expiries.remove((item.expires_ms, pair.0, pair.1, number))?;
+        }
+        self.give_up(item.place)
+    }
+
+    /// Drops the first items of a conversation; returns how many there were, `most` or fewer.
+    fn drop_items(&mut self, pair: Pair, most: usize) -> Result<usize, HistoryError> {
+        let mut items = Vec::new();
+        for entry in self.items.range((pair.0, pair.1, 0)..=(pair.0, pair.1, u64::MAX))?.take(most)
+        {
+            let (key, row) = entry?;
+            items.push((key.value().2, Item::decode(row.value())?));
+        }
+        for (number, item) in &items {
+            self.drop_item(pair, *number, item)?;
+        }
+        Ok(items.len())
+    }
+
+    /// A user is gone: what it chose is forgotten, and its side of every conversation is left to
+    /// [`Batch::sweep_left`]. The sides of others stay theirs.
+    pub(super) fn end_user(&mut self, user: u64) -> Result<(), HistoryError> {
+        let all = (user, 0)..=(user, u64::MAX);
+        let mut pairs: Vec<Pair> = self.looked_at.range(all.clone()).map(|(it, _)| *it).collect();
+        for entry in self.conversations.range(all)? {
+            pairs.push(entry?.0.value());
+        }
+        for pair in pairs {
+            self.looked_at.remove(&pair);
+            self.conversations.remove(pair)?;
+            self.left.insert(pair, ())?;
+        }
+        Ok(())
+    }
+
+    /// Removes some of what users left who are gone, at most so many items; says whether there may
+    /// be more.
+    pub(super) fn sweep_left(&mut self, most: usize) -> Result<bool, HistoryError> {
+        let mut room = most;
+        while room > 0 {
+            let first = self.left.first()?.map(|(pair, _)| pair.value());
+            let Some(pair) = first else { return Ok(false) };
+            let count = self.drop_items(pair, room)?;
+            if count < room {
+                self.left.remove(pair)?;
+            }
+            room = room.saturating_sub(count.max(1));
+        }
+        Ok(true)
     }
 
     /// Keeps a payload for `count` items.

@@ -8,7 +8,7 @@ use wire::{Conversation as State, MessageId, Retention, Stream};
 use super::HistoryError;
 use super::apply::expiry_ms;
 use super::store::Store;
-use super::tables::{CONVERSATIONS, Conversation, ITEMS, Item, Pair};
+use super::tables::{CONVERSATIONS, Conversation, ITEMS, Item, LEFT, Pair};
 use crate::limits::HISTORY_PAGE_BYTES_MAX;
 use crate::shard::{Found, Kept, Question};
 
@@ -50,7 +50,12 @@ impl Store {
         let mut rows: Vec<(u64, Item)> = Vec::new();
         let mut more = false;
         {
-            let table = self.read()?.open_table(ITEMS)?;
+            let tables = self.read()?;
+            if tables.open_table(LEFT)?.get((user, peer))?.is_some() {
+                // Somebody was gone and is back: what was before is about to be removed.
+                return Ok(Found::Page { items: Vec::new(), more: false });
+            }
+            let table = tables.open_table(ITEMS)?;
             let first = if forwards { from.saturating_add(1) } else { 0 };
             let last = match (forwards, from) {
                 (true, _) | (false, 0) => u64::MAX,

@@ -9,15 +9,15 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use redb::{
-    Builder, Database, ReadTransaction, ReadableDatabase as _, ReadableTable as _, TableDefinition,
-    WriteTransaction,
+    Builder, Database, ReadTransaction, ReadableDatabase as _, ReadableTable as _,
+    ReadableTableMetadata as _, TableDefinition, WriteTransaction,
 };
 use wire::Retention;
 
 use super::HistoryError;
 use super::batch::Batch;
 use super::shelf::{Place, Shelf};
-use super::tables::{CONVERSATIONS, ERASE, EXPIRIES, FILES, IDS, ITEMS, META, PAYLOADS};
+use super::tables::{CONVERSATIONS, ERASE, EXPIRIES, FILES, IDS, ITEMS, LEFT, META, PAYLOADS};
 use crate::limits::HISTORY_CACHE_BYTES;
 
 /// The version of the tables.
@@ -47,6 +47,8 @@ pub struct Store {
     files: BTreeMap<u32, u64>,
     /// When the first item ends; `None`: none does.
     next_expiry_ms: Option<u64>,
+    /// Users who are gone left something that is still there.
+    has_left: bool,
     /// Something was given up and not overwritten yet.
     is_soiled: bool,
     /// Payload files that may have nothing that lives.
@@ -78,6 +80,7 @@ impl Store {
             done,
             has_gaps,
             next_expiry_ms: None,
+            has_left: false,
             is_soiled: true,
             unclean: BTreeSet::new(),
         };
@@ -105,6 +108,19 @@ impl Store {
     /// When the first item ends, milliseconds since 1970; `None`: none does.
     pub(super) fn next_expiry_ms(&self) -> Option<u64> {
         self.next_expiry_ms
+    }
+
+    /// Users who are gone left something that is still there.
+    pub(super) fn has_left(&self) -> bool {
+        self.has_left
+    }
+
+    /// These users are gone. For a history that did not see the records that say so.
+    ///
+    /// # Errors
+    /// [`HistoryError`]; nothing was changed then.
+    pub fn end_users(&mut self, users: &[u64]) -> Result<(), HistoryError> {
+        self.write(|batch| users.iter().try_for_each(|user| batch.end_user(*user)))
     }
 
     /// Bytes of payload that live.
@@ -165,6 +181,7 @@ impl Store {
     /// Overwrites what was given up and removes files in which nothing lives.
     fn clean(&mut self) -> Result<(), HistoryError> {
         self.next_expiry_ms = self.first_expiry()?;
+        self.has_left = !self.read()?.open_table(LEFT)?.is_empty()?;
         if self.is_soiled {
             self.erase()?;
             self.is_soiled = false;
@@ -295,6 +312,7 @@ fn start(database: &Database) -> Result<Start, HistoryError> {
     make(&transaction, PAYLOADS)?;
     make(&transaction, ERASE)?;
     make(&transaction, FILES)?;
+    make(&transaction, LEFT)?;
     transaction.commit()?;
     Ok(found)
 }

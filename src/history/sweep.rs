@@ -1,4 +1,5 @@
-//! What ended goes: items whose time is over are removed, and their payloads overwritten.
+//! What ended goes: items whose time is over, or whose user is gone, are removed, and their
+//! payloads overwritten.
 //!
 //! Owner: the history thread, every [`HISTORY_SWEEP_MS`](crate::limits::HISTORY_SWEEP_MS).
 
@@ -9,16 +10,17 @@ use super::store::Store;
 use crate::limits::HISTORY_SWEEP_ITEMS_MAX;
 
 impl Store {
-    /// Removes items that ended by `now_ms` (by 0 none did), a bounded number; says whether there
-    /// are more.
+    /// Removes items that ended by `now_ms` (by 0 none did) and items of users who are gone, a
+    /// bounded number of each; says whether there are more.
     ///
     /// # Errors
     /// [`HistoryError`]; nothing was removed then.
     pub fn sweep(&mut self, now_ms: u64) -> Result<bool, HistoryError> {
+        let more = self.has_left() && self.write(|it| it.sweep_left(HISTORY_SWEEP_ITEMS_MAX))?;
         if self.next_expiry_ms().is_none_or(|first| first > now_ms) {
-            return Ok(false);
+            return Ok(more);
         }
-        self.write(|batch| {
+        let ended = self.write(|batch| {
             let mut ended = Vec::new();
             let until = (now_ms, u64::MAX, u64::MAX, u64::MAX);
             for entry in batch.expiries.range(..=until)?.take(HISTORY_SWEEP_ITEMS_MAX) {
@@ -29,6 +31,7 @@ impl Store {
                 batch.remove(*pair, *number)?;
             }
             Ok(ended.len() == HISTORY_SWEEP_ITEMS_MAX)
-        })
+        });
+        Ok(ended? || more)
     }
 }

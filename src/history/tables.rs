@@ -29,6 +29,8 @@ pub(super) const EXPIRIES: TableDefinition<'_, (u64, u64, u64, u64), ()> =
 pub(super) const PAYLOADS: TableDefinition<'_, u64, u8> = TableDefinition::new("payloads");
 /// Where a payload is that nothing speaks of and that has to be overwritten, to its bytes.
 pub(super) const ERASE: TableDefinition<'_, u64, u32> = TableDefinition::new("erase");
+/// User and peer of what is left of users who are gone: their items are to be removed.
+pub(super) const LEFT: TableDefinition<'_, Pair, ()> = TableDefinition::new("left");
 /// A payload file to the bytes in it that live.
 pub(super) const FILES: TableDefinition<'_, u32, u64> = TableDefinition::new("files");
 

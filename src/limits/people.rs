@@ -6,6 +6,10 @@ pub const TIES_PER_USER_MAX: usize = 10_000;
 /// Devices of one user whose tokens are refused for themselves; of further ones the eldest counts
 /// for all devices. Twice as many as a user has.
 pub const REVOCATIONS_PER_USER_MAX: usize = 16;
+/// Rows a shard and the directory keep for each user that `users_max` allows: accounts that are
+/// gone keep their id, which is never given again, and what their messages were numbered up to. So
+/// as many may be gone as may be there.
+pub const ROWS_PER_USER_MAX: usize = 2;
 /// Pairs of users of a shard of which somebody wrote while blocked. Beyond that, what somebody else
 /// writes while blocked is refused like a message to a full inbox.
 pub const VOIDED_PAIRS_MAX: usize = 1_000_000;

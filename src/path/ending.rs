@@ -126,8 +126,8 @@ pub fn forget(tables: &mut Tables, user: u32) {
     if !std::mem::replace(&mut owner.seen_dirty, true) {
         tables.dirty_seen.push(user);
     }
-    owner.marks = Marks::ENDED;
     tables.watches.touch(owner.watchers);
+    tables.users.end(user);
     tables.people.forget(user);
     tables.voids.forget(user);
 }

@@ -10,6 +10,7 @@
 mod bytes;
 mod read;
 
+use bytes::put_outcome;
 pub(super) use bytes::{Input, put_entry, put_u32, put_u64};
 pub use read::{BadImage, DeviceImage, Item, UserImage, read};
 
@@ -18,6 +19,7 @@ use crate::limits;
 use crate::state::Tables;
 use crate::state::device::Device;
 use crate::state::people::Marks;
+use crate::state::posts::PostKey;
 use crate::state::window::{Answer, Outcome};
 
 const USER: u8 = 1;
@@ -27,6 +29,7 @@ const PAIRS: u8 = 4;
 const VOIDS: u8 = 5;
 const ANSWERED: u8 = 6;
 const WAITING_VOIDS: u8 = 11;
+const POSTS: u8 = 12;
 
 /// In the number of a user's devices: the account is gone.
 const ENDED: u8 = 0x80;
@@ -39,6 +42,7 @@ const ENTRY_BYTES: usize = 36;
 const PAIR_BYTES: usize = 32 + 16;
 const SPAN_BYTES: usize = 16;
 const VOID_BYTES: usize = 40;
+const POST_BYTES: usize = 37;
 /// Tag and head of the largest item without its list.
 const HEAD_BYTES: usize = 64;
 /// Room for the largest item that is not cut, a user: a piece with less is full.
@@ -61,6 +65,8 @@ pub enum Walk {
     Groups(groups::Walk),
     /// At those of it that wait for their time, from this one on: recipient, position.
     WaitingVoids(u32, u64),
+    /// Among the answers to messages from outside a session, at those with lower numbers.
+    Posts(u64),
     /// Through.
     Done,
 }
@@ -100,6 +106,7 @@ pub fn write(tables: &Tables, mut walk: Walk, bytes_max: usize, out: &mut Vec<u8
             Walk::WaitingVoids(user, position) => {
                 write_waiting_voids(tables, (user, position), room, out)
             }
+            Walk::Posts(before) => write_posts(tables, before, room, out),
             Walk::Done => return walk,
         };
     }
@@ -159,18 +166,11 @@ fn write_device(device: &Device, out: &mut Vec<u8>) {
 }
 
 fn write_answer(answer: &Answer, out: &mut Vec<u8>) {
-    let (code, position, time_ms) = match answer.outcome {
-        Outcome::Sent { position, time_ms } => (0, position, time_ms),
-        Outcome::Refused(reason) => (reason.code(), 0, 0),
-        Outcome::Pending => return,
-    };
     put_u64(out, answer.client_id);
     put_u32(out, answer.request_crc);
     out.extend_from_slice(&answer.stream.to_le_bytes());
     out.push(u8::from(answer.copied));
-    out.push(code);
-    put_u64(out, position);
-    put_u64(out, time_ms);
+    put_outcome(out, answer.outcome);
 }
 
 /// Writes waiting records above `after`; where to go on, or none when that was all.
@@ -268,6 +268,24 @@ fn write_waiting_voids(tables: &Tables, from: (u32, u64), room: usize, out: &mut
     }
     match tables.voids.from(from).nth(count) {
         Some(((recipient, position), _)) => Walk::WaitingVoids(recipient, position),
-        None => Walk::Groups(groups::Walk::Group(0)),
+        None => Walk::Posts(u64::MAX),
     }
+}
+
+/// Writes answers to messages from outside a session, newest first; returns where to go on. Those
+/// still under way will be told by records behind the image.
+fn write_posts(tables: &Tables, before: u64, room: usize, out: &mut Vec<u8>) -> Walk {
+    let most = room.saturating_sub(HEAD_BYTES) / POST_BYTES;
+    let settled = |(.., outcome): &(u64, PostKey, u32, Outcome)| *outcome != Outcome::Pending;
+    let posts = || tables.posts.before(before).filter(settled).take(most);
+    let Some((last, ..)) = posts().last() else { return Walk::Groups(groups::Walk::Group(0)) };
+    out.push(POSTS);
+    put_u32(out, u32::try_from(posts().count()).unwrap_or(0));
+    for (_, (sender, client_id), request_crc, outcome) in posts() {
+        put_u64(out, sender);
+        put_u64(out, client_id);
+        put_u32(out, request_crc);
+        put_outcome(out, outcome);
+    }
+    Walk::Posts(last)
 }

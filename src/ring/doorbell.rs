@@ -90,7 +90,8 @@ impl fmt::Debug for Doorbell {
     }
 }
 
-#[cfg(all(test, not(feature = "models")))]
+#[cfg(not(feature = "models"))]
+#[cfg(test)]
 mod tests {
     use super::Doorbell;
     use crate::ring::Inlet;

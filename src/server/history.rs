@@ -12,6 +12,7 @@ use crate::limits;
 use crate::log::{Durable, FileStore, Follower, Pins};
 use crate::ring::{Doorbell, Inlet};
 use crate::shard::{Answer, Ask, HistoryEnds};
+use crate::state::Tables;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
@@ -62,19 +63,19 @@ pub(super) struct Thread {
 
 impl Thread {
     /// Opens history and starts its thread, if this server keeps one. With `expiry_held` nothing
-    /// in it ends.
+    /// in it ends. `tables` say who is gone.
     pub(super) fn start(
         config: &Config,
-        durable: Arc<Durable>,
-        pins: &Pins,
+        (durable, pins): (Arc<Durable>, &Pins),
         expiry_held: bool,
+        tables: &[Tables],
     ) -> Result<Option<Self>, ServeError> {
         if !config.history {
             return Ok(None);
         }
         let clock = HostClock::start();
         let expiry = ExpiryClock::new(clock.now(), expiry_held);
-        let history = open(config, durable, pins, expiry)
+        let history = open(config, (durable, pins), expiry, tables)
             .map_err(|error| ServeError::Data(config.data.join(FOLDER), format!("{error}")))?;
         let stop = Arc::new(AtomicBool::new(false));
         let (asks, bell) = inlet(limits::HISTORY_ASKS_MAX);
@@ -124,12 +125,12 @@ type Error = Box<dyn std::error::Error>;
 
 fn open(
     config: &Config,
-    durable: Arc<Durable>,
-    pins: &Pins,
+    (durable, pins): (Arc<Durable>, &Pins),
     expiry: ExpiryClock,
+    tables: &[Tables],
 ) -> Result<History<FileStore>, Error> {
     let rules = Rules { retention: config.history_default, items_max: config.history_messages_max };
-    let store = Store::open(&config.data.join(FOLDER), rules)?;
+    let mut store = Store::open(&config.data.join(FOLDER), rules)?;
     let mut done = store.done();
     if done > durable.sequence() {
         eprintln!(
@@ -142,7 +143,13 @@ fn open(
         done = 0;
     }
     let log = FileStore::open_read_only(&config.data)?;
-    Ok(History::new(store, Follower::open(log, durable, pins, done)?, expiry)?)
+    let follower = Follower::open(log, durable, pins, done)?;
+    if follower.missed() > 0 {
+        // Records of ends may be among them.
+        let gone: Vec<u64> = tables.iter().flat_map(|tables| tables.users.ended()).collect();
+        store.end_users(&gone)?;
+    }
+    Ok(History::new(store, follower, expiry)?)
 }
 
 /// What the thread works on.

@@ -97,8 +97,9 @@ pub fn run(config: &Config, keys: Keys) -> Result<(), ServeError> {
 
     let log_bell = committer.bell();
     let teller = outlook::Teller::new(committer.outlook());
+    let pins = committer.pins();
     let history =
-        history::Thread::start(config, committer.durable(), &committer.pins(), expiry_held)?;
+        history::Thread::start(config, (committer.durable(), &pins), expiry_held, &tables)?;
     let (durable, pins) = (committer.durable(), committer.pins());
     let log_thread = spawn("log", move || log::run_committer(committer))?;
     let keys = Arc::new(keys);

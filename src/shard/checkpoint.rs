@@ -129,6 +129,7 @@ impl<S, R: Reader> Core<S, R> {
             Walk::Pair(_)
             | Walk::Voids(..)
             | Walk::WaitingVoids(..)
+            | Walk::Posts(_)
             | Walk::Groups(_)
             | Walk::Done => u32::try_from(self.tables.users.count()).unwrap_or(u32::MAX),
         }

@@ -93,6 +93,9 @@ pub struct Pressure {
     late_ms: AtomicU64,
     queue_percent: AtomicU64,
     conns: AtomicU64,
+    sessions: AtomicU64,
+    stored: AtomicU64,
+    delivered: AtomicU64,
 }
 
 impl Pressure {
@@ -129,6 +132,24 @@ impl Pressure {
     pub fn conns(&self) -> u64 {
         self.conns.load(Relaxed)
     }
+
+    /// Of these, how many had logged in.
+    #[must_use]
+    pub fn sessions(&self) -> u64 {
+        self.sessions.load(Relaxed)
+    }
+
+    /// Messages it had stored then, since the start.
+    #[must_use]
+    pub fn stored(&self) -> u64 {
+        self.stored.load(Relaxed)
+    }
+
+    /// Messages it had handed to devices then, since the start: each device counts.
+    #[must_use]
+    pub fn delivered(&self) -> u64 {
+        self.delivered.load(Relaxed)
+    }
 }
 
 /// What a shard sees of itself when it looks.
@@ -138,6 +159,12 @@ pub(super) struct Seen {
     pub(super) queue_percent: u64,
     /// Its connections.
     pub(super) conns: usize,
+    /// Of these, those that have logged in.
+    pub(super) sessions: usize,
+    /// Messages stored, and handed to devices, since the start.
+    pub(super) stored: u64,
+    /// See `stored`.
+    pub(super) delivered: u64,
 }
 
 /// What a look found.
@@ -267,6 +294,9 @@ impl Overload {
         self.pressure.late_ms.store(late_ms, Relaxed);
         self.pressure.queue_percent.store(seen.queue_percent, Relaxed);
         self.pressure.conns.store(seen.conns as u64, Relaxed);
+        self.pressure.sessions.store(seen.sessions as u64, Relaxed);
+        self.pressure.stored.store(seen.stored, Relaxed);
+        self.pressure.delivered.store(seen.delivered, Relaxed);
         Look { was, for_ms, is: self.level }
     }
 
@@ -421,7 +451,7 @@ mod tests {
             for _ in 0..100 {
                 now_ms += LOOK_MS;
                 overload.begin(now_ms);
-                overload.look(Seen { queue_percent, conns: 3 });
+                overload.look(Seen { queue_percent, ..Seen::default() });
             }
             assert_eq!(overload.level(), expected, "{queue_percent} %");
         }
@@ -431,9 +461,11 @@ mod tests {
     fn the_floor_from_outside_holds_at_once_and_ends_at_once() {
         let (mut overload, pressure) = fresh();
         pressure.set_floor(Level::Full);
-        assert_eq!(overload.look(Seen { queue_percent: 0, conns: 7 }).is, Level::Full);
+        let seen = Seen { conns: 7, sessions: 5, stored: 4, delivered: 3, ..Seen::default() };
+        assert_eq!(overload.look(seen).is, Level::Full);
         assert!(overload.is_full() && overload.is_strained() && overload.sheds_presence());
-        assert_eq!(pressure.conns(), 7);
+        assert_eq!((pressure.conns(), pressure.sessions()), (7, 5));
+        assert_eq!((pressure.stored(), pressure.delivered()), (4, 3));
         pressure.set_floor(Level::Normal);
         assert_eq!(overload.look(Seen::default()).is, Level::Normal);
     }

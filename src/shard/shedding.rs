@@ -53,8 +53,12 @@ impl<S, R: Reader> Core<S, R> {
             return;
         }
         let queue_percent = self.mailbox.used_percent().max(self.stage.used_percent());
-        let look = self.overload.look(Seen { queue_percent, conns: self.tables.conns.len() });
+        let conns = self.tables.conns.len();
+        let sessions = conns.saturating_sub(self.tables.sources.greeting());
         let counters = &mut self.tables.counters;
+        let (stored, delivered) = (counters.stored, counters.delivered);
+        let seen = Seen { queue_percent, conns, sessions, stored, delivered };
+        let look = self.overload.look(seen);
         counters.levels_raised += u64::from(look.is > look.was);
         match look.was {
             Level::Normal => {}

@@ -4,6 +4,7 @@
 //! stays. Devices hang on their user as a short list, at most `DEVICES_PER_USER_MAX`.
 //! Invariant: `cursor <= pushed <= tail` for every connected device ([`Device`]).
 
+use crate::limits;
 use crate::state::NONE;
 use crate::state::device::Device;
 use crate::state::people::Marks;
@@ -63,10 +64,14 @@ pub struct Users {
     devices: slab::Slab<Device>,
     index: HashTable<u32>,
     users_max: usize,
+    /// Of the rows, how many are of accounts that are gone.
+    ended: usize,
 }
 
 impl Users {
-    /// Room for `users_max` users; tables are sized now so that no insert ever stalls on growth.
+    /// Room for `users_max` users; tables are sized now so that no insert stalls on growth. Who is
+    /// gone does not count, up to [`limits::ROWS_PER_USER_MAX`] rows for each user there may be:
+    /// only where there are more rows than `users_max` the tables grow, once.
     #[must_use]
     pub fn with_capacity(users_max: usize) -> Self {
         Self {
@@ -74,6 +79,7 @@ impl Users {
             devices: slab::Slab::with_capacity(users_max),
             index: touched_index(users_max),
             users_max,
+            ended: 0,
         }
     }
 
@@ -99,11 +105,32 @@ impl Users {
 
     /// Index of a user, made if there is room. One whose account was gone is there again.
     pub fn find_or_add(&mut self, id: u64) -> Option<u32> {
-        if let Some(index) = self.find_even_ended(id) {
-            self.users[index as usize].marks.set(Marks::ENDED, false);
+        let known = self.find_even_ended(id);
+        let is_gone = |index: u32| self.user(index).marks.any(Marks::ENDED);
+        if let Some(index) = known.filter(|&index| !is_gone(index)) {
             return Some(index);
         }
-        if self.users.len() >= self.users_max {
+        if self.users.len() - self.ended >= self.users_max {
+            return None;
+        }
+        let Some(index) = known else { return self.add(id) };
+        self.users[index as usize].marks.set(Marks::ENDED, false);
+        self.ended -= 1;
+        Some(index)
+    }
+
+    /// Index of a user, made if there is room; whoever was not known is not known afterwards.
+    pub fn find_or_add_ended(&mut self, id: u64) -> Option<u32> {
+        if let Some(index) = self.find_even_ended(id) {
+            return Some(index);
+        }
+        let index = self.add(id)?;
+        self.end(index);
+        Some(index)
+    }
+
+    fn add(&mut self, id: u64) -> Option<u32> {
+        if self.users.len() >= self.users_max.saturating_mul(limits::ROWS_PER_USER_MAX) {
             return None;
         }
         let index = u32::try_from(self.users.len()).ok()?;
@@ -126,14 +153,11 @@ impl Users {
         Some(index)
     }
 
-    /// Index of a user, made if there is room; whoever was not known is not known afterwards.
-    pub fn find_or_add_ended(&mut self, id: u64) -> Option<u32> {
-        if let Some(index) = self.find_even_ended(id) {
-            return Some(index);
-        }
-        let index = self.find_or_add(id)?;
-        self.users[index as usize].marks.set(Marks::ENDED, true);
-        Some(index)
+    /// The account is gone: nothing is set of it any more. The row stays.
+    pub fn end(&mut self, index: u32) {
+        let marks = &mut self.users[index as usize].marks;
+        self.ended += usize::from(!marks.any(Marks::ENDED));
+        *marks = Marks::ENDED;
     }
 
     /// A user by index; indices come from this table and stay valid.
@@ -224,6 +248,11 @@ impl Users {
         self.devices_of(user).any(|index| self.devices[index as usize].conn().is_some())
     }
 
+    /// The ids of users whose accounts are gone.
+    pub fn ended(&self) -> impl Iterator<Item = u64> + '_ {
+        self.users.iter().filter(|user| user.marks.any(Marks::ENDED)).map(|user| user.id)
+    }
+
     /// Number of users.
     #[must_use]
     pub fn count(&self) -> usize {
@@ -265,6 +294,26 @@ mod tests {
         assert!(users.find_or_add(43).is_some());
         assert_eq!(users.find_or_add(44), None);
         assert_eq!(users.find(44), None);
+    }
+
+    #[test]
+    fn who_is_gone_takes_no_place_of_the_living_and_is_bounded_all_the_same() {
+        let mut users = Users::with_capacity(2);
+        let most = 2 * limits::ROWS_PER_USER_MAX as u64;
+        for id in 1..most {
+            let index = users.find_or_add(id).expect("nobody else is there");
+            users.end(index);
+            users.end(index);
+            assert_eq!(users.find(id), None);
+        }
+        assert!(users.find_or_add(1).is_some(), "somebody comes back");
+        assert!(users.find_or_add(most).is_some());
+        assert_eq!(users.find_or_add(2), None, "two live");
+        assert_eq!(users.find_or_add_ended(most + 1), None, "no further row");
+        assert_eq!((users.count() as u64, users.ended().count() as u64), (most, most - 2));
+        users.end(users.find(1).unwrap());
+        assert!(users.find_or_add(2).is_some());
+        assert_eq!(users.find_or_add(most + 1), None);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! them does to sessions, messages and a later start.
 
 use myriad::auth;
+use myriad::log::Record;
 use myriad::state::order::{Audience, Done, Fault, Order, POST_DEVICE, Person, Post, Ties};
 use wire::client::{SessionOptions, TickMark};
 use wire::{Parting, Refusal, Stream};
@@ -12,6 +13,8 @@ use super::sim::world::{SECRET, WALL_MS, World};
 
 const ANN: u64 = 11;
 const BOB: u64 = 22;
+/// Has no phone.
+const CYD: u64 = 33;
 /// Index of Ann's phone, of Bob's first and of Bob's second.
 const ANNS: usize = 0;
 const BOBS: usize = 1;
@@ -55,7 +58,11 @@ fn settle(world: &mut World, user: u64, person: Person) {
 }
 
 fn post(client_id: u64, payload: &[u8]) -> Order {
-    Order::Post(Box::new(Post {
+    Order::Post(Box::new(posted(client_id, payload)))
+}
+
+fn posted(client_id: u64, payload: &[u8]) -> Post {
+    Post {
         sender: ANN,
         client_id,
         to: Stream::User(BOB),
@@ -63,7 +70,7 @@ fn post(client_id: u64, payload: &[u8]) -> Order {
         ttl_s: 0,
         relation: None,
         payload: payload.to_vec(),
-    }))
+    }
 }
 
 /// Lets a phone try to connect until it hears this goodbye.
@@ -336,5 +343,36 @@ fn a_message_from_outside_is_one_message_however_often_it_is_posted() {
         block(&mut world, BOB, ANN, true);
         let blocked = world.order(post(78, b"hello"));
         assert!(matches!(blocked, Ok(Done::Posted { .. })), "like any other: {blocked:?}");
+    }
+}
+
+#[test]
+fn what_was_posted_is_known_when_only_a_checkpoint_stands_for_it() {
+    for shards in [1, 2] {
+        let mut plan = Plan::of_orders(shards, vec![(ANN, 1), (BOB, 2)]);
+        plan.setup.log.checkpoint_ms_max = 1_000;
+        let mut world = World::new(plan);
+        world.checks.foreign(POST_DEVICE);
+        rest(&mut world);
+        let first = world.order(post(77, b"hello")).expect("it is stored");
+        rest(&mut world);
+        for _ in 0..2 {
+            let is_it = |record: &Record<'_>| record.device == POST_DEVICE;
+            world.pass_checkpoints(is_it);
+            die(&mut world);
+            assert_eq!(world.order(post(77, b"hello")), Ok(first.clone()));
+            assert_eq!(world.order(post(77, b"other")), Err(Fault::Refused(Refusal::IdReused)));
+            rest(&mut world);
+        }
+        // From somebody of whom the log says nothing else, while an image is made or not.
+        settle(&mut world, CYD, Person::default());
+        let of_cyd = |number: u64| {
+            Order::Post(Box::new(Post { sender: CYD, ..posted(number, b"from nobody's device") }))
+        };
+        let sent: Vec<_> = (1..=300).map(|number| world.order(of_cyd(number))).collect();
+        assert!(sent.iter().all(|sent| matches!(sent, Ok(Done::Posted { .. }))), "{sent:?}");
+        die(&mut world);
+        let again: Vec<_> = (1..=300).map(|number| world.order(of_cyd(number))).collect();
+        assert_eq!(again, sent);
     }
 }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use myriad::auth::{self, Keys};
 use myriad::clock::Now;
 use myriad::io::sim::SimNet;
-use myriad::log::SharedMemory;
+use myriad::log::{self, SharedMemory};
 use myriad::metrics::Counters;
 use wire::Stream;
 use wire::client::SessionOptions;
@@ -198,6 +198,25 @@ impl World {
         if let Some(traced_ms) = &mut self.checks.traced_ms {
             *traced_ms = self.now.mono_ms;
         }
+    }
+
+    /// Time passes, in small steps, until a start would not read any record like this any more: a
+    /// checkpoint stands for them.
+    #[allow(dead_code, reason = "only some test programs with worlds do this")]
+    pub(crate) fn pass_checkpoints(&mut self, mut is_it: impl FnMut(&log::Record<'_>) -> bool) {
+        for _ in 0..1_000 {
+            let mut is_read = false;
+            let read = store::read(&self.disk, &self.setup, &mut |record| is_read |= is_it(record));
+            read.expect("the log is whole");
+            if !is_read {
+                return;
+            }
+            for _ in 0..100 {
+                self.pass(10, 20);
+                self.round();
+            }
+        }
+        panic!("no checkpoint was made");
     }
 
     fn verdict(&self) -> Result<(), String> {

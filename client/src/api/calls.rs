@@ -46,6 +46,17 @@ pub struct Group {
     pub members: u64,
 }
 
+/// An invitation to a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Invitation {
+    /// Its number.
+    pub id: u64,
+    /// The group.
+    pub group: u64,
+    /// Who invites.
+    pub by: u64,
+}
+
 /// What became of somebody who should be a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Added {
@@ -158,20 +169,7 @@ impl Api {
     /// # Errors
     /// See [`ApiError`].
     pub fn groups(&self, most: usize) -> Result<Vec<Group>, ApiError> {
-        let mut groups = Vec::new();
-        let mut path = "/v1/groups?limit=100".to_owned();
-        loop {
-            let page = self.get(&path)?;
-            for item in page["items"].as_array().ok_or(ApiError::Lacks("items"))? {
-                groups.push(group(item)?);
-            }
-            match page["next"].as_str() {
-                Some(next) if groups.len() < most => {
-                    path = format!("/v1/groups?limit=100&after={}", escaped(next));
-                }
-                _ => return Ok(groups),
-            }
-        }
+        self.pages("/v1/groups", most, group)
     }
 
     /// Looks a group up that this user is in.
@@ -206,6 +204,65 @@ impl Api {
     /// See [`ApiError`].
     pub fn leave_group(&self, group: u64) -> Result<(), ApiError> {
         self.post(&format!("/v1/groups/{group}/leave"), &json!({})).map(|_| ())
+    }
+
+    /// Makes a member the owner of a group that is this user's.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub fn hand_over(&self, group: u64, user: u64) -> Result<(), ApiError> {
+        let body = json!({"owner": user.to_string()});
+        self.call("PATCH", &format!("/v1/groups/{group}"), Some(&body)).map(|_| ())
+    }
+
+    /// Invitations to groups, all pages of them up to `most`.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub fn invitations(&self, most: usize) -> Result<Vec<Invitation>, ApiError> {
+        let read = |item: &Value| {
+            Ok(Invitation { id: id(item, "id")?, group: id(item, "group")?, by: id(item, "by")? })
+        };
+        self.pages("/v1/invitations", most, read)
+    }
+
+    /// Follows an invitation; the group.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub fn accept(&self, invitation: u64) -> Result<Group, ApiError> {
+        group(&self.post(&format!("/v1/invitations/{invitation}/accept"), &json!({}))?)
+    }
+
+    /// Declines an invitation.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub fn decline(&self, invitation: u64) -> Result<(), ApiError> {
+        self.call("DELETE", &format!("/v1/invitations/{invitation}"), None).map(|_| ())
+    }
+
+    /// All items of a list, page by page, up to `most` and the rest of their page.
+    fn pages<T>(
+        &self,
+        list: &str,
+        most: usize,
+        read: impl Fn(&Value) -> Result<T, ApiError>,
+    ) -> Result<Vec<T>, ApiError> {
+        let mut all = Vec::new();
+        let mut path = format!("{list}?limit=100");
+        loop {
+            let page = self.get(&path)?;
+            for item in page["items"].as_array().ok_or(ApiError::Lacks("items"))? {
+                all.push(read(item)?);
+            }
+            match page["next"].as_str() {
+                Some(next) if all.len() < most => {
+                    path = format!("{list}?limit=100&after={}", escaped(next));
+                }
+                _ => return Ok(all),
+            }
+        }
     }
 }
 

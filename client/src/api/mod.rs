@@ -5,7 +5,7 @@
 
 mod calls;
 
-pub use calls::{Added, Group, Login, Who};
+pub use calls::{Added, Group, Invitation, Login, Who};
 
 use std::fmt;
 use std::time::Duration;

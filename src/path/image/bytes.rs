@@ -64,13 +64,19 @@ impl<'a> Input<'a> {
     pub(in crate::path) fn answer(&mut self) -> Result<Answer, BadImage> {
         let (client_id, request_crc) = (self.u64()?, self.u32()?);
         let stream = u16::from_le_bytes(self.take()?);
-        let (copied, code) = (self.u8()? != 0, self.u8()?);
+        let copied = self.u8()? != 0;
+        let outcome = self.outcome()?;
+        Ok(Answer { client_id, request_crc, stream, copied, settling: false, outcome })
+    }
+
+    /// What became of a message.
+    pub(in crate::path) fn outcome(&mut self) -> Result<Outcome, BadImage> {
+        let code = self.u8()?;
         let (position, time_ms) = (self.u64()?, self.u64()?);
-        let outcome = match code {
+        Ok(match code {
             0 => Outcome::Sent { position, time_ms },
             code => Outcome::Refused(Refusal::from_code(code).ok_or(BadImage)?),
-        };
-        Ok(Answer { client_id, request_crc, stream, copied, settling: false, outcome })
+        })
     }
 
     pub(in crate::path) fn entry(&mut self) -> Result<Entry, BadImage> {
@@ -85,6 +91,18 @@ pub(in crate::path) fn put_u32(out: &mut Vec<u8>, number: u32) {
 
 pub(in crate::path) fn put_u64(out: &mut Vec<u8>, number: u64) {
     out.extend_from_slice(&number.to_le_bytes());
+}
+
+/// What became of a message, as [`Input::outcome`] reads it. Never of one that is under way.
+pub(in crate::path) fn put_outcome(out: &mut Vec<u8>, outcome: Outcome) {
+    let (code, position, time_ms) = match outcome {
+        Outcome::Sent { position, time_ms } => (0, position, time_ms),
+        Outcome::Refused(reason) => (reason.code(), 0, 0),
+        Outcome::Pending => (Refusal::Overloaded.code(), 0, 0),
+    };
+    out.push(code);
+    put_u64(out, position);
+    put_u64(out, time_ms);
 }
 
 /// A waiting record, as [`Input::entry`] reads it.

@@ -1,10 +1,11 @@
 //! Beside the message path: the bytes of an image become items again.
 
-use super::{ANSWERED, ANSWERS, ENTRIES, Input, PAIRS, USER, VOIDS, WAITING_VOIDS, groups};
+use super::{ANSWERED, ANSWERS, ENTRIES, Input, PAIRS, POSTS, USER, VOIDS, WAITING_VOIDS, groups};
 use crate::state::inbox::Entry;
 use crate::state::people::Span;
+use crate::state::posts::PostKey;
 use crate::state::voids::Void;
-use crate::state::window::Answer;
+use crate::state::window::{Answer, Outcome};
 
 /// One thing of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +72,15 @@ pub enum Item {
         position: u64,
         /// Whose it is.
         void: Void,
+    },
+    /// What became of a message from outside a session.
+    Post {
+        /// Its sender, and the caller's number of it.
+        key: PostKey,
+        /// CRC-32C of the request.
+        request_crc: u32,
+        /// What became of it.
+        outcome: Outcome,
     },
 }
 
@@ -173,6 +183,12 @@ pub fn read<E: From<BadImage>>(
                     let (device, due_s) = (input.u32()?, input.u32()?);
                     let void = Void { sender, device, client_id, due_s };
                     each(Item::WaitingVoid { recipient, position, void })?;
+                }
+            }
+            POSTS => {
+                for _ in 0..input.u32()? {
+                    let (key, request_crc) = ((input.u64()?, input.u64()?), input.u32()?);
+                    each(Item::Post { key, request_crc, outcome: input.outcome()? })?;
                 }
             }
             tag @ groups::GROUP..=groups::GROUP_ENTRIES => {

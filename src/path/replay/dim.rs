@@ -10,6 +10,7 @@ use crate::path::image::{self, Item, UserImage};
 use crate::path::store::note_pair;
 use crate::state::Tables;
 use crate::state::inbox::Entry;
+use crate::state::pairs::Pair;
 use crate::state::people::Marks;
 use crate::state::placement::Placement;
 use crate::state::window::Answer;
@@ -89,6 +90,11 @@ impl Dim {
                 answer(here, &record);
             }
         }
+        // What somebody posted of whom the log says nothing else: an account without devices.
+        for (id, records) in self.answers.extract_if(|id, _| homes.home(*id) == shard) {
+            let here = &mut tables[placement.home(id)];
+            records.iter().for_each(|record| answer(here, record));
+        }
         Ok(())
     }
 
@@ -114,6 +120,7 @@ impl Dim {
                     | Item::Voids { recipient, .. }
                     | Item::WaitingVoid { recipient, .. } => *recipient,
                     Item::Group(item) => item.group,
+                    Item::Post { key: (sender, _), .. } => *sender,
                 };
                 self.item(&mut tables[placement.home(id)], placement, item)
             }),
@@ -159,19 +166,14 @@ impl Dim {
                 load_entry(here, user, entry);
             }
             Item::Pair { recipient, sender, last, read } => {
-                let Some(index) = here.users.find(recipient) else { return Ok(()) };
-                let first = &mut here.users.user_mut(index).first_pair;
-                if let Some(pair) = here.pairs.find_or_add(index, sender, first) {
-                    let pair = here.pairs.get_mut(pair);
+                if let Some(pair) = pair_of(here, recipient, sender) {
                     pair.last = pair.last.max(last);
                     pair.read = pair.read.max(read);
                 }
             }
             Item::Answered { recipient, sender } => {
-                let Some(index) = here.users.find(recipient) else { return Ok(()) };
-                let first = &mut here.users.user_mut(index).first_pair;
-                if let Some(pair) = here.pairs.find_or_add(index, sender, first) {
-                    here.pairs.get_mut(pair).answered = true;
+                if let Some(pair) = pair_of(here, recipient, sender) {
+                    pair.answered = true;
                 }
             }
             Item::WaitingVoid { recipient, position, void } => {
@@ -182,6 +184,9 @@ impl Dim {
                 let Some(index) = here.users.find(recipient) else { return Ok(()) };
                 here.users.user_mut(index).marks.set(Marks::VOIDED, true);
                 here.people.load_spans(index, sender, spans);
+            }
+            Item::Post { key, request_crc, outcome } => {
+                here.posts.load(key, request_crc, outcome);
             }
             Item::Group(mut item) => {
                 if let Fact::Entry(entry) = &mut item.fact {
@@ -199,12 +204,24 @@ impl Dim {
     }
 }
 
+/// The pair of a recipient who is known, if there is room for it.
+fn pair_of(here: &mut Tables, recipient: u64, sender: u64) -> Option<&mut Pair> {
+    let index = here.users.find(recipient)?;
+    let first = &mut here.users.user_mut(index).first_pair;
+    let pair = here.pairs.find_or_add(index, sender, first)?;
+    Some(here.pairs.get_mut(pair))
+}
+
 fn load_user(here: &mut Tables, image: &UserImage) -> Result<(), ReplayError> {
-    let index = here.users.find_or_add(image.id).ok_or(ReplayError::TooManyUsers)?;
+    let index = if image.ended {
+        here.users.find_or_add_ended(image.id)
+    } else {
+        here.users.find_or_add(image.id)
+    };
+    let index = index.ok_or(ReplayError::TooManyUsers)?;
     let user = here.users.user_mut(index);
     (user.tail, user.has, user.has_from) = (image.tail, image.has, image.has_from);
     user.ids_floor = image.ids_floor;
-    user.marks.set(Marks::ENDED, image.ended);
     for known in &image.devices {
         let device = here.users.add_device(index, known.id, known.cursor);
         let device = here.users.device_mut(device);
@@ -258,6 +275,8 @@ mod tests {
     use crate::log::STREAM_USER;
     use crate::path::image::Walk;
     use crate::path::replay::Replay;
+    use crate::state::order::POST_DEVICE;
+    use crate::state::window::Outcome;
 
     /// Logs in when the walk over the users is through and the image has not ended yet.
     #[test]
@@ -293,5 +312,41 @@ mod tests {
         let inbox = tables.inboxes.get(tables.users.user(two).inbox).expect("its mail waits");
         assert_eq!(inbox.find(9).map(|entry| entry.bytes()), Some(5));
         assert!(tables.users.find(1).is_some());
+    }
+    /// Posts while an image is made, as somebody of whom the log says nothing else.
+    #[test]
+    fn what_was_posted_while_an_image_was_made_is_known_afterwards() {
+        let part = |body_kind, stream| Record {
+            body_kind,
+            stream,
+            aux: 1,
+            ..Record::blank(Kind::Checkpoint)
+        };
+        let of_one = Record { stream_kind: STREAM_USER, stream: 1, ..Record::blank(Kind::Device) };
+        let posted = Record {
+            kind: Kind::Message,
+            position: 9,
+            sender: 7,
+            device: POST_DEVICE,
+            client_id: 5,
+            request_crc: 3,
+            time_ms: 1,
+            ..of_one
+        };
+        let records = [
+            part(CHECKPOINT_BEGIN, 1),
+            Record { device: 1, ..of_one },
+            posted,
+            part(CHECKPOINT_END, 0),
+        ];
+        let mut tables = [Tables::new(4, 4, 4)];
+        let mut replay = Replay::new(Placement::new(1), &Rules::default());
+        for (nth, record) in (1..).zip(&records) {
+            let at = At { segment: 1, offset: nth * 4096 };
+            replay.record(&mut tables, at, record).unwrap();
+        }
+        replay.finish().unwrap();
+        let sent = Outcome::Sent { position: 9, time_ms: 1 };
+        assert_eq!(tables[0].posts.find((7, 5)), Some((3, sent)));
     }
 }

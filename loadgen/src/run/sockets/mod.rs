@@ -164,3 +164,47 @@ pub(crate) fn socket(target: SocketAddr, source: Option<IpAddr>) -> io::Result<S
     }
     Ok(socket)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::net::TcpListener;
+    use std::time::Instant;
+
+    /// What a server says last and its end may be one event.
+    #[test]
+    fn an_end_that_comes_with_bytes_is_heard_at_once() {
+        for engine in [Engine::Epoll, Engine::Uring] {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let Ok((mut sockets, _)) = open(engine, &[listener.local_addr().unwrap()], 1) else {
+                assert_ne!(engine, Engine::Epoll, "it works everywhere");
+                continue;
+            };
+            sockets.connect(0, 0, None).unwrap();
+            let server = std::thread::spawn(move || {
+                let (mut accepted, _) = listener.accept().unwrap();
+                accepted.write_all(b"bye").unwrap();
+            });
+            let (mut heard, mut ended, mut server) = (Vec::new(), false, Some(server));
+            let began = Instant::now();
+            while !ended && began.elapsed() < Duration::from_secs(20) {
+                let mut each = |_, completion: Completion<'_>| match completion {
+                    Completion::Data(bytes) => heard.extend_from_slice(bytes),
+                    Completion::Ended(error) => {
+                        assert!(error.is_none(), "{engine:?}: {error:?}");
+                        ended = true;
+                    }
+                    Completion::Connected | Completion::Written => {}
+                };
+                sockets.wait(Duration::from_millis(1), &mut each).unwrap();
+                // The connection is on its way; the next wait finds all there is at once.
+                if let Some(server) = server.take() {
+                    server.join().unwrap();
+                }
+            }
+            assert!(ended, "{engine:?} did not hear the end");
+            assert_eq!(heard, b"bye", "{engine:?}");
+        }
+    }
+}

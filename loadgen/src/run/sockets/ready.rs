@@ -33,6 +33,8 @@ struct Conn {
     held: bool,
     /// Something may be there that no further event will tell of.
     readable: bool,
+    /// The end was reported, together with what lies before it: reads go on until they find it.
+    ending: bool,
 }
 
 /// See the module.
@@ -79,12 +81,11 @@ impl Ready {
         self.conns.get_mut(slot as usize)?.as_mut()
     }
 
-    /// One event, or an echo of one.
+    /// One event: what can be done with the socket, and whether its end is there to be read.
     fn serve(
         &mut self,
         slot: u32,
-        writable: bool,
-        readable: bool,
+        (writable, readable, ending): (bool, bool, bool),
         each: &mut dyn FnMut(u32, Completion<'_>),
     ) {
         let Some(conn) = self.conn(slot) else { return };
@@ -109,6 +110,7 @@ impl Ready {
         }
         if readable && let Some(conn) = self.conn(slot) {
             conn.readable = true;
+            conn.ending |= ending;
             if !conn.held {
                 self.drain(slot, each);
             }
@@ -143,7 +145,7 @@ impl Ready {
                     return false;
                 }
                 Ok(count) => {
-                    let more = count == bytes_max;
+                    let more = count == bytes_max || conn.ending;
                     conn.readable = more;
                     each(slot, Completion::Data(area.get_mut(..count).unwrap_or_default()));
                     return more;
@@ -197,6 +199,7 @@ impl Sockets for Ready {
                 connected: false,
                 held: false,
                 readable: false,
+                ending: false,
             });
         }
         Ok(())
@@ -279,8 +282,9 @@ impl Sockets for Ready {
                 continue; // its time is over, which is all it says; the next set arms it anew
             }
             let Ok(slot) = u32::try_from(event.token().0) else { continue };
-            let readable = event.is_readable() || event.is_read_closed() || event.is_error();
-            self.serve(slot, event.is_writable(), readable, each);
+            let ending = event.is_read_closed() || event.is_error();
+            let readable = event.is_readable() || ending;
+            self.serve(slot, (event.is_writable(), readable, ending), each);
         }
         self.events = events;
         Ok(())

@@ -6,6 +6,9 @@ use super::super::ring::{AREA_BYTES, Done, Ring};
 use super::super::{Completion, Sockets as _};
 use super::{BITS, Operation, State, Uring, name, part};
 
+/// What a watch reports when the other side has nothing more to say.
+const ENDING: i32 = (libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR) as i32;
+
 impl Uring {
     /// Takes all completions of a ring.
     pub(super) fn take(&mut self, ring: usize, each: &mut dyn FnMut(u32, Completion<'_>)) {
@@ -48,6 +51,9 @@ impl Uring {
             self.watch(slot);
             each(slot, Completion::Connected);
         } else if operation == Operation::Watch as u64 && is_current {
+            if let Some(conn) = self.conn(slot) {
+                conn.ending |= done.result > 0 && done.result & ENDING != 0;
+            }
             if !done.more {
                 self.watch(slot); // the kernel had no room for a completion, for one
             }
@@ -83,7 +89,8 @@ impl Uring {
                 1.. => {
                     each(slot, Completion::Data(bytes.get_mut(..count).unwrap_or_default()));
                     let again = self.conn(slot).is_some_and(|conn| {
-                        count == AREA_BYTES || conn.held || std::mem::take(&mut conn.readable)
+                        let watched = std::mem::take(&mut conn.readable);
+                        count == AREA_BYTES || conn.held || conn.ending || watched
                     });
                     if again {
                         self.readable(slot);

@@ -64,6 +64,8 @@ struct Conn {
     held: bool,
     /// Something came that was not looked at.
     readable: bool,
+    /// The end was reported, together with what lies before it: reads go on until they find it.
+    ending: bool,
     /// The end of the connection before is not submitted yet.
     leaving: bool,
 }
