@@ -134,7 +134,7 @@ fn heard(phones: &[Phone]) -> u64 {
     phones.iter().map(|phone| phone.heard).sum()
 }
 
-/// Processor time of a message to one user, all having so many in flight, each to a partner.
+/// Processor time of a message to one user: all have so many in flight, each to a partner.
 fn message_ns(server: &mut World, phones: &mut [Phone], burst: u64, written: &mut u64) -> u64 {
     let done = |phones: &[Phone]| phones.iter().map(|phone| phone.done).sum::<u64>();
     let before = done(phones);
