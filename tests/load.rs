@@ -4,6 +4,8 @@
 
 #[path = "load/aside.rs"]
 mod aside;
+#[path = "load/groups.rs"]
+mod groups;
 #[path = "load/proxy.rs"]
 mod proxy;
 mod support;

@@ -30,6 +30,9 @@ fn wrong_arguments_say_what_is_right() {
     let file = folder.path().join("wrong.toml");
     std::fs::write(&file, "name = \"a\"\nabout = \"b\"\n[[phases]]\nsecs = 1\n").unwrap();
     let file = file.to_str().unwrap();
+    let secret = folder.path().join("secret");
+    std::fs::write(&secret, "0123456789012345678901234567890123456789").unwrap();
+    let secret = secret.to_str().unwrap();
     for (arguments, parts) in [
         (&["no-such"][..], &["`no-such`", "storm"][..]),
         (&["no-such.toml"], &["can't read no-such.toml"]),
@@ -43,6 +46,8 @@ fn wrong_arguments_say_what_is_right() {
         (&["chat", "--json", "a", "--html", "a"], &["the same file"]),
         (&["chat"], &["--auth-secret-file"]),
         (&["chat", "--auth-secret-file", "no-such"], &["can't read the secret no-such"]),
+        (&["group", "--auth-secret-file", secret], &["--api-listen", "give --api http://"]),
+        (&["group", "--sessions", "20"], &["groups.members = 25: 2 to 20"]),
     ] {
         let (code, said) = with(arguments);
         assert_eq!(code, 2, "{arguments:?}: {said}");

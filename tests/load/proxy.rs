@@ -106,7 +106,10 @@ fn relay(mut from: TcpStream, mut to: TcpStream, transport: Transport, faults: &
             let payload = match event {
                 Event::More { .. } => break,
                 Event::Frame(bytes) => match ServerFrame::decode(bytes).expect("a whole frame") {
-                    ServerFrame::Deliver(deliver) => Some(deliver.payload.to_vec()),
+                    // Groups change, too, which is no message of a run.
+                    ServerFrame::Deliver(deliver) if deliver.change.is_none() => {
+                        Some(deliver.payload.to_vec())
+                    }
                     _ => None,
                 },
                 _ => None,
@@ -158,7 +161,7 @@ fn treat(
     }
 }
 
-/// "MYLG", run u64, from u32, to u32, sequence u32.
+/// "MYLG", run u64, from u32, to u32 (of groups with the highest bit set), sequence u32.
 fn name(payload: &[u8]) -> Name {
     assert!(payload.starts_with(b"MYLG"));
     let number = |at: usize| u64::from(u32::from_le_bytes(*payload[at..].first_chunk().unwrap()));

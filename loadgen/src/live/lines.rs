@@ -145,6 +145,16 @@ pub fn summary(report: &Report) -> Vec<String> {
         sessions.per_second,
         thousands(sessions.failed),
     ));
+    lines.extend(report.groups.map(|groups| {
+        format!(
+            "groups     {} of {} members, {} of them write; {} sent, {} copies delivered",
+            thousands(groups.count),
+            thousands(groups.members),
+            thousands(groups.writers),
+            thousands(groups.sent),
+            thousands(groups.delivered),
+        )
+    }));
     let failures = report.failures.iter();
     lines.extend(failures.map(|f| format!("  {} x {}", thousands(f.count), f.reason)));
     for (name, latency) in report.latency_us.named() {

@@ -50,7 +50,7 @@ impl Protocol for Echo {
     }
 
     fn promises(&self) -> Promises {
-        Promises { acks: false, durable: false, reads: false, resends: false, echoes: true }
+        Promises { echoes: true, ..Promises::default() }
     }
 
     fn speaker(&self, number: u32) -> Result<Box<dyn Speaker>, String> {
@@ -242,7 +242,7 @@ mod tests {
                 heard,
                 [format!(
                     "Delivered {{ payload: {payload:?}, \
-                mark: ReadMark {{ peer: 0, position: 0 }} }}"
+                mark: ReadMark {{ peer: 0, position: 0, group: None }} }}"
                 )]
             );
         }

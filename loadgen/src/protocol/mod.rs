@@ -49,6 +49,26 @@ pub trait Protocol: Debug + Send + Sync {
     /// # Errors
     /// It can't be made: no secret for its token, say. The text is for the operator.
     fn speaker(&self, number: u32) -> Result<Box<dyn Speaker>, String>;
+
+    /// The account of the client of this number, for what is done beside its connections.
+    ///
+    /// # Errors
+    /// The protocol has none, or there is no token. The text is for the operator.
+    fn account(&self, _number: u32) -> Result<Account, String> {
+        Err(format!("{} has no accounts", self.name()))
+    }
+
+    /// The groups have been made: their ids, by number. Said once, before the first message to one.
+    fn set_groups(&self, _ids: &[u64]) {}
+}
+
+/// Who a client is at the server.
+#[derive(Debug)]
+pub struct Account {
+    /// The user.
+    pub user: u64,
+    /// Its token.
+    pub token: String,
 }
 
 /// Who the clients are, where the protocol has names.
@@ -118,6 +138,8 @@ pub struct Promises {
     pub resends: bool,
     /// Whatever a client sends comes back to that very client; nobody else can be written to.
     pub echoes: bool,
+    /// Groups can be written to ([`Speaker::send_to_group`]).
+    pub groups: bool,
 }
 
 /// Something that happened to a speaker while it took in bytes.
@@ -165,8 +187,10 @@ pub enum Event<'a> {
 pub struct ReadMark {
     /// Who wrote it, as the protocol names him.
     pub peer: u64,
-    /// Where it stands.
+    /// Where it stands: in a group for all members alike.
     pub position: u64,
+    /// The number of the group it came in; that of no group if it is not one of this run.
+    pub group: Option<u32>,
 }
 
 /// A message can't be taken now: too many wait for the server already.
@@ -201,6 +225,14 @@ pub trait Speaker: Debug + Send {
     /// # Errors
     /// Too many wait already, or it is not logged in and the protocol does not resend.
     fn send(&mut self, to: u32, tag: u64, payload: &[u8]) -> Result<(), Full>;
+
+    /// The same for the group of a number: it goes to all other members.
+    ///
+    /// # Errors
+    /// As for [`Speaker::send`], or the protocol has no groups.
+    fn send_to_group(&mut self, _group: u32, _tag: u64, _payload: &[u8]) -> Result<(), Full> {
+        Err(Full)
+    }
 
     /// The person saw this message.
     fn read(&mut self, mark: ReadMark);

@@ -62,7 +62,7 @@ impl Protocol for Mqtt {
 
     fn promises(&self) -> Promises {
         let kept = self.qos > 0;
-        Promises { acks: kept, durable: kept, reads: false, resends: kept, echoes: false }
+        Promises { acks: kept, durable: kept, resends: kept, ..Promises::default() }
     }
 
     fn speaker(&self, number: u32) -> Result<Box<dyn Speaker>, String> {

@@ -1,93 +1,25 @@
 //! Myriad over WebSocket and plain TCP: the client library's session and the framing.
 //!
 //! Invariants: frames reach the session in the order of their bytes; between reads an idle speaker
-//! keeps no bytes. Deliberately not here: the rules of the protocol (`wire::client`).
+//! keeps no bytes. Deliberately not here: the rules of the protocol (`wire::client`), and what all
+//! speakers of a run share (`server`).
+
+mod server;
 
 use std::collections::VecDeque;
-use std::fmt;
+use std::sync::Arc;
 
-use client::{Address, ClientEvent, Scheme, Session, SessionOptions, TickMark};
+use client::{ClientEvent, Session, TickMark};
 use wire::{DecodeError, Parser, Policy, ServerFrame, Transport};
 
-use super::{Event, Full, Promises, Protocol, ReadMark, Speaker};
-use crate::tokens::Mint;
+use super::{Event, Full, ReadMark, Speaker};
+use server::Shared;
+pub use server::{FIRST_USER, Myriad};
 
 /// Largest frame taken from a server: the largest payload and a generous head.
 const FRAME_BYTES_MAX: usize = 128 * 1024;
-/// Lifetime of the tokens: longer than any run.
-const TOKEN_TTL_S: u64 = 7 * 24 * 3600;
 /// Messages of one client whose marks are followed; more than an outbox holds.
 const FLIGHTS_MAX: usize = 2 * wire::client::OUTBOX_MESSAGES_MAX;
-/// First user unless told otherwise; high, so that a measurement never meets people.
-pub const FIRST_USER: u64 = 8_000_000_000;
-
-/// A Myriad server and the secret of its tokens.
-pub struct Myriad {
-    address: Address,
-    mint: Mint,
-    first_user: u64,
-    /// Follows messages until they are read, not only until the server has them.
-    reads: bool,
-}
-
-impl fmt::Debug for Myriad {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "Myriad({})", self.address)
-    }
-}
-
-impl Myriad {
-    /// The server at `address`, for users from `first_user` upwards. With `reads`, senders follow
-    /// their messages until they are read.
-    #[must_use]
-    pub fn new(address: Address, mint: Mint, first_user: u64, reads: bool) -> Self {
-        Self { address, mint, first_user, reads }
-    }
-}
-
-impl Protocol for Myriad {
-    fn name(&self) -> String {
-        match self.address.scheme {
-            Scheme::Tcp => "myriad over TCP".to_owned(),
-            Scheme::WebSocket => "myriad over WebSocket".to_owned(),
-        }
-    }
-
-    fn target(&self) -> (&str, u16) {
-        (&self.address.host, self.address.port)
-    }
-
-    fn promises(&self) -> Promises {
-        Promises { acks: true, durable: true, reads: self.reads, resends: true, echoes: false }
-    }
-
-    fn speaker(&self, number: u32) -> Result<Box<dyn Speaker>, String> {
-        let user = self.first_user + u64::from(number);
-        let token = self.mint.token(user, 1, TOKEN_TTL_S).map_err(|error| error.to_string())?;
-        let ticks_until = if self.reads { TickMark::Read } else { TickMark::Sent };
-        let options = SessionOptions { ticks_until, ..SessionOptions::default() };
-        let upgrade = match self.address.scheme {
-            Scheme::Tcp => None,
-            Scheme::WebSocket => {
-                Some(Box::new((self.address.authority(), self.address.path.clone())))
-            }
-        };
-        Ok(Box::new(MyriadSpeaker {
-            session: Session::new(token, options),
-            first_user: self.first_user,
-            upgrade,
-            stage: Stage::Offline,
-            parser: Parser::default(),
-            masks: client::random_bits(),
-            nonce: [0; 16],
-            input: Vec::new(),
-            assembly: Vec::new(),
-            output: Vec::new(),
-            flights: VecDeque::new(),
-            reads: self.reads,
-        }))
-    }
-}
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stage {
@@ -103,8 +35,7 @@ enum Stage {
 #[derive(Debug)]
 struct MyriadSpeaker {
     session: Session,
-    /// Number 0 of the clients.
-    first_user: u64,
+    shared: Arc<Shared>,
     /// Authority and path of the WebSocket; none on plain TCP.
     upgrade: Option<Box<(String, String)>>,
     stage: Stage,
@@ -120,11 +51,26 @@ struct MyriadSpeaker {
     output: Vec<u8>,
     /// `client_id` to tag of messages that lack a mark this run waits for; ids rise.
     flights: VecDeque<(u64, u64)>,
-    /// Messages are followed until they are read.
-    reads: bool,
 }
 
 impl MyriadSpeaker {
+    /// Never connected. `upgrade`: authority and path of the WebSocket, if it is one.
+    fn new(session: Session, shared: Arc<Shared>, upgrade: Option<Box<(String, String)>>) -> Self {
+        Self {
+            session,
+            shared,
+            upgrade,
+            stage: Stage::Offline,
+            parser: Parser::default(),
+            masks: client::random_bits(),
+            nonce: [0; 16],
+            input: Vec::new(),
+            assembly: Vec::new(),
+            output: Vec::new(),
+            flights: VecDeque::new(),
+        }
+    }
+
     fn mask(&mut self) -> [u8; 4] {
         next_mask(&mut self.masks)
     }
@@ -218,7 +164,12 @@ impl MyriadSpeaker {
             match event {
                 ClientEvent::Welcome { .. } => events(Event::Ready),
                 ClientEvent::Message { peer, position, payload, .. } => {
-                    let mark = ReadMark { peer, position };
+                    let mark = ReadMark { peer, position, group: None };
+                    events(Event::Delivered { payload: &payload, mark });
+                }
+                ClientEvent::GroupMessage { group, id, position, payload, .. } => {
+                    let group = Some(self.shared.group_number(group));
+                    let mark = ReadMark { peer: id.sender, position, group };
                     events(Event::Delivered { payload: &payload, mark });
                 }
                 ClientEvent::Tick { client_id, mark, .. } => self.tick_of(client_id, mark, events),
@@ -247,7 +198,7 @@ impl MyriadSpeaker {
 
     fn tick_of(&mut self, client_id: u64, mark: TickMark, events: &mut dyn FnMut(Event<'_>)) {
         match mark {
-            TickMark::Sent if self.reads => {
+            TickMark::Sent if self.shared.reads => {
                 let flight = self.flight(client_id).and_then(|index| self.flights.get(index));
                 if let Some((_, tag)) = flight {
                     events(Event::Acked { tag: *tag });
@@ -265,6 +216,15 @@ impl MyriadSpeaker {
                 }
             }
         }
+    }
+
+    fn launch(&mut self, to: wire::Stream, tag: u64, payload: &[u8]) -> Result<(), Full> {
+        let client_id = self.session.send(to, payload, 0).map_err(|_| Full)?;
+        if self.flights.len() >= FLIGHTS_MAX {
+            self.flights.pop_front(); // answered long ago: the outbox is shorter than this
+        }
+        self.flights.push_back((client_id, tag));
+        Ok(())
     }
 
     fn flight(&self, client_id: u64) -> Option<usize> {
@@ -332,17 +292,20 @@ impl Speaker for MyriadSpeaker {
     }
 
     fn send(&mut self, to: u32, tag: u64, payload: &[u8]) -> Result<(), Full> {
-        let to = wire::Stream::User(self.first_user + u64::from(to));
-        let client_id = self.session.send(to, payload, 0).map_err(|_| Full)?;
-        if self.flights.len() >= FLIGHTS_MAX {
-            self.flights.pop_front(); // answered long ago: the outbox is shorter than this
-        }
-        self.flights.push_back((client_id, tag));
-        Ok(())
+        self.launch(wire::Stream::User(self.shared.first_user + u64::from(to)), tag, payload)
+    }
+
+    fn send_to_group(&mut self, group: u32, tag: u64, payload: &[u8]) -> Result<(), Full> {
+        let id = self.shared.group_id(group).ok_or(Full)?;
+        self.launch(wire::Stream::Group(id), tag, payload)
     }
 
     fn read(&mut self, mark: ReadMark) {
-        self.session.read(Some(mark.peer), mark.position);
+        match mark.group.map(|number| self.shared.group_id(number)) {
+            None => self.session.read(Some(mark.peer), mark.position),
+            Some(Some(id)) => self.session.read_group(id, mark.position),
+            Some(None) => {} // of another run
+        }
     }
 
     fn tick(&mut self, now_ms: u64) -> Result<(), String> {
@@ -401,6 +364,9 @@ fn next_mask(masks: &mut u64) -> [u8; 4] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::Protocol;
+    use crate::tokens::Mint;
+    use client::Address;
     use wire::{Deliver, MessageId, Sent, Welcome};
 
     fn speaker(url: &str) -> Box<dyn Speaker> {
@@ -466,14 +432,13 @@ mod tests {
         assert_eq!(speaker.unanswered(), 0);
     }
 
-    #[test]
-    fn a_delivery_carries_the_payload_and_what_read_needs() {
-        let mut speaker = speaker("tcp://h:1");
+    /// What is heard of a message that came to the own inbox, or in a group.
+    fn hear_delivery(speaker: &mut dyn Speaker, stream: Option<wire::Stream>) -> Vec<String> {
         speaker.connected(0);
-        hear(&mut *speaker, &mut welcome());
+        hear(speaker, &mut welcome());
         let id = MessageId { sender: 8, device: 1, client_id: 1 };
         let mut bytes = frame(&ServerFrame::Deliver(Deliver {
-            stream: None,
+            stream,
             id,
             position: 5,
             payload: b"p",
@@ -485,9 +450,30 @@ mod tests {
             change: None,
             request: false,
         }));
-        let heard = hear(&mut *speaker, &mut bytes);
-        let expected = "Delivered { payload: [112], mark: ReadMark { peer: 8, position: 5 } }";
-        assert_eq!(heard, [expected]);
+        hear(speaker, &mut bytes)
+    }
+
+    #[test]
+    fn a_delivery_carries_the_payload_and_what_read_needs() {
+        let heard = hear_delivery(&mut *speaker("tcp://h:1"), None);
+        let mark = "ReadMark { peer: 8, position: 5, group: None }";
+        assert_eq!(heard, [format!("Delivered {{ payload: [112], mark: {mark} }}")]);
+    }
+
+    #[test]
+    fn groups_are_named_by_their_numbers() {
+        let address = Address::parse("tcp://h:1").unwrap();
+        let server = Myriad::new(address, Mint::new(b"secret"), FIRST_USER, false);
+        let mut speaker = server.speaker(3).unwrap();
+        assert_eq!(speaker.send_to_group(1, 7, b"p"), Err(Full), "there are none yet");
+        server.set_groups(&[70, 77]);
+        speaker.send_to_group(1, 7, b"p").unwrap();
+        assert_eq!(speaker.send_to_group(2, 8, b"p"), Err(Full));
+        for (id, number) in [(77, 1), (70, 0), (5, u32::MAX)] {
+            let heard = hear_delivery(&mut *speaker, Some(wire::Stream::Group(id)));
+            let mark = format!("ReadMark {{ peer: 8, position: 5, group: Some({number}) }}");
+            assert_eq!(heard, [format!("Delivered {{ payload: [112], mark: {mark} }}")]);
+        }
     }
 
     #[test]

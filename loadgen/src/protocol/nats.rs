@@ -38,7 +38,7 @@ impl Protocol for Nats {
     }
 
     fn promises(&self) -> Promises {
-        Promises { acks: false, durable: false, reads: false, resends: false, echoes: false }
+        Promises::default()
     }
 
     fn speaker(&self, number: u32) -> Result<Box<dyn Speaker>, String> {

@@ -45,7 +45,7 @@ impl Protocol for Redis {
     }
 
     fn promises(&self) -> Promises {
-        Promises { acks: true, durable: false, reads: false, resends: false, echoes: false }
+        Promises { acks: true, ..Promises::default() }
     }
 
     fn speaker(&self, number: u32) -> Result<Box<dyn Speaker>, String> {

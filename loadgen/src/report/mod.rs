@@ -81,6 +81,9 @@ pub struct Report {
     pub messages: Messages,
     /// What became of the sessions.
     pub sessions: Sessions,
+    /// The groups, if there were some.
+    #[serde(default)]
+    pub groups: Option<Groups>,
     /// Microseconds since the moment an action was meant to begin.
     pub latency_us: Latencies,
     /// What the server used; `null` where it could not be read.
@@ -119,6 +122,21 @@ pub struct Sessions {
     pub failed: u64,
     /// Logins per second while sessions were opened.
     pub per_second: f64,
+}
+
+/// The groups of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Groups {
+    /// How many.
+    pub count: u64,
+    /// Members of each.
+    pub members: u64,
+    /// So many of them write.
+    pub writers: u64,
+    /// Messages to groups.
+    pub sent: u64,
+    /// Copies of them that arrived, the first time each.
+    pub delivered: u64,
 }
 
 /// What the server used.

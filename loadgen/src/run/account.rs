@@ -10,7 +10,7 @@ use super::tally::Tally;
 use super::{Options, RunError, verdict};
 use crate::report::machine::Machine;
 use crate::report::{
-    FORMAT, Failure, Generator, Oracle, Report, Server, Sessions, Target, Time, Versions,
+    FORMAT, Failure, Generator, Groups, Oracle, Report, Server, Sessions, Target, Time, Versions,
 };
 use crate::usage::{self, Cpu};
 
@@ -58,6 +58,7 @@ impl Run {
             invalid_because,
             messages: self.total.messages,
             sessions: self.sessions(),
+            groups: self.groups(),
             latency_us: latencies,
             server: self.server(after),
             failures: failures(std::mem::take(&mut self.total.reasons)),
@@ -89,6 +90,17 @@ impl Run {
             failed: self.total.failed,
             per_second: self.opening_logins as f64 * 1e6 / self.opening_us.max(1) as f64,
         }
+    }
+
+    fn groups(&self) -> Option<Groups> {
+        let groups = self.course.scenario.groups?;
+        Some(Groups {
+            count: u64::from(groups.count),
+            members: u64::from(groups.members),
+            writers: u64::from(groups.writers()),
+            sent: self.total.posts,
+            delivered: self.total.copies,
+        })
     }
 
     fn server(&self, after: Reading) -> Server {
@@ -178,6 +190,11 @@ fn parameters(course: &Course, options: &Options) -> BTreeMap<String, String> {
         ("threads", course.threads.to_string()),
     ] {
         parameters.insert(key.to_owned(), value);
+    }
+    if let Some(groups) = course.scenario.groups {
+        let (count, members, writers) = (groups.count, groups.members, groups.writers());
+        let words = format!("{count} of {members} members, {writers} of them write");
+        parameters.insert("groups".to_owned(), words);
     }
     parameters
 }

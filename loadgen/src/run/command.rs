@@ -19,12 +19,16 @@ Example: myriad-loadgen run storm --target ws://127.0.0.1:7878/v1/chat --auth-se
 --html storm.html")]
 pub struct RunArguments {
     /// A TOML file, or one of: idle, chat, fan-in, offline-online, storm, churn, slow-readers,
-    /// hostile
+    /// hostile, group
     scenario: String,
     /// Address of the server: ws://HOST:PORT/v1/chat or tcp://HOST:PORT. Several, with commas
     /// between, share the clients; then only pairs can talk
     #[arg(long)]
     target: String,
+    /// Address of the server's HTTP interface, such as http://127.0.0.1:7880, for scenarios with
+    /// groups: they are made there
+    #[arg(long)]
+    api: Option<String>,
     /// File with the server's HS256 secret; tokens are minted from it
     #[arg(long)]
     auth_secret_file: Option<PathBuf>,
@@ -105,6 +109,7 @@ pub fn command(arguments: RunArguments) -> Result<bool, CommandError> {
     let options = Options {
         scenario: arguments.scenario,
         target: arguments.target,
+        api: arguments.api,
         auth_secret_file: arguments.auth_secret_file,
         first_user: arguments.first_user,
         sessions: arguments.sessions,

@@ -3,25 +3,26 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::course::{Course, Server};
+use super::maker::{self, Maker, Making};
 use super::player::{Outcome, Player};
 use super::scenario::Scenario;
 use super::schedule::micros;
 use super::tally::Tally;
 use super::{Options, RunError, host, preflight, sockets};
 use crate::interrupt;
-use crate::live::{Moment, Progress};
+use crate::live::Progress;
 use crate::protocol::Identity;
 use crate::protocol::myriad::FIRST_USER;
-use crate::report::{Report, SERIES_MAX, Second};
+use crate::report::{Report, Second};
 use crate::usage::{self, Cpu, Memory};
 
 /// How often the run is looked at.
-const LOOK: Duration = Duration::from_millis(50);
+pub(super) const LOOK: Duration = Duration::from_millis(50);
 pub(super) const SECOND_US: u64 = 1_000_000;
 /// Between the last login and the first phase: memory is read when things are calm.
 pub(super) const CALM_US: u64 = 1_000_000;
@@ -62,8 +63,12 @@ pub fn run(
     let sources =
         host::sources(options.sources.as_deref(), first, each).map_err(RunError::Arguments)?;
     let source = sources.first().copied();
+    let maker = maker(&scenario, &servers, options)?;
     for server in &servers {
         preflight::check(server.protocol.as_ref(), server.address, source, timeout)?;
+    }
+    if let Some(maker) = &maker {
+        maker.check()?;
     }
     usage::raise_file_limit();
     let cores = thread::available_parallelism().map_or(1, |count| count.get());
@@ -71,11 +76,34 @@ pub fn run(
     let threads = options.threads.unwrap_or(cores).clamp(1, THREADS_MAX.min(sessions));
     let course = Arc::new(Course::new(scenario, servers, sources, threads));
     let mut run = Run::start(course, options)?;
+    run.maker.clone_from(&maker);
     let mut view = view(&run.course.scenario.name);
-    let interrupted = run.play(&mut *view);
-    let report = run.finish(options, interrupted)?;
+    let report = match run.play(&mut *view) {
+        Ok(interrupted) => run.finish(options, interrupted),
+        Err(why) => {
+            run.course.stop();
+            for thread in run.threads {
+                let _ = thread.join(); // why the run ended is known already
+            }
+            Err(why)
+        }
+    };
+    if let Some(maker) = maker {
+        maker.end();
+    }
+    let report = report?;
     view.finish(&report);
     Ok(report)
+}
+
+/// Who makes the groups, if the scenario has some.
+fn maker(
+    scenario: &Scenario,
+    servers: &[Server],
+    options: &Options,
+) -> Result<Option<Maker>, RunError> {
+    let (Some(plan), Some(server)) = (scenario.plan(), servers.first()) else { return Ok(None) };
+    Maker::new(plan, &server.protocol, options.api.as_deref()).map(Some)
 }
 
 fn prepare(options: &Options) -> Result<Scenario, RunError> {
@@ -116,6 +144,8 @@ pub(super) struct Run {
     pub(super) series: Vec<Second>,
     pub(super) engine: &'static str,
     pub(super) server_pid: Option<u32>,
+    maker: Option<Maker>,
+    making: Option<Making>,
     pub(super) started_unix_ms: u64,
     pub(super) before: Reading,
     /// With the first clients there, and how many: what is used for the first time is paid then.
@@ -179,6 +209,8 @@ impl Run {
             series: Vec::new(),
             engine,
             server_pid: options.server_pid,
+            maker: None,
+            making: None,
             started_unix_ms: unix_ms(),
             before,
             warm: None,
@@ -190,7 +222,7 @@ impl Run {
     }
 
     /// Goes through all stages; whether it was interrupted.
-    fn play(&mut self, view: &mut dyn Progress) -> bool {
+    fn play(&mut self, view: &mut dyn Progress) -> Result<bool, RunError> {
         let mut next_second_us = SECOND_US;
         let mut quiet = Quiet::default();
         let mut calm_from_us = None;
@@ -204,7 +236,7 @@ impl Run {
             let interrupted = interrupt::requested();
             let ended = self.threads.iter().any(JoinHandle::is_finished);
             if interrupted || ended {
-                return interrupted;
+                return Ok(interrupted);
             }
             if self.course.begun_us().is_none() {
                 let ready = self.course.sum(|gauge| &gauge.ready);
@@ -217,15 +249,42 @@ impl Run {
                     self.opening_logins = self.course.sum(|gauge| &gauge.ready);
                 }
                 if calm_from_us.is_some_and(|from| now_us >= from + CALM_US) {
-                    self.there = read(self.server_pid);
-                    self.course.begin(now_us);
+                    self.begin(now_us)?;
                 }
             } else if self.course.end_us().is_some_and(|end| now_us >= end)
                 && self.is_drained(now_us, &mut quiet)
             {
-                return false;
+                return Ok(false);
             }
         }
+    }
+
+    /// Everybody is there: makes the groups if there are to be some, and lets the first phase
+    /// begin. Called until it has.
+    fn begin(&mut self, now_us: u64) -> Result<(), RunError> {
+        let Some(maker) = &self.maker else {
+            self.there = read(self.server_pid);
+            self.course.begin(now_us);
+            return Ok(());
+        };
+        match &self.making {
+            None => {
+                self.there = read(self.server_pid);
+                self.making = Some(maker.begin()?);
+                let groups = self.course.scenario.groups.into_iter();
+                let words =
+                    groups.map(|it| format!("making {} groups of {}", it.count, it.members));
+                self.news.extend(words);
+            }
+            Some(making) => {
+                if let Some(result) = maker::outcome(making) {
+                    result?;
+                    self.there.server_cpu = self.server_pid.and_then(usage::cpu);
+                    self.course.begin(now_us + CALM_US);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Everybody is there, or can't be expected any more.
@@ -251,78 +310,16 @@ impl Run {
             return true;
         }
         let sent = course.sum(|gauge| &gauge.sent);
+        let expected = course.sum(|gauge| &gauge.expected);
         let answered = course.sum(|gauge| &gauge.answered);
         let arrived = course.sum(|gauge| &gauge.arrived);
         let under_way = course.sum(|gauge| &gauge.under_way);
-        if sent <= answered && sent <= arrived && under_way == 0 {
+        if sent <= answered && expected <= arrived && under_way == 0 {
             return true;
         }
         let clients = u64::from(course.scenario.clients.sessions);
         let somebody_away = self.wanted() < clients && under_way == 0;
         quiet.is_long(answered + arrived, now_us) && somebody_away
-    }
-
-    /// Collects what the threads counted, and shows it.
-    fn second(&mut self, now_us: u64, view: &mut dyn Progress) {
-        self.course.ask();
-        let mut counted = Tally::new();
-        for _ in 0..self.threads.len() {
-            match self.tallies.recv_timeout(LOOK) {
-                Ok(tally) => counted.add(tally),
-                // A thread that is busy: its counts come with the next second.
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
-            }
-        }
-        let (phase_number, phase) = self.phase(now_us);
-        let ready = self.course.sum(|gauge| &gauge.ready);
-        self.most_ready = self.most_ready.max(ready);
-        let length_s = self.series.last().map_or(1.0, |last| now_us as f64 / 1e6 - last.at_s);
-        let second = Second {
-            at_s: now_us as f64 / 1e6,
-            phase,
-            sessions: ready,
-            logins: counted.logins,
-            failed: counted.failed,
-            sent_per_second: counted.messages.sent as f64 / length_s,
-            delivered_per_second: counted.messages.delivered as f64 / length_s,
-            wrong: counted.messages.wrong(),
-            latency_us: counted.brief(),
-            behind_us: counted.behind_us.max(),
-        };
-        self.total.add(counted);
-        for (reason, count) in &self.total.reasons {
-            if !self.known_reasons.contains_key(reason) {
-                self.news.push(format!("{reason} ({count} so far)"));
-                self.known_reasons.insert(reason.clone(), *count);
-            }
-        }
-        let length = self.course.legs.last().map_or(1, |leg| leg.end_us).max(1);
-        let into = self.course.begun_us().map_or(0, |begun| now_us.saturating_sub(begun));
-        view.second(&Moment {
-            second: second.clone(),
-            sessions_target: self.wanted(),
-            phase_number,
-            phases: self.course.legs.len(),
-            done: (into as f64 / length as f64).min(1.0),
-            messages: self.total.messages,
-            failed: self.total.failed,
-            news: std::mem::take(&mut self.news),
-        });
-        if self.series.len() < SERIES_MAX {
-            self.series.push(second);
-        }
-    }
-
-    /// Number and name of what is played now.
-    fn phase(&self, now_us: u64) -> (usize, String) {
-        let Some(begun_us) = self.course.begun_us() else { return (0, "connect".to_owned()) };
-        let into = now_us.saturating_sub(begun_us);
-        let legs = self.course.legs.iter().zip(&self.course.scenario.phases);
-        let mut numbered = legs.enumerate();
-        match numbered.find(|(_, (leg, _))| into < leg.end_us) {
-            Some((index, (_, phase))) => (index + 1, phase.name.clone()),
-            None => (self.course.legs.len(), "drain".to_owned()),
-        }
     }
 }
 

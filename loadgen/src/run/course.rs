@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
+use super::groups::Plan;
 use super::scenario::{Scenario, Shape, Traffic};
 use super::schedule::{Rate, micros};
 use crate::protocol::{Promises, Protocol};
@@ -16,6 +17,8 @@ use crate::protocol::{Promises, Protocol};
 #[derive(Debug)]
 pub(crate) struct Course {
     pub(crate) scenario: Scenario,
+    /// The groups, in runs that have some.
+    pub(crate) plan: Option<Plan>,
     /// In every payload: others' messages may still wait on the server.
     pub(crate) run: u64,
     /// At least one; see [`Course::server`].
@@ -64,6 +67,8 @@ pub(crate) struct Gauge {
     /// Clients that will never be: refused for good.
     pub(crate) hopeless: AtomicU64,
     pub(crate) sent: AtomicU64,
+    /// Copies that are to arrive: of a message to a group one for each other member.
+    pub(crate) expected: AtomicU64,
     pub(crate) answered: AtomicU64,
     pub(crate) arrived: AtomicU64,
     pub(crate) under_way: AtomicU64,
@@ -80,6 +85,7 @@ impl Course {
         let mut gauges = Vec::new();
         gauges.resize_with(threads as usize, Gauge::default);
         Self {
+            plan: scenario.plan(),
             scenario,
             run: client::random_bits(),
             servers,

@@ -5,6 +5,8 @@
 
 use std::collections::HashMap;
 
+use super::copies::Copies;
+use super::groups::{self, Plan};
 use super::oracle::{Arrival, Track};
 use super::payload::{self, Head, Judged};
 use super::tally::Tally;
@@ -18,7 +20,7 @@ const REFUSED_MAX: usize = 10_000_000;
 /// that stands still must not take all memory (some 430 bytes each), nor make the end long.
 pub(crate) const UNDER_WAY_MAX: usize = 4_000_000;
 
-/// Sender, recipient, sequence.
+/// Sender, recipient (a client's number or a group's address), sequence.
 pub(crate) type Name = (u32, u32, u32);
 
 /// A message under way.
@@ -29,6 +31,8 @@ struct Flight {
     sequence: u32,
     intended_us: u64,
     timed: bool,
+    /// Nobody is away who has to read it.
+    read_timed: bool,
     acked: bool,
     read_wanted: bool,
 }
@@ -40,6 +44,8 @@ pub(crate) struct Listener {
     /// Its connections so far.
     pub(crate) life: u32,
     pub(crate) now_us: u64,
+    /// Until then it was away on purpose: copies of a group meant before are not timed.
+    pub(crate) since_us: u64,
 }
 
 /// What hearing asks of the client.
@@ -65,10 +71,13 @@ pub(crate) struct Ledger {
     pub(crate) sent: HashMap<(u32, u32), u32>,
     /// Recipient and sender to what came.
     pub(crate) tracks: HashMap<(u32, u32), Track>,
+    /// The same for groups, in runs that have some.
+    pub(crate) copies: Option<Box<Copies>>,
     refused: Vec<Name>,
     pub(crate) tally: Tally,
-    /// Totals that are never reset: sent, answered for good, arrived.
+    /// Totals that are never reset: sent, copies of them, answered for good, copies that arrived.
     pub(crate) sent_count: u64,
+    pub(crate) expected_count: u64,
     pub(crate) answered_count: u64,
     pub(crate) arrived_count: u64,
 }
@@ -83,12 +92,25 @@ impl Ledger {
             flights: HashMap::new(),
             sent: HashMap::new(),
             tracks: HashMap::new(),
+            copies: None,
             refused: Vec::new(),
             tally: Tally::new(),
             sent_count: 0,
+            expected_count: 0,
             answered_count: 0,
             arrived_count: 0,
         }
+    }
+
+    /// These groups are written to, too.
+    pub(crate) fn with_groups(mut self, plan: Option<Plan>) -> Self {
+        self.copies = plan.map(|plan| Box::new(Copies::new(plan)));
+        self
+    }
+
+    /// How many are to get what is sent there.
+    fn copies_of(&self, to: u32) -> u64 {
+        Plan::copies(self.copies.as_ref().map(|copies| &copies.plan), to)
     }
 
     /// Names the next message of a pair: its tag and head. [`Ledger::handed_over`] or
@@ -106,18 +128,22 @@ impl Ledger {
         (self.next_tag, head)
     }
 
-    /// The message is with its session.
-    pub(crate) fn handed_over(&mut self, head: &Head, now_us: u64) {
+    /// The message is with its session. `read_timed`: nobody who has to read it is away.
+    pub(crate) fn handed_over(&mut self, head: &Head, now_us: u64, read_timed: bool) {
         let Head { from, to, sequence, intended_us, timed, .. } = *head;
         let read_wanted = self.read_is_wanted(sequence);
         if self.promises.acks {
+            let read_timed = timed && read_timed;
+            let acked = false;
             let flight =
-                Flight { from, to, sequence, intended_us, timed, acked: false, read_wanted };
+                Flight { from, to, sequence, intended_us, timed, read_timed, acked, read_wanted };
             self.flights.insert(self.next_tag, flight);
         }
         self.next_tag += 1;
         self.sent_count += 1;
+        self.expected_count += self.copies_of(to);
         self.tally.messages.sent += 1;
+        self.tally.posts += u64::from(groups::group_of(to).is_some());
         self.tally.behind_us.saturating_record(now_us.saturating_sub(intended_us));
     }
 
@@ -138,7 +164,7 @@ impl Ledger {
                 self.acked(tag, listener.now_us);
                 if let Some(flight) = self.flights.remove(&tag) {
                     self.tally.messages.read += 1;
-                    if flight.timed {
+                    if flight.read_timed {
                         let took = listener.now_us.saturating_sub(flight.intended_us);
                         self.tally.read_us.saturating_record(took);
                     }
@@ -147,7 +173,7 @@ impl Ledger {
             Event::Refused { tag, reason } => {
                 if let Some(flight) = self.flights.remove(&tag) {
                     self.answered_count += 1;
-                    self.arrived_count += 1; // nothing of it is waited for
+                    self.arrived_count += self.copies_of(flight.to); // not waited for
                     self.tally.messages.refused += 1;
                     self.tally.reason(format!("message refused: {reason}"), 1);
                     if self.refused.len() < REFUSED_MAX {
@@ -156,7 +182,7 @@ impl Ledger {
                 }
             }
             Event::Delivered { payload, mark } => {
-                if let Some(sequence) = self.delivered(listener, payload)
+                if let Some(sequence) = self.delivered(listener, payload, mark)
                     && self.read_is_wanted(sequence)
                 {
                     heard.reads.push(mark);
@@ -202,30 +228,29 @@ impl Ledger {
     }
 
     /// Judges a delivery; returns its sequence if it came for the first time and whole.
-    fn delivered(&mut self, listener: Listener, payload: &[u8]) -> Option<u32> {
-        let Listener { number, life, now_us } = listener;
+    fn delivered(&mut self, listener: Listener, payload: &[u8], mark: ReadMark) -> Option<u32> {
+        let Listener { number, now_us, .. } = listener;
         let head = match payload::judge(payload) {
             Judged::Whole(head) if head.run != self.run => {
                 self.tally.messages.foreign += 1;
                 return None;
             }
-            Judged::Whole(head) if head.to == number => head,
-            Judged::Whole(head) => {
-                let detail = format!("it came to client {number}");
-                self.wrong(Wrong::Corrupted, head, now_us, detail);
-                return None;
-            }
+            Judged::Whole(head) => head,
             Judged::Corrupt(head) => {
                 self.corrupt(listener, head, payload.len());
                 return None;
             }
         };
-        let track = self.tracks.entry((number, head.from)).or_default();
-        match track.note(head.sequence, life) {
+        if let Some(detail) = self.astray(number, head.to, mark.group) {
+            let to = if groups::group_of(head.to).is_some() { number } else { head.to };
+            self.wrong(Wrong::Corrupted, head, to, now_us, detail);
+            return None;
+        }
+        match self.note(listener, &head, mark.position)? {
             Arrival::New => {}
-            Arrival::Late => self.wrong(Wrong::Reordered, head, now_us, String::new()),
+            Arrival::Late => self.wrong(Wrong::Reordered, head, number, now_us, String::new()),
             Arrival::Repeated => {
-                self.wrong(Wrong::Duplicated, head, now_us, String::new());
+                self.wrong(Wrong::Duplicated, head, number, now_us, String::new());
                 return None;
             }
             Arrival::Redelivered => {
@@ -235,24 +260,72 @@ impl Ledger {
         }
         self.arrived_count += 1;
         self.tally.messages.delivered += 1;
+        self.tally.copies += u64::from(mark.group.is_some());
         if !self.promises.acks {
             self.answered_count += 1;
             self.tally.messages.acked += 1;
         }
-        if head.timed {
+        if head.timed && (mark.group.is_none() || head.intended_us >= listener.since_us) {
             self.tally.delivered_us.saturating_record(now_us.saturating_sub(head.intended_us));
         }
         Some(head.sequence)
     }
 
-    fn corrupt(&mut self, listener: Listener, head: Option<Head>, bytes: usize) {
-        let Listener { number, life, now_us } = listener;
-        // A head that fits is believed, so that the message does not count as lost as well.
-        let fits = |head: &Head| {
-            let track = self.tracks.get(&(number, head.from));
-            let near = track.map_or(head.sequence == 1, |track| track.is_near(head.sequence));
-            head.run == self.run && head.to == number && near
+    /// Why a message for `to` should not have come to this client in that group (or outside any).
+    fn astray(&self, number: u32, to: u32, came_in: Option<u32>) -> Option<String> {
+        let Some(group) = groups::group_of(to) else {
+            let is_astray = to != number || came_in.is_some();
+            return is_astray.then(|| format!("it came to client {number}"));
         };
+        if !self.is_member(group, number) {
+            Some(format!("it came to client {number}, who is not a member"))
+        } else if came_in != Some(group) {
+            Some(format!("it came to client {number} as of somewhere else"))
+        } else {
+            None
+        }
+    }
+
+    fn is_member(&self, group: u32, number: u32) -> bool {
+        self.copies.as_ref().is_some_and(|copies| copies.plan.is_member(group, number))
+    }
+
+    /// Whether a head that may be damaged is one this client can get next.
+    fn fits(&self, number: u32, head: &Head) -> bool {
+        let track = match groups::group_of(head.to) {
+            Some(group) if head.from != number && self.is_member(group, number) => {
+                self.copies.as_ref().and_then(|copies| copies.track(group, number, head.from))
+            }
+            None if head.to == number => self.tracks.get(&(number, head.from)),
+            _ => return false,
+        };
+        let near = track.map_or(head.sequence == 1, |track| track.is_near(head.sequence));
+        head.run == self.run && near
+    }
+
+    fn track(&mut self, number: u32, head: &Head) -> &mut Track {
+        match (groups::group_of(head.to), &mut self.copies) {
+            (Some(group), Some(copies)) => copies.track_mut(group, number, head.from),
+            _ => self.tracks.entry((number, head.from)).or_default(),
+        }
+    }
+
+    /// Notes a whole message and where it stands; how it came. `None`: an own one of a group.
+    fn note(&mut self, listener: Listener, head: &Head, position: u64) -> Option<Arrival> {
+        let Listener { number, life, now_us, .. } = listener;
+        let (Some(group), Some(copies)) = (groups::group_of(head.to), &mut self.copies) else {
+            return Some(self.track(number, head).note(head.sequence, life));
+        };
+        let (arrival, misplaced) = copies.note(listener, group, head, position);
+        if let Some(detail) = misplaced {
+            self.wrong(Wrong::Reordered, *head, number, now_us, detail);
+        }
+        arrival
+    }
+
+    fn corrupt(&mut self, listener: Listener, head: Option<Head>, bytes: usize) {
+        let Listener { number, life, now_us, .. } = listener;
+        // A head that fits is believed, so that the message does not count as lost as well.
         let unknown = Head {
             run: self.run,
             from: u32::MAX,
@@ -261,25 +334,42 @@ impl Ledger {
             intended_us: 0,
             timed: false,
         };
-        let head = head.filter(fits).unwrap_or(unknown);
+        let head = head.filter(|head| self.fits(number, head)).unwrap_or(unknown);
         if head.sequence > 0 {
-            let track = self.tracks.entry((number, head.from)).or_default();
-            if matches!(track.note(head.sequence, life), Arrival::New | Arrival::Late) {
+            let arrival = self.track(number, &head).note(head.sequence, life);
+            if matches!(arrival, Arrival::New | Arrival::Late) {
                 self.arrived_count += 1;
             }
         }
         let detail = format!("{bytes} bytes whose checksum does not fit");
-        self.wrong(Wrong::Corrupted, head, now_us, detail);
+        self.wrong(Wrong::Corrupted, head, number, now_us, detail);
     }
 
-    fn wrong(&mut self, kind: Wrong, head: Head, now_us: u64, detail: String) {
-        self.tally.wrong(Example {
-            kind,
-            from: u64::from(head.from),
-            to: u64::from(head.to),
-            sequence: u64::from(head.sequence),
-            at_s: now_us as f64 / 1e6,
-            detail,
-        });
+    /// `to`: who got it, or should have.
+    fn wrong(&mut self, kind: Wrong, head: Head, to: u32, now_us: u64, detail: String) {
+        self.tally.wrong(example(kind, (head.from, head.to, head.sequence), to, now_us, detail));
+    }
+}
+
+/// A message that went wrong, spelled out. `to`: who got it, or should have.
+pub(crate) fn example(
+    kind: Wrong,
+    (from, address, sequence): Name,
+    to: u32,
+    now_us: u64,
+    detail: String,
+) -> Example {
+    let detail = match groups::group_of(address) {
+        Some(group) if detail.is_empty() => format!("in group {group}"),
+        Some(group) => format!("in group {group}: {detail}"),
+        None => detail,
+    };
+    Example {
+        kind,
+        from: u64::from(from),
+        to: u64::from(to),
+        sequence: u64::from(sequence),
+        at_s: now_us as f64 / 1e6,
+        detail,
     }
 }

@@ -3,10 +3,13 @@
 //! ```text
 //!  row  rooms                         who lives there
 //!   0   payload  schedule  host       bytes of a message; intended times; the host's limits
+//!       groups                        who is in which group, and who writes
 //!   1   oracle  scenario  sockets     once and in order; the TOML file; epoll and io_uring
 //!   2   tally  course  pace           what is counted; what threads share; what is due
-//!   3   ledger  play  player          books; clients; one thread's turn
+//!   3   ledger  copies                books; those of groups
+//!       play  write  player           clients; who writes to whom; one thread's turn
 //!   4   verdict  preflight  control   lost or not, goals; one login before; the whole run
+//!       maker  look                   groups on a server; a look every second
 //!       account  command              the report; the command line
 //! ```
 //!
@@ -17,10 +20,14 @@
 mod account;
 pub mod command;
 mod control;
+mod copies;
 mod course;
+mod groups;
 mod host;
 mod ledger;
 mod limit;
+mod look;
+mod maker;
 mod oracle;
 mod pace;
 mod payload;
@@ -32,6 +39,7 @@ mod schedule;
 mod sockets;
 mod tally;
 mod verdict;
+mod write;
 
 use std::path::PathBuf;
 
@@ -45,6 +53,8 @@ pub struct Options {
     pub scenario: String,
     /// Address of the server.
     pub target: String,
+    /// Address of the server's HTTP interface, which makes the groups of a scenario that has some.
+    pub api: Option<String>,
     /// The server's HS256 secret, where the protocol has tokens.
     pub auth_secret_file: Option<PathBuf>,
     /// Number of the first user instead of the usual one, where the protocol has such.

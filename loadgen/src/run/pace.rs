@@ -3,6 +3,7 @@
 //! Says what is due; never looks whether it could be done. Deliberately not here: doing it.
 
 use super::course::{Course, Leg};
+use super::scenario::Traffic;
 use super::schedule::{Rate, Schedule, micros};
 
 /// Something that is due.
@@ -45,15 +46,14 @@ pub(crate) struct Pace {
 impl Pace {
     /// Begins with opening the clients of the first phase.
     pub(crate) fn new(course: &Course, part: u32, now_us: u64) -> Self {
-        let none = Schedule::new(Rate { from: 0.0, to: 0.0, seconds: 0.0 }, 0, 1);
         let mut pace = Self {
             part,
             threads: course.threads,
             openings: Vec::new(),
             leg: None,
             leg_start_us: 0,
-            sends: none.clone(),
-            churn: none,
+            sends: nothing(),
+            churn: nothing(),
             ended: false,
         };
         pace.open(course, 0, course.online_first(), now_us);
@@ -138,7 +138,13 @@ impl Pace {
         };
         self.leg_start_us = course.begun_us()? + leg.start_us;
         let (part, parts) = (u64::from(self.part), u64::from(self.threads));
-        self.sends = Schedule::new(leg.rate, part, parts);
+        self.sends = match course.plan.filter(|_| leg.traffic == Traffic::Group) {
+            None => Schedule::new(leg.rate, part, parts),
+            Some(plan) => match plan.share(leg.online, self.part, self.threads) {
+                Some((part, parts)) => Schedule::new(leg.rate, part, parts),
+                None => nothing(), // those of others write all of it
+            },
+        };
         let churn = leg.churn_per_second;
         let seconds = leg.rate.seconds;
         self.churn = Schedule::new(Rate { from: churn, to: churn, seconds }, part, parts);
@@ -149,6 +155,10 @@ impl Pace {
     pub(crate) fn leg_start_us(&self) -> u64 {
         self.leg_start_us
     }
+}
+
+fn nothing() -> Schedule {
+    Schedule::new(Rate { from: 0.0, to: 0.0, seconds: 0.0 }, 0, 1)
 }
 
 /// How many of the numbers below `numbers` belong to a part.

@@ -7,15 +7,15 @@
 //! ```
 //!
 //! Never touches a socket: what is to be done with one is put on a list. Owner: one thread.
+//! Deliberately not here: who writes what to whom (`write`).
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::course::{Course, Role};
-use super::ledger::{Heard, Ledger, Listener, UNDER_WAY_MAX};
-use super::payload;
-use super::scenario::Traffic;
+use super::groups::Seats;
+use super::ledger::{Heard, Ledger, Listener};
 use super::sockets::Completion;
 use crate::protocol::Speaker;
 use crate::protocol::hostile::Hostile;
@@ -26,8 +26,6 @@ const RETRY_US: u64 = 100_000;
 const RETRY_US_MAX: u64 = 5_000_000;
 /// A client that breaks rules comes back after this.
 const HOSTILE_RETRY_US: u64 = 200_000;
-/// Recipients that are tried before a message counts as not sent.
-const CHOICES: u32 = 32;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Stage {
@@ -57,10 +55,17 @@ pub(crate) struct Client {
     hopeless: bool,
 }
 
+impl Client {
+    /// Whether it can be given a message.
+    pub(super) fn may_send(&self, resends: bool) -> bool {
+        self.stage == Stage::Ready || resends && self.life > 0 && !self.hopeless
+    }
+}
+
 /// See the module.
 pub(crate) struct Play {
     pub(crate) course: Arc<Course>,
-    part: u32,
+    pub(super) part: u32,
     pub(crate) clients: Vec<Client>,
     pub(crate) ledger: Ledger,
     pub(crate) ready: u64,
@@ -82,10 +87,14 @@ pub(crate) struct Play {
     /// What servers said last on connections that are about to end.
     goodbyes: HashMap<u32, (String, u32, bool)>,
     heard: Heard,
-    random: Random,
+    pub(super) random: Random,
     /// Where the next sender is looked for.
-    cursor: u32,
-    message: Vec<u8>,
+    pub(super) cursor: u32,
+    /// Who writes to groups.
+    pub(super) seats: Seats,
+    /// With groups: until when clients were away on purpose.
+    away_until: HashMap<u32, u64>,
+    pub(super) message: Vec<u8>,
 }
 
 impl Play {
@@ -104,7 +113,8 @@ impl Play {
             hopeless: false,
         });
         let read_percent = course.scenario.clients.read_percent;
-        let ledger = Ledger::new(course.run, read_percent, course.promises());
+        let plan = course.plan;
+        let ledger = Ledger::new(course.run, read_percent, course.promises()).with_groups(plan);
         let mut play = Self {
             part,
             clients,
@@ -122,6 +132,8 @@ impl Play {
             heard: Heard::default(),
             random: Random::new(course.run ^ u64::from(part)),
             cursor: 0,
+            seats: Seats::new(plan.as_ref(), part, course.threads),
+            away_until: HashMap::new(),
             message: Vec::new(),
             course,
         };
@@ -134,6 +146,16 @@ impl Play {
         let locals = 0..super::pace::locals(online, self.part, self.course.threads);
         self.wanted = locals.filter(|local| self.role(*local) != Role::Hostile).count() as u64;
         std::mem::replace(&mut self.online, online)
+    }
+
+    /// A client is to be there from then on, and was not before.
+    pub(crate) fn is_due(&mut self, local: u32, intended_us: u64) {
+        if let Some(client) = self.client(local) {
+            client.due_us = intended_us;
+        }
+        if self.course.plan.is_some() {
+            self.away_until.insert(local, intended_us);
+        }
     }
 
     pub(crate) fn client(&mut self, local: u32) -> Option<&mut Client> {
@@ -232,7 +254,8 @@ impl Play {
         let number = self.number(local);
         let Some(client) = self.clients.get_mut(local as usize) else { return };
         let Some(speaker) = &mut client.speaker else { return };
-        let listener = Listener { number, life: client.life, now_us };
+        let since_us = self.away_until.get(&local).copied().unwrap_or(0);
+        let listener = Listener { number, life: client.life, now_us, since_us };
         let (ledger, heard) = (&mut self.ledger, &mut self.heard);
         let result = speaker
             .receive(bytes, now_us / 1_000, &mut |event| ledger.hear(listener, event, heard));
@@ -302,83 +325,6 @@ impl Play {
             self.ready -= 1;
         }
         was_ready
-    }
-
-    /// Some client writes to some other. What can't be handed over is counted.
-    pub(crate) fn write(&mut self, traffic: Traffic, intended_us: u64, now_us: u64) {
-        let is_full = self.ledger.under_way() >= UNDER_WAY_MAX / self.course.threads as usize;
-        let Some((local, to)) = self.choose(traffic).filter(|_| !is_full) else {
-            self.ledger.tally.messages.unsent += 1;
-            return;
-        };
-        let from = self.number(local);
-        let timed = traffic != Traffic::ToOffline
-            && self.role(local) == Role::Plain
-            && self.course.role(to) == Role::Plain;
-        let (tag, head) = self.ledger.name(from, to, intended_us, timed);
-        payload::write(&head, self.course.scenario.clients.payload_bytes, &mut self.message);
-        let message = std::mem::take(&mut self.message);
-        let speaker = self.client(local).and_then(|client| client.speaker.as_mut());
-        let taken = speaker.is_some_and(|speaker| speaker.send(to, tag, &message).is_ok());
-        self.message = message;
-        if taken {
-            self.ledger.handed_over(&head, now_us);
-            self.mark_dirty(local);
-        } else {
-            self.ledger.not_sent(&head);
-        }
-    }
-
-    /// The next sender and a recipient for it.
-    fn choose(&mut self, traffic: Traffic) -> Option<(u32, u32)> {
-        let online = super::pace::locals(self.online, self.part, self.course.threads);
-        let resends = self.course.promises().resends;
-        if self.ready == 0 && !resends {
-            return None; // without asking each of them, message for message
-        }
-        for _ in 0..online {
-            self.cursor = if self.cursor + 1 >= online { 0 } else { self.cursor + 1 };
-            let local = self.cursor;
-            if self.role(local) == Role::Hostile {
-                continue;
-            }
-            let Some(client) = self.clients.get(local as usize) else { continue };
-            let may_send =
-                client.stage == Stage::Ready || resends && client.life > 0 && !client.hopeless;
-            if !may_send {
-                continue;
-            }
-            let from = self.number(local);
-            if let Some(to) = self.recipient(traffic, from) {
-                return Some((local, to));
-            }
-        }
-        None
-    }
-
-    fn recipient(&mut self, traffic: Traffic, from: u32) -> Option<u32> {
-        if self.course.promises().echoes {
-            return Some(from);
-        }
-        let sessions = self.course.scenario.clients.sessions;
-        let few = self.course.scenario.clients.fan_in_recipients.min(sessions);
-        for _ in 0..CHOICES {
-            let mut below = |first: u32, end: u32| {
-                let width = u64::from(end.saturating_sub(first));
-                first + u32::try_from(self.random.below(width)).unwrap_or(0)
-            };
-            let to = match traffic {
-                Traffic::Pairs if from ^ 1 < sessions => from ^ 1,
-                Traffic::Pairs => 0,
-                Traffic::FanIn => below(0, few),
-                Traffic::Random => below(0, self.online),
-                Traffic::ToOffline => below(self.online, sessions),
-            };
-            if to != from && self.course.role(to) != Role::Hostile {
-                return Some(to);
-            }
-        }
-        None
     }
 
     /// Numbers of those that are to be connected and are not.

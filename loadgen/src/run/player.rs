@@ -118,9 +118,7 @@ impl Player {
             match deed {
                 Deed::Connect { local, intended_us } => {
                     connects += 1;
-                    if let Some(client) = self.play.client(local) {
-                        client.due_us = intended_us;
-                    }
+                    self.play.is_due(local, intended_us);
                     self.connect(local, now_us);
                 }
                 Deed::Send { intended_us } => {
@@ -321,6 +319,7 @@ impl Player {
             gauge.wanted.store(wanted, Ordering::Relaxed);
             gauge.hopeless.store(self.play.hopeless, Ordering::Relaxed);
             gauge.sent.store(ledger.sent_count, Ordering::Relaxed);
+            gauge.expected.store(ledger.expected_count, Ordering::Relaxed);
             gauge.answered.store(ledger.answered_count, Ordering::Relaxed);
             gauge.arrived.store(ledger.arrived_count, Ordering::Relaxed);
             gauge.under_way.store(ledger.under_way() as u64, Ordering::Relaxed);

@@ -9,6 +9,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::RunError;
+use super::groups::{Groups, Plan};
 use super::payload::HEAD_BYTES;
 
 /// Clients of one run: they are numbered with 32 bits, and a process has no more memory.
@@ -23,7 +24,7 @@ const PAYLOAD_BYTES_MAX: usize = 64 * 1024;
 const PHASES_MAX: usize = 1_000;
 
 /// The scenarios that are built in.
-const BUILT_IN: [(&str, &str); 8] = [
+const BUILT_IN: [(&str, &str); 9] = [
     ("idle", include_str!("../../scenarios/idle.toml")),
     ("chat", include_str!("../../scenarios/chat.toml")),
     ("fan-in", include_str!("../../scenarios/fan-in.toml")),
@@ -32,6 +33,7 @@ const BUILT_IN: [(&str, &str); 8] = [
     ("churn", include_str!("../../scenarios/churn.toml")),
     ("slow-readers", include_str!("../../scenarios/slow-readers.toml")),
     ("hostile", include_str!("../../scenarios/hostile.toml")),
+    ("group", include_str!("../../scenarios/group.toml")),
 ];
 
 /// A scenario.
@@ -44,6 +46,8 @@ pub(crate) struct Scenario {
     pub(crate) about: String,
     #[serde(default)]
     pub(crate) clients: Clients,
+    /// None unless given.
+    pub(crate) groups: Option<Groups>,
     pub(crate) phases: Vec<Phase>,
     #[serde(default)]
     pub(crate) ending: Ending,
@@ -143,6 +147,8 @@ pub(crate) enum Traffic {
     Random,
     /// Those connected to those not.
     ToOffline,
+    /// The writers of the groups, in turn, to their groups.
+    Group,
 }
 
 /// After the last phase.
@@ -265,13 +271,47 @@ impl Scenario {
         if writes && clients.sessions < 2 {
             return Err("clients.sessions: messages need at least 2".to_owned());
         }
+        self.check_groups()
+    }
+
+    fn check_groups(&self) -> Result<(), String> {
+        let posts = self.phases.iter().find(|phase| phase.traffic == Traffic::Group);
+        let Some(groups) = self.groups else {
+            return posts.map_or(Ok(()), |phase| {
+                let name = &phase.name;
+                Err(format!("phase `{name}`: traffic group needs [groups] with count and members"))
+            });
+        };
+        let clients = &self.clients;
+        groups.check(clients.sessions)?;
+        if clients.slow_percent > 0 || clients.hostile_percent > 0 {
+            return Err(
+                "groups: clients.slow_percent and hostile_percent must be 0, because every \
+                        member has to get every copy"
+                    .to_owned(),
+            );
+        }
+        let percent = self.phases.first().and_then(|phase| phase.online_percent);
+        if self.online(percent.unwrap_or(100.0)) < clients.sessions {
+            return Err("groups: the first phase needs online_percent = 100: a server knows \
+                        members once they have logged in"
+                .to_owned());
+        }
         Ok(())
+    }
+
+    /// The groups among the clients, if there are any.
+    pub(crate) fn plan(&self) -> Option<Plan> {
+        self.groups.map(|groups| Plan::new(groups, self.clients.sessions))
     }
 
     /// Whether so many servers, which know nothing of each other, can be played against.
     pub(crate) fn check_servers(&self, servers: usize) -> Result<(), String> {
         let talks =
             |phase: &&Phase| phase.messages_per_second > 0.0 && phase.traffic != Traffic::Pairs;
+        if self.groups.is_some() && servers > 1 {
+            return Err("groups: they are on one server, so only one target is possible".to_owned());
+        }
         match self.phases.iter().find(talks) {
             Some(phase) if servers > 1 => Err(format!(
                 "phase `{}`: with several targets only pairs can talk, which share a server",
@@ -354,6 +394,32 @@ mod tests {
         let text = text.replace("[[phases]]", "[clients]\nsessions = -5\n[[phases]]");
         let error = Scenario::parse(&text, "f.toml").unwrap_err().to_string();
         assert!(error.starts_with("f.toml:4: ") && error.contains("from 0 to 42949"), "{error}");
+    }
+
+    #[test]
+    fn groups_that_cannot_be_say_why() {
+        let parse = |top: &str, phase: &str| {
+            let text = format!(
+                "name = \"a\"\nabout = \"b\"\n{top}\n[[phases]]\nname = \"p\"\nseconds = 1\n{phase}"
+            );
+            Scenario::parse(&text, "f.toml").map_err(|error| error.to_string())
+        };
+        let groups = "[groups]\ncount = 2\nmembers = 5\n";
+        let posts = "traffic = \"group\"\nmessages_per_second = 5\n";
+        let plan = parse(groups, posts).unwrap().plan().unwrap();
+        assert_eq!((plan.groups.writers(), plan.sessions), (5, 1_000));
+        for (top, phase, words) in [
+            ("", posts, "phase `p`: traffic group needs [groups]"),
+            ("groups = { count = 2 }", posts, "f.toml:3: missing field `members`"),
+            ("groups = { count = 2, members = 1_001 }", posts, "groups.members = 1001: 2 to 1000"),
+            (groups, "online_percent = 50", "the first phase needs online_percent = 100"),
+            (&format!("{groups}[clients]\nslow_percent = 1"), posts, "slow_percent"),
+        ] {
+            let error = parse(top, phase).unwrap_err();
+            assert!(error.contains(words), "{error}");
+        }
+        let scenario = parse(groups, posts).unwrap();
+        assert!(scenario.check_servers(2).unwrap_err().contains("one target"));
     }
 
     #[test]

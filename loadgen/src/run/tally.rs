@@ -14,6 +14,9 @@ const REASONS_MAX: usize = 20;
 #[derive(Clone, Debug)]
 pub(crate) struct Tally {
     pub(crate) messages: Messages,
+    /// Messages to groups, and copies of them that arrived.
+    pub(crate) posts: u64,
+    pub(crate) copies: u64,
     pub(crate) logins: u64,
     pub(crate) failed: u64,
     pub(crate) connect_us: Histogram<u64>,
@@ -32,6 +35,8 @@ impl Tally {
     pub(crate) fn new() -> Self {
         Self {
             messages: Messages::default(),
+            posts: 0,
+            copies: 0,
             logins: 0,
             failed: 0,
             connect_us: histogram(),
@@ -74,6 +79,8 @@ impl Tally {
     /// Adds what another thread or another second counted.
     pub(crate) fn add(&mut self, other: Self) {
         self.messages.add(&other.messages);
+        self.posts += other.posts;
+        self.copies += other.copies;
         self.logins += other.logins;
         self.failed += other.failed;
         for (sum, part) in [

@@ -2,8 +2,12 @@
 //!
 //! Pure. A message is lost if the server answered it (or, where servers do not answer, if it was
 //! handed over) and it had not reached its recipient, who was connected, when the wait was over.
+//! Of a message to a group each copy is judged so.
 
-use super::ledger::{Ledger, Name};
+use std::collections::BTreeSet;
+
+use super::groups;
+use super::ledger::{self, Ledger, Name};
 use super::oracle::Track;
 use super::player::Outcome;
 use super::scenario::{Scenario, Thresholds};
@@ -27,6 +31,7 @@ pub(crate) fn close_books(outcomes: &[Outcome], tally: &mut Tally, closing: Clos
     let mut missing: Vec<u32> =
         outcomes.iter().flat_map(|outcome| outcome.missing.iter().copied()).collect();
     missing.sort_unstable();
+    let closed = Closed { outcomes, missing: &missing, closing };
     let nothing_came = Track::default();
     for outcome in outcomes {
         let mut excused = Excused::new(&outcome.ledger);
@@ -34,6 +39,10 @@ pub(crate) fn close_books(outcomes: &[Outcome], tally: &mut Tally, closing: Clos
             outcome.ledger.sent.iter().map(|((from, to), sent)| (*from, *to, *sent)).collect();
         pairs.sort_unstable();
         for (from, to, sent) in pairs {
+            if let Some(group) = groups::group_of(to) {
+                closed.close_group((from, group, sent), &excused, tally);
+                continue;
+            }
             let owner = outcomes.get(to as usize % outcomes.len().max(1));
             let track = owner.and_then(|owner| owner.ledger.tracks.get(&(to, from)));
             let track = track.unwrap_or(&nothing_came);
@@ -49,8 +58,67 @@ pub(crate) fn close_books(outcomes: &[Outcome], tally: &mut Tally, closing: Clos
                         None if is_away || closing.interrupted && is_tail => {
                             tally.messages.waiting += 1;
                         }
-                        None => tally.wrong(lost(name, closing.now_us)),
+                        None => tally.wrong(lost(name, to, closing.now_us)),
                     }
+                }
+            }
+        }
+    }
+    closed.compare_orders(tally);
+}
+
+/// The books of all threads, and who is not there any more.
+struct Closed<'a> {
+    outcomes: &'a [Outcome],
+    /// Clients that were not connected at the end, ascending.
+    missing: &'a [u32],
+    closing: Closing,
+}
+
+impl Closed<'_> {
+    /// What one member wrote to a group: every copy of it. A message without an answer counts once,
+    /// whoever lacks it.
+    fn close_group(&self, (from, group, sent): Name, excused: &Excused, tally: &mut Tally) {
+        let owner = |number: u32| self.outcomes.get(number as usize % self.outcomes.len().max(1));
+        let books = |number| owner(number).and_then(|owner| owner.ledger.copies.as_ref());
+        let Some(plan) = books(from).map(|copies| copies.plan) else { return };
+        let nothing_came = Track::default();
+        let to = groups::address(group);
+        let mut open = BTreeSet::new();
+        for member in plan.members(group).filter(|member| *member != from) {
+            let track = books(member).and_then(|copies| copies.track(group, member, from));
+            let track = track.unwrap_or(&nothing_came);
+            let is_away = self.missing.binary_search(&member).is_ok();
+            for (first, last) in track.missing(sent) {
+                let excuses = excused.among((from, to, first), (from, to, last));
+                let unanswered = excuses.iter().filter(|(_, excuse)| *excuse == Excuse::Open);
+                open.extend(unanswered.map(|((.., sequence), _)| *sequence));
+                let is_tail = last == sent && first > track.came_up_to();
+                if is_away || self.closing.interrupted && is_tail {
+                    let all = u64::from(last - first) + 1;
+                    tally.messages.waiting += all - excuses.len() as u64;
+                    continue;
+                }
+                for sequence in first..=last {
+                    let name = (from, to, sequence);
+                    if excuses.binary_search_by_key(&name, |(name, _)| *name).is_err() {
+                        tally.wrong(lost(name, member, self.closing.now_us));
+                    }
+                }
+            }
+        }
+        tally.messages.unanswered += open.len() as u64;
+    }
+
+    /// Clients of one thread were compared as they got things; this is for those of two.
+    fn compare_orders(&self, tally: &mut Tally) {
+        let all = || self.outcomes.iter().filter_map(|outcome| outcome.ledger.copies.as_ref());
+        for (index, copies) in all().enumerate() {
+            for other in all().take(index) {
+                for ((group, from, sequence), member, detail) in copies.differences(other) {
+                    let name = (from, groups::address(group), sequence);
+                    let now_us = self.closing.now_us;
+                    tally.wrong(ledger::example(Wrong::Reordered, name, member, now_us, detail));
                 }
             }
         }
@@ -66,9 +134,12 @@ enum Excuse {
     Open,
 }
 
-/// All excused messages of a thread's senders; asked for in ascending order.
+/// All excused messages of a thread's senders.
 struct Excused {
-    list: std::iter::Peekable<std::vec::IntoIter<(Name, Excuse)>>,
+    /// Ascending.
+    list: Vec<(Name, Excuse)>,
+    /// Those before were asked for.
+    at: usize,
 }
 
 impl Excused {
@@ -78,25 +149,27 @@ impl Excused {
         let mut list: Vec<_> = open.collect();
         list.extend(refused.iter().map(|name| (*name, Excuse::Refused)));
         list.sort_unstable();
-        Self { list: list.into_iter().peekable() }
+        Self { list, at: 0 }
     }
 
     /// The excuse of this message, which is above all that were asked for before.
     fn of(&mut self, name: Name) -> Option<Excuse> {
-        while self.list.next_if(|(other, _)| *other < name).is_some() {}
-        self.list.next_if(|(other, _)| *other == name).map(|(_, excuse)| excuse)
+        while self.list.get(self.at).is_some_and(|(other, _)| *other < name) {
+            self.at += 1;
+        }
+        self.list.get(self.at).filter(|(other, _)| *other == name).map(|(_, excuse)| *excuse)
+    }
+
+    /// All of these, in any order of questions.
+    fn among(&self, first: Name, last: Name) -> &[(Name, Excuse)] {
+        let start = self.list.partition_point(|(name, _)| *name < first);
+        let end = self.list.partition_point(|(name, _)| *name <= last);
+        self.list.get(start..end).unwrap_or_default()
     }
 }
 
-fn lost((from, to, sequence): Name, now_us: u64) -> Example {
-    Example {
-        kind: Wrong::Lost,
-        from: u64::from(from),
-        to: u64::from(to),
-        sequence: u64::from(sequence),
-        at_s: now_us as f64 / 1e6,
-        detail: String::new(),
-    }
+fn lost(name: Name, to: u32, now_us: u64) -> Example {
+    ledger::example(Wrong::Lost, name, to, now_us, String::new())
 }
 
 /// Every goal and whether it was met. `absent`: clients that were to be connected at the end and
@@ -209,67 +282,4 @@ pub(crate) fn invalid_because(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::protocol::{Event, Promises, ReadMark};
-    use crate::run::ledger::{Heard, Listener};
-    use crate::run::payload;
-
-    const RUN: u64 = 5;
-
-    /// Client 0 writes `sent` messages to client 1 in one thread; these are answered, refused and
-    /// delivered.
-    fn books(sent: u64, acked: &[u64], refused: &[u64], came: &[u32]) -> Outcome {
-        let promises = Promises { acks: true, ..Promises::default() };
-        let mut ledger = Ledger::new(RUN, 0, promises);
-        let mut heard = Heard::default();
-        let listener = Listener { number: 1, life: 1, now_us: 9 };
-        let mut payloads = Vec::new();
-        for tag in 1..=sent {
-            let (found, head) = ledger.name(0, 1, 1, true);
-            assert_eq!(found, tag);
-            ledger.handed_over(&head, 1);
-            let mut bytes = Vec::new();
-            payload::write(&head, 50, &mut bytes);
-            payloads.push(bytes);
-        }
-        for tag in acked {
-            ledger.hear(listener, Event::Acked { tag: *tag }, &mut heard);
-        }
-        for tag in refused {
-            let event = Event::Refused { tag: *tag, reason: String::new() };
-            ledger.hear(listener, event, &mut heard);
-        }
-        for sequence in came {
-            let payload = &payloads[*sequence as usize - 1];
-            let event = Event::Delivered { payload, mark: ReadMark::default() };
-            ledger.hear(listener, event, &mut heard);
-        }
-        Outcome { ledger, missing: Vec::new() }
-    }
-
-    /// Lost, unanswered, waiting; and the sequences that are named as lost.
-    fn judged(outcome: Outcome, interrupted: bool) -> ([u64; 3], Vec<u64>) {
-        let mut tally = Tally::new();
-        close_books(&[outcome], &mut tally, Closing { now_us: 10, interrupted });
-        let messages = &tally.messages;
-        let names = tally.examples.iter().map(|example| example.sequence).collect();
-        ([messages.lost, messages.unanswered, messages.waiting], names)
-    }
-
-    #[test]
-    fn only_what_was_answered_and_never_came_is_lost() {
-        let books = || books(9, &[1, 2, 3, 6, 9], &[4], &[1, 5, 6]);
-        assert_eq!(judged(books(), false), ([3, 2, 0], vec![2, 3, 9]));
-        let absent = Outcome { missing: vec![1], ..books() };
-        assert_eq!(judged(absent, false), ([0, 2, 3], Vec::new()));
-    }
-
-    #[test]
-    fn what_an_interrupted_run_had_under_way_is_not_called_lost() {
-        let books = || books(6, &[1, 2, 3, 4, 5, 6], &[], &[1, 3]);
-        assert_eq!(judged(books(), false), ([4, 0, 0], vec![2, 4, 5, 6]));
-        // 2 was overtaken by 3, so it is lost all the same.
-        assert_eq!(judged(books(), true), ([1, 0, 3], vec![2]));
-    }
-}
+mod tests;

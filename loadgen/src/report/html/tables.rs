@@ -12,6 +12,7 @@ pub(super) fn all(report: &Report, html: &mut Html) {
     examples(report, html);
     html.raw("<section class=\"tables\">");
     server(report, html);
+    groups(report, html);
     generator(report, html);
     parameters(report, html);
     html.raw("</section>");
@@ -87,6 +88,24 @@ fn server(report: &Report, html: &mut Html) {
         None => "Not measured: give the server's process id with --server-pid.",
     };
     pairs(html, "The server", note, rows);
+}
+
+fn groups(report: &Report, html: &mut Html) {
+    let Some(groups) = report.groups else { return };
+    let rows = [
+        ("groups", groups.count),
+        ("members of each", groups.members),
+        ("of them write", groups.writers),
+        ("messages to groups", groups.sent),
+        ("copies that arrived", groups.delivered),
+    ];
+    let rows = rows.map(|(name, value)| (name.to_owned(), thousands(value)));
+    pairs(
+        html,
+        "The groups",
+        "Each copy of a message counts as delivered, and in the latency.",
+        rows,
+    );
 }
 
 fn generator(report: &Report, html: &mut Html) {
