@@ -184,6 +184,9 @@ pub(super) async fn change(
     caller: Caller,
     Given(patch): Given<AccountPatch>,
 ) -> Result<Json<AccountView>, Problem> {
+    if patch.name.is_some() || patch.phone.is_some() {
+        app.buckets.lookup(caller.user)?; // the answer says whether somebody has it
+    }
     let edit = Edit {
         name: patch.name,
         phone: patch.phone,
@@ -214,6 +217,7 @@ pub(super) async fn change_password(
     Given(password): Given<NewPassword>,
 ) -> Result<StatusCode, Problem> {
     app.buckets.attempt(source.0)?;
+    app.buckets.password(caller.user)?;
     let (user, keep) = (caller.user, caller.device);
     let (old, new) = (password.old.0, password.new.0);
     let answer = app.ask(Command::SetPassword { user, keep, old, new }).await?;
@@ -236,6 +240,7 @@ pub(super) async fn delete(
     Given(end): Given<AccountEnd>,
 ) -> Result<StatusCode, Problem> {
     app.buckets.attempt(source.0)?;
+    app.buckets.password(caller.user)?;
     // Without a password the directory deletes for the operator alone.
     let password = end.password.map(|password| password.0);
     let account = app.ask(Command::Account { user: caller.user }).await?;

@@ -66,10 +66,11 @@ async fn admit(
     from: IpAddr,
     next: Next,
 ) -> Result<Response, Problem> {
-    let _place = app.places.try_acquire().map_err(|_| Problem::overloaded())?;
     app.buckets.request(from)?;
     let (mut parts, body) = request.into_parts();
     let body = read(body, &parts.headers).await?;
+    // Not before: bodies that come slowly would take all places. Connections bound them.
+    let _place = app.places.try_acquire().map_err(|_| Problem::overloaded())?;
     parts.extensions.insert(Source(from));
     let request = Request::from_parts(parts, Body::from(body));
     let time = Duration::from_millis(limits::API_ANSWER_MS);

@@ -5,14 +5,16 @@ use super::ask::wanted;
 use super::body::{Asked, At, Given};
 use super::caller::Caller;
 use super::id::{Id, Number};
+use super::once::IDEMPOTENCY_KEY;
 use super::page::{Page, Which};
 use super::problem::{Code, Problem};
 use crate::limits;
 use crate::state::order::{Done, Fault, GroupCard, GroupEdit, Order, Role};
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
 use utoipa::ToSchema;
 
@@ -103,12 +105,18 @@ pub(super) struct GroupPatch {
 pub(super) async fn create(
     State(app): State<Arc<App>>,
     caller: Caller,
+    headers: HeaderMap,
     Given(NewGroup { name }): Given<NewGroup>,
 ) -> Result<(StatusCode, Json<GroupView>), Problem> {
     let name = valid_name(name)?;
     let owner = caller.user;
-    for _ in 0..limits::API_ID_TRIES {
-        let group = random_id()?;
+    let key = headers.get(IDEMPOTENCY_KEY);
+    for attempt in 0..limits::API_ID_TRIES {
+        // A repeat with the same key finds the group it made, even if a crash took the answer.
+        let group = match key {
+            Some(key) => keyed_id((owner, attempt), key.as_bytes(), &name),
+            None => random_id()?,
+        };
         match app.home(Order::GroupCreate { group, owner, name: name.clone() }).await {
             Ok(_) => {
                 let group = look(&app, group, owner).await?;
@@ -262,12 +270,41 @@ fn valid_name(name: String) -> Result<String, Problem> {
 fn random_id() -> Result<u64, Problem> {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).map_err(|_| Problem::overloaded())?;
-    Ok((u64::from_le_bytes(bytes) >> (64 - limits::ID_BITS)).max(1))
+    Ok(id_of(bytes))
+}
+
+/// The id of the group that this user makes with this key: as hard to guess as the key.
+fn keyed_id((owner, attempt): (u64, usize), key: &[u8], name: &str) -> u64 {
+    let mut hash = Sha256::new();
+    for number in [owner, attempt as u64, key.len() as u64] {
+        hash.update(number.to_le_bytes());
+    }
+    hash.update(key);
+    hash.update(name);
+    let [a, b, c, d, e, f, g, h, ..] = <[u8; 32]>::from(hash.finalize());
+    id_of([a, b, c, d, e, f, g, h])
+}
+
+fn id_of(bytes: [u8; 8]) -> u64 {
+    (u64::from_le_bytes(bytes) >> (64 - limits::ID_BITS)).max(1)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_id_of_a_keyed_group_depends_on_all_that_makes_it() {
+        let id = keyed_id((7, 0), b"key", "Hikers");
+        assert_eq!(id, keyed_id((7, 0), b"key", "Hikers"));
+        let others = [
+            keyed_id((8, 0), b"key", "Hikers"),
+            keyed_id((7, 1), b"key", "Hikers"),
+            keyed_id((7, 0), b"keyH", "ikers"),
+            keyed_id((7, 0), b"key", "Bikers"),
+        ];
+        assert!(others.iter().all(|other| *other != id && *other < 1 << limits::ID_BITS));
+    }
 
     #[test]
     fn ids_fit_the_numbers_of_javascript() {

@@ -56,6 +56,12 @@ impl Buckets {
         take(&self.names, name.to_lowercase(), limits::API_NAME_EVERY_S)
     }
 
+    /// A try at the password of somebody who is logged in: a stolen token shall not help to guess.
+    pub(super) fn password(&self, user: u64) -> Result<(), Problem> {
+        // No name begins like this.
+        take(&self.names, format!("#{user}"), limits::API_NAME_EVERY_S)
+    }
+
     /// A request of a user.
     pub(super) fn caller(&self, user: u64) -> Result<(), Problem> {
         take(&self.callers, user, 1)

@@ -28,9 +28,10 @@ pub(super) struct MemberView {
     role: RoleView,
     /// Joined at this position of the group's stream.
     since: Number,
-    /// Has everything up to here.
+    /// Has everything up to here. Of others only an author learns it, with a message's marks; else
+    /// 0.
     has: Number,
-    /// Read everything up to here.
+    /// Read everything up to here, in the same way. 0: or the member gives no receipts.
     read: Number,
 }
 
@@ -119,7 +120,7 @@ pub(super) async fn list(
 
 /// See who has and who has read a message
 ///
-/// For its author.
+/// For its author; once every member has it, for everybody who may read it.
 #[utoipa::path(
     get, path = "/v1/groups/{id}/messages/{position}/marks", tag = "groups",
     security(("token" = [])),
@@ -138,7 +139,16 @@ pub(super) async fn marks(
 ) -> Result<Json<Page<MemberView>>, Problem> {
     let (after, limit) = which.read()?;
     let (group, by, position) = (id.number(), caller.user, position.0);
-    members(app.order(Order::GroupMarks { group, by, position, after, limit }).await?)
+    let mut done = app.order(Order::GroupMarks { group, by, position, after, limit }).await?;
+    let account = app.ask(Command::Account { user: by }).await?;
+    let gives_none = wanted!(account, Answer::Account(account) => account.receipts_off);
+    if let Done::Members { members, .. } = &mut done
+        && gives_none
+    {
+        // Who tells nobody what was read is not told either.
+        members.iter_mut().filter(|member| member.user != by).for_each(|member| member.read = 0);
+    }
+    members(done)
 }
 
 fn members(done: Done) -> Result<Json<Page<MemberView>>, Problem> {
@@ -169,6 +179,7 @@ pub(super) async fn add(
     let answer = app.ask(Command::AskToAdd { by, target, group }).await?;
     match wanted!(answer, Answer::GroupAdd(how) => how) {
         GroupAdd::Now => {
+            uninvite(&app, target, group).await?;
             edit(&app, group, by, GroupEdit::Add(target)).await?;
             Ok((StatusCode::CREATED, Json(Added { state: AddedState::Member })))
         }
@@ -206,7 +217,8 @@ pub(super) async fn change(
 
 /// Remove a member
 ///
-/// Admins and the owner may; everybody may remove oneself.
+/// Admins and the owner may; everybody may remove oneself. Invitations to the group end as well,
+/// also those of somebody who is no member yet.
 #[utoipa::path(
     delete, path = "/v1/groups/{id}/members/{user}", tag = "groups", security(("token" = [])),
     params(
@@ -220,10 +232,24 @@ pub(super) async fn remove(
     caller: Caller,
     At((id, user)): At<(Id, Id)>,
 ) -> Result<StatusCode, Problem> {
-    let user = user.number();
-    let change = if user == caller.user { GroupEdit::Leave } else { GroupEdit::Remove(user) };
-    edit(&app, id.number(), caller.user, change).await?;
+    let (group, user) = (id.number(), user.number());
+    let change = if user == caller.user {
+        GroupEdit::Leave
+    } else {
+        look(&app, group, caller.user).await?.check_admin()?;
+        GroupEdit::Remove(user)
+    };
+    // First, so that no invitation from before lets in again whom an admin will not have.
+    uninvite(&app, user, group).await?;
+    edit(&app, group, caller.user, change).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Takes back all invitations of a user to a group.
+async fn uninvite(app: &App, target: u64, group: u64) -> Result<(), Problem> {
+    let answer = app.ask(Command::Uninvite { target, group }).await?;
+    wanted!(answer, Answer::Done => ());
+    Ok(())
 }
 
 /// Page through one's own invitations

@@ -87,8 +87,10 @@ pub(super) async fn in_memory(
     let (parts, body) = request.into_parts();
     let body = whole(body, limits::API_BODY_BYTES_MAX).await?;
     let hash = hash(&parts.method, parts.uri.path(), &body);
-    // The operator's token is part of the name: nobody else gets a code that was made.
-    let name = name(&key, parts.headers.get(axum::http::header::AUTHORIZATION));
+    // The operator's token is part of the name: nobody else gets a code that was made. Without one
+    // the request itself is: strangers do not share their keys.
+    let token = parts.headers.get(axum::http::header::AUTHORIZATION);
+    let name = name(&key, token.map_or(&hash[..], HeaderValue::as_bytes));
     match app.secrets.begin(name, hash, now_ms())? {
         Begun::First => {}
         Begun::Answered { status, body } => return Ok(replayed(status, body)),
@@ -151,8 +153,8 @@ fn hash(method: &Method, path: &str, body: &[u8]) -> [u8; 32] {
     hash.finalize().into()
 }
 
-fn name(key: &str, token: Option<&HeaderValue>) -> [u8; 32] {
-    hash(&Method::POST, key, token.map(HeaderValue::as_bytes).unwrap_or_default())
+fn name(key: &str, whose: &[u8]) -> [u8; 32] {
+    hash(&Method::POST, key, whose)
 }
 
 fn replayed(status: u16, body: Vec<u8>) -> Response {
@@ -214,7 +216,11 @@ impl Secrets {
             None => {}
         }
         if kept.len() >= limits::API_SECRET_KEYS_MAX {
-            return Err(Problem::overloaded());
+            // Who repeats late is told that the token is spent; who comes first is served.
+            let answered = kept.iter().filter(|(_, kept)| kept.answer.is_some());
+            let oldest = answered.min_by_key(|(_, kept)| kept.until_ms).map(|(name, _)| *name);
+            let Some(oldest) = oldest else { return Err(Problem::overloaded()) };
+            kept.remove(&oldest);
         }
         let until_ms = now_ms.saturating_add(limits::API_SECRET_KEY_MS);
         kept.insert(name, Kept { request, until_ms, answer: None });
@@ -255,13 +261,17 @@ mod tests {
     }
 
     #[test]
-    fn a_full_table_forgets_what_is_over_and_then_refuses() {
+    fn a_full_table_forgets_what_is_over_then_the_oldest_answer_and_then_refuses() {
         let secrets = Secrets::default();
         let name = |number: usize| hash(&Method::POST, &number.to_string(), b"");
         for number in 0..limits::API_SECRET_KEYS_MAX {
             secrets.begin(name(number), [0; 32], 0).unwrap();
         }
         secrets.begin([9; 32], [0; 32], 0).unwrap_err();
+        secrets.end(name(3), Some((201, Vec::new())));
+        assert_eq!(secrets.begin([8; 32], [0; 32], 0).unwrap(), Begun::First);
+        assert_eq!(secrets.begin(name(5), [0; 32], 0).unwrap(), Begun::UnderWay);
+        secrets.begin(name(3), [0; 32], 0).unwrap_err();
         let later = limits::API_SECRET_KEY_MS;
         assert_eq!(secrets.begin([9; 32], [0; 32], later).unwrap(), Begun::First);
     }

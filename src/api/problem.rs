@@ -247,7 +247,7 @@ impl From<Fault> for Problem {
             Fault::Conflict => Self::new(
                 Code::Conflict,
                 "It stands against what is there: who owns a group hands it over or ends it before \
-                 leaving it. Read the thing again and decide anew.",
+                 leaving it, and keeps the role until then. Read it again and decide anew.",
             ),
             Fault::Refused(refusal) if refusal.retriable() => {
                 let code = match refusal {

@@ -2,8 +2,8 @@
 //! suspensions.
 //!
 //! Owner: a task of the API's runtime. Events wait in the directory; one is told at a time, in
-//! order, until it is answered with a 2xx. What fails is tried again, later each time, and holds
-//! nothing back but itself. An event may come twice: its `id` says so.
+//! order, until it is answered with a 2xx. What fails is tried again, later each time, behind
+//! others: it holds nothing back but itself. An event may come twice: its `id` says so.
 
 use super::App;
 use super::id::Id;
@@ -21,6 +21,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use sha2::Sha256;
 use std::fmt;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -125,13 +126,16 @@ async fn post(webhook: &Webhook, event: &Event, now_s: u64) -> Result<(), String
         let status = answer.status();
         if status.is_success() { Ok(()) } else { Err(format!("it answered {status}")) }
     };
-    // The connection moves only while somebody looks at it; it ends with the answer.
+    let mut answer = pin!(answer);
+    // The connection moves only while somebody looks at it. A server may end it together with its
+    // answer, which then is there all the same.
     tokio::select! {
-        answer = answer => answer,
-        ended = conn => Err(ended.err().map_or_else(
-            || "the connection ended without an answer".to_owned(),
-            |error| told(&error),
-        )),
+        biased;
+        answer = &mut answer => answer,
+        ended = conn => match ended {
+            Ok(()) => answer.await,
+            Err(error) => Err(told(&error)),
+        },
     }
 }
 

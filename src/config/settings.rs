@@ -123,7 +123,7 @@ pub struct Settings {
     /// Members above which nobody is told of others who come and go
     #[arg(long, value_name = "COUNT")]
     pub group_quiet_above: Option<u32>,
-    /// Messages and changes that may wait in one group for its members
+    /// Messages that may wait in one group for its members
     #[arg(long, value_name = "COUNT")]
     pub group_messages_max: Option<u32>,
     /// Payload that may wait in one group

@@ -162,6 +162,14 @@ pub enum Command {
         id: u64,
     },
 
+    /// All invitations of a user to a group end: `Done`.
+    Uninvite {
+        /// Who was invited.
+        target: u64,
+        /// Where to.
+        group: u64,
+    },
+
     // ---- abuse
     /// Tells the operator of a user or a message: `Filed`.
     Report(Report),

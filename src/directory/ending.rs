@@ -83,7 +83,8 @@ impl Ender {
         Ok(())
     }
 
-    /// Who gets a group: the admin who is in it longest, else the member.
+    /// Who gets a group: of the first members by id the admin who is in it longest, else the
+    /// member.
     fn heir(&self, user: u64, group: u64) -> Result<Option<u64>, Stopped> {
         let order = Order::GroupMembers { group, by: user, after: 0, limit: HEIRS_LOOKED_AT };
         let Ok(Done::Members { members, .. }) = self.ask(&order)? else { return Ok(None) };

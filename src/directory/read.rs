@@ -45,6 +45,7 @@ pub(super) fn is_read(command: &Command) -> bool {
             | Command::Unblock { .. }
             | Command::AskToAdd { .. }
             | Command::EndInvitation { .. }
+            | Command::Uninvite { .. }
             | Command::Report(_)
             | Command::CloseReport { .. }
             | Command::Suspend { .. }

@@ -462,7 +462,7 @@ fn whoever_ends_leaves_its_groups_and_hands_over_the_ones_it_owns() {
     let ada = world.register("ada").user;
     let member = |user, role, since| MemberCard { user, role, since, has: 0, read: 0 };
     let owner = member(ada, Role::Owner, 1);
-    let (early, late) = (member(5, Role::Admin, 2), member(6, Role::Admin, 3));
+    let (early, late) = (member(6, Role::Admin, 2), member(5, Role::Admin, 3));
     let plain = member(7, Role::Member, 1);
     *world.shards.groups.lock().unwrap() = BTreeMap::from([
         (1, vec![owner, plain, late, early]),

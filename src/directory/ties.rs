@@ -90,7 +90,7 @@ impl Book<'_> {
     /// the target blocked is left as well, so that it takes as long, but nobody sees it.
     pub(super) fn ask_to_add(&mut self, by: u64, target: u64, group: u64) -> Outcome<Answer> {
         self.need_user(by)?;
-        self.need_user(target)?;
+        self.need_other(target)?;
         let text = "SELECT group_adders FROM users WHERE user = ?";
         let adders = one(self.db, text, [sql(target)], |row| audience_of(row, 0))?;
         let ties = self.ties(target, by)?;
@@ -117,6 +117,13 @@ impl Book<'_> {
                     WHERE target = ? AND hidden = ? ORDER BY id DESC LIMIT -1 OFFSET ?)";
         run(self.db, text, params![sql(target), hidden, limits::INVITATIONS_PER_USER_MAX])?;
         Ok(())
+    }
+
+    /// Nobody invites `target` to a group any more: it was added, or an admin will not have it.
+    pub(super) fn uninvite(&self, target: u64, group: u64) -> Outcome<Answer> {
+        let text = "DELETE FROM invitations WHERE target = ? AND grp = ?";
+        run(self.db, text, (sql(target), sql(group)))?;
+        Ok(Answer::Done)
     }
 
     /// An invitation was followed or declined.

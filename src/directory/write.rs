@@ -270,6 +270,7 @@ fn command_of(book: &mut Book<'_>, command: Command) -> Outcome<Answer> {
         Command::Unblock { user, other } => book.unblock(user, other),
         Command::AskToAdd { by, target, group } => book.ask_to_add(by, target, group),
         Command::EndInvitation { user, id } => book.end_invitation(user, id),
+        Command::Uninvite { target, group } => book.uninvite(target, group),
         Command::Report(report) => book.report(&report),
         Command::CloseReport { id, note } => book.close_report(id, &note),
         Command::Suspend { user, note } => book.suspend(user, &note),

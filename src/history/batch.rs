@@ -4,7 +4,8 @@
 //! bytes of files are changed in memory and written once, at the end.
 //!
 //! Invariant: `kept` and `unread` of a conversation count its items, `EXPIRIES` has the items that
-//! end, `IDS` every item, `PAYLOADS` how many items speak of each payload.
+//! end, `IDS` every item, `PAYLOADS` how many items speak of each payload. A pair in `LEFT` has no
+//! row, and may have items.
 
 use std::collections::BTreeMap;
 
@@ -174,6 +175,9 @@ impl<'t> Batch<'t> {
     pub(super) fn remove(&mut self, pair: Pair, number: u64) -> Result<(), HistoryError> {
         let Some(item) = self.item(pair, number)? else { return Ok(()) };
         self.drop_item(pair, number, &item)?;
+        if self.left.get(pair)?.is_some() {
+            return Ok(()); // it has no row, and the rest of it goes piece by piece
+        }
         let conversation = self.conversation(pair)?;
         conversation.kept = conversation.kept.saturating_sub(1);
         if !item.outgoing && item.position > conversation.read {

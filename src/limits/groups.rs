@@ -10,11 +10,11 @@ pub const GROUP_PUSH_MAX: u32 = 1_024;
 pub const GROUP_PUSH_SETTING_MAX: u32 = 16 * 1024;
 /// Members above which nobody is told of arrivals and departures, unless configured.
 pub const GROUP_QUIET_ABOVE: u32 = 256;
-/// Records waiting in one group unless configured. One absent member makes all of them wait, so
+/// Messages waiting in one group unless configured. One absent member makes all of them wait, so
 /// there is more room than in an inbox.
 pub const GROUP_MESSAGES_MAX: u32 = 100_000;
-/// Changes of one group that are kept for those who fetch: all members of a large group come, and
-/// as many again come and go. Of further ones only those hear who are pushed to.
+/// Changes of one group that are kept for those who fetch: all members of the largest group by
+/// default come, and as many again come and go. Of further ones only those hear who are pushed to.
 pub const GROUP_CHANGES_MAX: usize = 2 * GROUP_MEMBERS_MAX as usize;
 /// Payload bytes waiting in one group unless configured.
 pub const GROUP_BYTES_MAX: u64 = 256 * 1024 * 1024;

@@ -1,10 +1,10 @@
 //! Memory of a shard: a generation-checked slab, a timer wheel, recycled buffers, token
 //! buckets, an index that grows in small pieces.
 //!
-//! Owner: one shard each; nothing here is shared between threads. Everything has a capacity given
-//! at construction and address space reserved for it then, but pages are touched only when used,
-//! so a table planned for millions costs what is in it. Not here: queues between shards (`ring`),
-//! the allocator, huge pages.
+//! Owner: one shard each; nothing here is shared between threads. Everything but the index, which
+//! its users bound, has a capacity given at construction and address space reserved for it then,
+//! but pages are touched only when used, so a table planned for millions costs what is in it. Not
+//! here: queues between shards (`ring`), the allocator, huge pages.
 
 mod bucket;
 mod buffers;

@@ -41,7 +41,7 @@ const ENTRY_BYTES: usize = 36;
 /// On both lists of conversations.
 const PAIR_BYTES: usize = 32 + 16;
 const SPAN_BYTES: usize = 16;
-const VOID_BYTES: usize = 40;
+const VOID_BYTES: usize = 44;
 const POST_BYTES: usize = 37;
 /// Tag and head of the largest item without its list.
 const HEAD_BYTES: usize = 64;
@@ -265,6 +265,7 @@ fn write_waiting_voids(tables: &Tables, from: (u32, u64), room: usize, out: &mut
         }
         put_u32(out, void.device);
         put_u32(out, void.due_s);
+        put_u32(out, void.bytes);
     }
     match tables.voids.from(from).nth(count) {
         Some(((recipient, position), _)) => Walk::WaitingVoids(recipient, position),

@@ -108,7 +108,7 @@ fn try_store(
     };
     check_quotas(tables, rules, user, request)?;
     let void = people::blocks(tables, user, request.sender) && !canary::is(Canary::DeliverBlocked);
-    if void && !has_room_for_void(tables, rules, user, request.sender) {
+    if void && !has_room_for_void(tables, rules, user, request) {
         return Err(Refusal::InboxFull);
     }
     let position = positions.peek().ok_or(Refusal::StoreFailed)?;
@@ -116,13 +116,15 @@ fn try_store(
     if void {
         // For its sender like any other: the same way, the same wait, the same answer again.
         (record.kind, record.payload, record.relation) = (Kind::Void, &[], None);
+        record.aux = request.payload.len() as u64;
     }
     let ticket = stage.append(Lane::Message, &record).map_err(refusal_of)?;
     positions.take();
     let due_s = expire::due_s(rules, now.wall_ms, request.ttl_s);
     let former_tail = if void {
         let Request { sender, device, client_id, .. } = *request;
-        note_void(tables, (user, position), Void { sender, device, client_id, due_s });
+        let bytes = u32::try_from(request.payload.len()).unwrap_or(u32::MAX);
+        note_void(tables, (user, position), Void { sender, device, client_id, due_s, bytes });
         tables.counters.voided += 1;
         tables.users.user(user).tail
     } else {
@@ -143,12 +145,20 @@ pub fn note_void(tables: &mut Tables, (user, position): (u32, u64), void: Void) 
 }
 
 /// Whether what a blocked sender writes may be taken: as much as if the recipient never came.
-fn has_room_for_void(tables: &Tables, rules: &Rules, user: u32, sender: u64) -> bool {
+fn has_room_for_void(tables: &Tables, rules: &Rules, user: u32, request: &Request) -> bool {
+    let (sender, bytes) = (request.sender, request.payload.len() as u64);
     let first_pair = tables.users.user(user).first_pair;
     let pair = tables.pairs.find_from(first_pair, user, sender);
-    let waiting = pair.map_or(0, |pair| tables.pairs.get(pair).waiting);
-    let most = rules.inbox_messages_per_sender_max.saturating_sub(waiting);
-    tables.people.has_room_for_void(user, sender) && tables.voids.has_room(user, sender, most)
+    let waiting = pair.map_or((0, 0), |pair| {
+        let pair = tables.pairs.get(pair);
+        (pair.waiting, pair.waiting_bytes)
+    });
+    let most = (
+        rules.inbox_messages_per_sender_max.saturating_sub(waiting.0),
+        rules.inbox_bytes_per_sender_max.saturating_sub(waiting.1),
+    );
+    tables.people.has_room_for_void(user, sender)
+        && tables.voids.has_room(user, sender, bytes, most)
 }
 
 /// Stores the copy of what one device sent for the sender's other devices.

@@ -154,6 +154,7 @@ impl<S, R: Reader> Core<S, R> {
         let former = self.tables.groups.of(id);
         let mut homes = former.map_or(0, |group| group.homes_mask());
         let announced = former.map_or(0, |group| group.announced);
+        let members = former.map_or(0, |group| group.count());
         let is_arrival = matches!(change.what, What::Created | What::Added);
         let home = self.placement.home(change.user);
         if self.grouping.waiting() >= limits::GROUP_TIDINGS_MAX {
@@ -168,14 +169,15 @@ impl<S, R: Reader> Core<S, R> {
         };
         self.positions.take();
         let index = change::apply(&mut self.tables, self.placement, id, change, position);
-        let count = self.tables.groups.of(id).map_or(0, |group| group.count());
+        // A group that ended has none any more: what it had decides how that is told.
+        let count = self.tables.groups.of(id).map_or(members, |group| group.count());
         let rules = self.rules.groups;
         let is_quiet = change::is_traffic(change.what) && count > rules.quiet_above as usize;
         let pushes = !is_quiet && count <= rules.push_max as usize;
         let group = index.unwrap_or(u32::MAX);
         let mut after = announced;
         if let Some(index) = index {
-            after = store::note_change(&mut self.tables, &self.rules, index, &record, !is_quiet);
+            after = store::append(&mut self.tables, &self.rules, index, &record, !is_quiet);
         }
         if is_arrival {
             homes |= 1 << home;

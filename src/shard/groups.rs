@@ -306,11 +306,11 @@ impl<S, R: Reader> Core<S, R> {
             told
         };
         let mut dirty = std::mem::take(&mut tables.groups.dirty_marks);
-        let beyond = dirty.len().min(limits::GROUPS_PER_TURN_MAX);
+        let most = dirty.len().min(limits::GROUPS_PER_TURN_MAX);
         let mut nth = 0;
         dirty.retain(|&index| {
             nth += 1;
-            if nth > beyond {
+            if nth > most {
                 return true;
             }
             let stays = marks::look(tables, index, &mut tell) == marks::Looked::Again;

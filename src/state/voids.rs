@@ -18,6 +18,8 @@ pub struct Void {
     pub client_id: u64,
     /// When its time is over, seconds since 1970.
     pub due_s: u32,
+    /// Bytes of what was written, which is not kept.
+    pub bytes: u32,
 }
 
 /// See the module. The key is (index of the recipient, position).
@@ -25,26 +27,31 @@ pub struct Void {
 pub struct Voids {
     waiting: BTreeMap<(u32, u64), Void>,
     dues: BTreeSet<(u32, u32, u64)>,
-    counts: HashMap<(u32, u64), u32>,
+    /// By sender: how many, and their bytes.
+    counts: HashMap<(u32, u64), (u32, u64)>,
 }
 
 impl Voids {
-    /// Whether another of this sender may wait, of which `most` may.
+    /// Whether another of this sender may wait, with so many bytes, of which `most` may: a number
+    /// and bytes.
     #[must_use]
-    pub fn has_room(&self, user: u32, sender: u64, most: u32) -> bool {
-        self.waiting.len() < limits::VOIDS_WAITING_MAX && self.count(user, sender) < most
+    pub fn has_room(&self, user: u32, sender: u64, bytes: u64, most: (u32, u64)) -> bool {
+        let (count, waiting) = self.count(user, sender);
+        let fits = count < most.0 && waiting.saturating_add(bytes) <= most.1;
+        self.waiting.len() < limits::VOIDS_WAITING_MAX && fits
     }
 
-    /// How many of this sender wait.
+    /// How many of this sender wait, and their bytes.
     #[must_use]
-    pub fn count(&self, user: u32, sender: u64) -> u32 {
-        self.counts.get(&(user, sender)).copied().unwrap_or(0)
+    pub fn count(&self, user: u32, sender: u64) -> (u32, u64) {
+        self.counts.get(&(user, sender)).copied().unwrap_or_default()
     }
 
     /// Another one waits.
     pub fn add(&mut self, (user, position): (u32, u64), void: Void) {
         if self.waiting.insert((user, position), void).is_none() {
-            *self.counts.entry((user, void.sender)).or_default() += 1;
+            let (count, bytes) = self.counts.entry((user, void.sender)).or_default();
+            (*count, *bytes) = (*count + 1, *bytes + u64::from(void.bytes));
             self.dues.insert((void.due_s, user, position));
         }
     }
@@ -53,8 +60,9 @@ impl Voids {
     pub fn remove(&mut self, user: u32, position: u64) {
         let Some(void) = self.waiting.remove(&(user, position)) else { return };
         self.dues.remove(&(void.due_s, user, position));
-        if let Some(count) = self.counts.get_mut(&(user, void.sender)) {
+        if let Some((count, bytes)) = self.counts.get_mut(&(user, void.sender)) {
             *count -= 1;
+            *bytes -= u64::from(void.bytes);
             if *count == 0 {
                 self.counts.remove(&(user, void.sender));
             }
@@ -106,12 +114,13 @@ mod tests {
     #[test]
     fn each_is_due_once_and_counts_until_it_goes() {
         let mut voids = Voids::default();
-        let void = |client_id, due_s| Void { sender: 7, device: 1, client_id, due_s };
+        let void = |client_id, due_s| Void { sender: 7, device: 1, client_id, due_s, bytes: 10 };
         voids.add((0, 5), void(1, 100));
         voids.add((0, 5), void(1, 100));
         voids.add((0, 6), void(2, 50));
-        assert_eq!(voids.count(0, 7), 2);
-        assert!(voids.has_room(0, 7, 3) && !voids.has_room(0, 7, 2));
+        assert_eq!(voids.count(0, 7), (2, 20));
+        assert!(voids.has_room(0, 7, 5, (3, 25)) && !voids.has_room(0, 7, 5, (2, 25)));
+        assert!(!voids.has_room(0, 7, 6, (3, 25)), "their bytes count as well");
         assert_eq!((voids.pop_due(49), voids.pop_due(60)), (None, Some((0, 6))));
         assert_eq!(voids.pop_due(60), None, "until it is looked at again");
         voids.look_again(0, 6, 60);
@@ -119,6 +128,6 @@ mod tests {
         voids.remove(0, 6);
         assert_eq!(voids.pop_due(99), None);
         voids.forget(0);
-        assert_eq!((voids.count(0, 7), voids.pop_due(u32::MAX)), (0, None));
+        assert_eq!((voids.count(0, 7), voids.pop_due(u32::MAX)), ((0, 0), None));
     }
 }

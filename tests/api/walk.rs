@@ -311,3 +311,105 @@ fn who_is_no_member_neither_writes_to_a_group_nor_answers_for_others() {
     let items = page.body["items"].as_array().unwrap().clone();
     assert!(items.iter().any(|item| item["id"] == invitation.as_str()), "{page:?}");
 }
+
+#[test]
+fn a_member_without_a_role_changes_nothing_in_its_group() {
+    let street = Street::open();
+    let [ann, cat, dan, gus] = ["ann", "cat", "dan", "gus"].map(|name| street.person(name));
+    let as_ann = |method, path: &str, body: Option<&Value>| {
+        street.ask(method, path, Some(ann.token.as_str()), body)
+    };
+    let group = as_ann("POST", "/v1/groups", Some(&json!({"name": "Hikers"}))).is(201).text("id");
+    let whole = format!("/v1/groups/{group}");
+    let members = format!("{whole}/members");
+    for member in [&cat, &dan] {
+        as_ann("POST", &members, Some(&json!({"id": member.id}))).is(201);
+    }
+    let nobody = json!({"group_adders": "nobody"});
+    let gus_token = Some(gus.token.as_str());
+    street.ask("PATCH", "/v1/accounts/me", gus_token, Some(&nobody)).is(200);
+    let of = |person: &Person| format!("{members}/{}", person.id);
+    for (method, path, body) in [
+        ("PATCH", whole.clone(), Some(json!({"name": "Mine"}))),
+        ("POST", members.clone(), Some(json!({"id": gus.id}))),
+        ("PATCH", of(&cat), Some(json!({"role": "admin"}))),
+        ("PATCH", of(&dan), Some(json!({"role": "admin"}))),
+        ("DELETE", of(&dan), None),
+        ("DELETE", of(&ann), None),
+        ("DELETE", whole.clone(), None),
+    ] {
+        let answer = street.ask(method, &path, Some(cat.token.as_str()), body.as_ref());
+        println!("{method} {path}: {}", answer.status);
+        answer.fails(403, "forbidden");
+    }
+    assert_eq!(as_ann("GET", &whole, None).is(200).text("name"), "Hikers");
+    let page = as_ann("GET", &members, None).is(200);
+    let roles: BTreeMap<&str, &str> = page.body["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| (it["id"].as_str().unwrap(), it["role"].as_str().unwrap()))
+        .collect();
+    let there = [(ann.id.as_str(), "owner"), (&cat.id, "member"), (&dan.id, "member")];
+    assert_eq!(roles, BTreeMap::from(there));
+    let invited = street.ask("GET", "/v1/invitations", gus_token, None).is(200);
+    assert_eq!(invited.body["items"], json!([]), "no invitation was left");
+}
+
+#[test]
+fn where_members_stand_is_for_authors() {
+    let street = Street::open();
+    let [ann, cat] = ["ann", "cat"].map(|name| street.person(name));
+    let (ann_token, cat_token) = (Some(ann.token.as_str()), Some(cat.token.as_str()));
+    let named = json!({"name": "Hikers"});
+    let group = street.ask("POST", "/v1/groups", ann_token, Some(&named)).is(201).text("id");
+    let members = format!("/v1/groups/{group}/members");
+    street.ask("POST", &members, ann_token, Some(&json!({"id": cat.id}))).is(201);
+    let body = json!({"to": {"group": group}, "client_id": "1", "payload": ""});
+    let sent = street.ask("POST", "/v1/messages", ann_token, Some(&body)).is(201);
+    let position = sent.text("position");
+    let has_of_ann = |path: &str, token| {
+        let page = street.ask("GET", path, token, None).is(200);
+        let items = page.body["items"].as_array().unwrap().clone();
+        let of_ann = items.into_iter().find(|it| it["id"] == ann.id.as_str()).unwrap();
+        of_ann["has"].as_str().unwrap().to_owned()
+    };
+    let has = has_of_ann(&members, ann_token);
+    assert_ne!(has, "0", "everybody sees where one stands oneself");
+    assert_eq!(has_of_ann(&members, cat_token), "0");
+    let marks = format!("/v1/groups/{group}/messages/{position}/marks");
+    assert_eq!(has_of_ann(&marks, ann_token), has);
+    street.ask("GET", &marks, cat_token, None).fails(403, "forbidden");
+}
+
+#[test]
+fn whom_an_admin_will_not_have_comes_back_by_no_old_invitation() {
+    let street = Street::open();
+    let [ann, bob] = ["ann", "bob"].map(|name| street.person(name));
+    let (ann_token, bob_token) = (Some(ann.token.as_str()), Some(bob.token.as_str()));
+    let named = json!({"name": "Hikers"});
+    let group = street.ask("POST", "/v1/groups", ann_token, Some(&named)).is(201).text("id");
+    let members = format!("/v1/groups/{group}/members");
+    let adders = |who: &str| {
+        let patch = json!({"group_adders": who});
+        street.ask("PATCH", "/v1/accounts/me", bob_token, Some(&patch)).is(200);
+    };
+    let add =
+        |status| street.ask("POST", &members, ann_token, Some(&json!({"id": bob.id}))).is(status);
+    let invitations = || {
+        let page = street.ask("GET", "/v1/invitations", bob_token, None).is(200);
+        page.body["items"].as_array().unwrap().clone()
+    };
+    adders("nobody");
+    add(202);
+    assert_eq!(invitations().len(), 1);
+    adders("everybody");
+    add(201);
+    assert_eq!(invitations().len(), 0, "who is in needs none");
+    let one = format!("{members}/{}", bob.id);
+    street.ask("DELETE", &one, ann_token, None).is(204);
+    adders("nobody");
+    add(202);
+    street.ask("DELETE", &one, ann_token, None).is(204);
+    assert_eq!(invitations().len(), 0, "it was withdrawn");
+}

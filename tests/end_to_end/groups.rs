@@ -280,6 +280,25 @@ fn the_end_of_a_group_is_told_to_all_and_is_the_end() {
     }
 }
 
+/// The word that it is over is the only one: a large group pushes nothing to so many at once.
+#[test]
+fn the_end_of_a_group_that_does_not_push_is_news_and_nothing_else() {
+    for (shards, transport) in HOUSES {
+        let server = Server::start(shards, &["--group-push-max", "1"]);
+        server.provision(1..=3);
+        server.make_group(GROUP, &[1, 2, 3]);
+        let mut bob = server.raw(transport, 2, 1);
+        server.edit_group(GROUP, 1, &json!("end")).unwrap();
+        let is_word = |got: &Got| match got {
+            Got::GroupNews(news) => news.left,
+            Got::Deliver { .. } => true,
+            _ => false,
+        };
+        let got = bob.expect("word of it", is_word);
+        assert!(matches!(got, Got::GroupNews(_)), "{got:?}");
+    }
+}
+
 fn fetch(request: u64, group: u64, from: u64) -> Fetch {
     Fetch { request, stream: Stream::Group(group), from, forwards: true, limit: 100 }
 }

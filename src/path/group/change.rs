@@ -181,9 +181,9 @@ pub fn farewell(group: &Group, user: u64) -> Option<GroupEdit> {
     }
 }
 
-/// A name is short text without control characters.
+/// A name is short text that can be seen, without control characters.
 fn is_name(name: &str) -> bool {
-    let fits = (1..=limits::GROUP_NAME_BYTES_MAX).contains(&name.len());
+    let fits = name.len() <= limits::GROUP_NAME_BYTES_MAX && !name.trim().is_empty();
     fits && !name.chars().any(char::is_control)
 }
 

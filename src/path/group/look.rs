@@ -29,7 +29,16 @@ pub fn card(tables: &Tables, rules: &GroupRules, id: u64, by: u64) -> Result<Don
 /// As [`card`].
 pub fn members(tables: &Tables, id: u64, by: u64, after: u64, limit: u32) -> Result<Done, Fault> {
     let group = visible(tables, id, by)?;
-    Ok(page(group, after, limit, |_| true))
+    let mut found = page(group, after, limit, |_| true);
+    if let Done::Members { members, .. } = &mut found
+        && by != 0
+    {
+        // Where others stand is for authors, message by message ([`marks`]).
+        for member in members.iter_mut().filter(|member| member.user != by) {
+            (member.has, member.read) = (0, 0);
+        }
+    }
+    Ok(found)
 }
 
 /// A page of the members who were in when the record at `position` came: its author asks. Once

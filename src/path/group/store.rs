@@ -63,20 +63,9 @@ pub fn store(
     Ok(Stored { group: index, position, after, ticket, time_ms: now.wall_ms })
 }
 
-/// Stages the record of a change, which is applied already: `announce` says whether members are
-/// told. The record must have found its place in the log.
-pub fn note_change(
-    tables: &mut Tables,
-    rules: &Rules,
-    index: u32,
-    record: &Record<'_>,
-    announce: bool,
-) -> u64 {
-    append(tables, rules, index, record, announce)
-}
-
-/// Puts a record at the end of a group's stream; returns what was announced before.
-fn append(
+/// Puts a record that found its place in the log, of a change after it was applied, at the end of
+/// a group's stream: `announce` says whether members are told. Returns what was announced before.
+pub fn append(
     tables: &mut Tables,
     rules: &Rules,
     index: u32,

@@ -180,8 +180,8 @@ pub fn read<E: From<BadImage>>(
                 for _ in 0..input.u32()? {
                     let (recipient, position) = (input.u64()?, input.u64()?);
                     let (sender, client_id) = (input.u64()?, input.u64()?);
-                    let (device, due_s) = (input.u32()?, input.u32()?);
-                    let void = Void { sender, device, client_id, due_s };
+                    let (device, due_s, bytes) = (input.u32()?, input.u32()?, input.u32()?);
+                    let void = Void { sender, device, client_id, due_s, bytes };
                     each(Item::WaitingVoid { recipient, position, void })?;
                 }
             }

@@ -206,7 +206,8 @@ fn void(tables: &mut Tables, rules: &Rules, user: u32, record: &Record<'_>) {
     }
     let Record { sender, device, client_id, .. } = *record;
     let due_s = expire::due_s(rules, record.time_ms, record.ttl_s);
-    let void = Void { sender, device, client_id, due_s };
+    let bytes = u32::try_from(record.aux).unwrap_or(u32::MAX);
+    let void = Void { sender, device, client_id, due_s, bytes };
     store::note_void(tables, (user, record.position), void);
 }
 
