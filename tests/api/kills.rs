@@ -43,7 +43,7 @@ impl Act {
             (Self::Add, "none") | (Self::Accept, "invited" | "none") => "member",
             (Self::Demote, "admin") => "member",
             (Self::Promote, "member") => "admin",
-            (Self::Remove, "member" | "admin") => "none",
+            (Self::Remove, _) => "none", // who is invited is so no more
             _ => is,
         }
     }
