@@ -44,13 +44,8 @@ impl Cast<'_> {
 
     /// A group of Ann's with a member besides her, and that member.
     fn group(&self) -> (String, Person) {
-        let token = Some(self.ann.token.as_str());
-        let body = json!({"name": "Hikers"});
-        let group = self.street.ask("POST", "/v1/groups", token, Some(&body)).is(201).text("id");
         let member = self.street.person("cat");
-        let path = format!("/v1/groups/{group}/members");
-        self.street.ask("POST", &path, token, Some(&json!({"id": member.id}))).is(201);
-        (group, member)
+        (hikers(self.street, &self.ann, &[&member]), member)
     }
 
     /// An invitation for Ann to a group of Bob's.
@@ -73,6 +68,18 @@ impl Cast<'_> {
         let token = Some(self.ann.token.as_str());
         self.street.ask("POST", "/v1/reports", token, Some(&body)).is(201).text("id")
     }
+}
+
+/// A group of an owner, with these members.
+fn hikers(street: &Street, owner: &Person, members: &[&Person]) -> String {
+    let token = Some(owner.token.as_str());
+    let body = json!({"name": "Hikers"});
+    let group = street.ask("POST", "/v1/groups", token, Some(&body)).is(201).text("id");
+    let path = format!("/v1/groups/{group}/members");
+    for member in members {
+        street.ask("POST", &path, token, Some(&json!({"id": member.id}))).is(201);
+    }
+    group
 }
 
 fn message(to: &Person, client_id: u64) -> Value {
@@ -319,12 +326,9 @@ fn a_member_without_a_role_changes_nothing_in_its_group() {
     let as_ann = |method, path: &str, body: Option<&Value>| {
         street.ask(method, path, Some(ann.token.as_str()), body)
     };
-    let group = as_ann("POST", "/v1/groups", Some(&json!({"name": "Hikers"}))).is(201).text("id");
+    let group = hikers(&street, &ann, &[&cat, &dan]);
     let whole = format!("/v1/groups/{group}");
     let members = format!("{whole}/members");
-    for member in [&cat, &dan] {
-        as_ann("POST", &members, Some(&json!({"id": member.id}))).is(201);
-    }
     let nobody = json!({"group_adders": "nobody"});
     let gus_token = Some(gus.token.as_str());
     street.ask("PATCH", "/v1/accounts/me", gus_token, Some(&nobody)).is(200);
@@ -361,10 +365,8 @@ fn where_members_stand_is_for_authors() {
     let street = Street::open();
     let [ann, cat] = ["ann", "cat"].map(|name| street.person(name));
     let (ann_token, cat_token) = (Some(ann.token.as_str()), Some(cat.token.as_str()));
-    let named = json!({"name": "Hikers"});
-    let group = street.ask("POST", "/v1/groups", ann_token, Some(&named)).is(201).text("id");
+    let group = hikers(&street, &ann, &[&cat]);
     let members = format!("/v1/groups/{group}/members");
-    street.ask("POST", &members, ann_token, Some(&json!({"id": cat.id}))).is(201);
     let body = json!({"to": {"group": group}, "client_id": "1", "payload": ""});
     let sent = street.ask("POST", "/v1/messages", ann_token, Some(&body)).is(201);
     let position = sent.text("position");
@@ -387,8 +389,7 @@ fn whom_an_admin_will_not_have_comes_back_by_no_old_invitation() {
     let street = Street::open();
     let [ann, bob] = ["ann", "bob"].map(|name| street.person(name));
     let (ann_token, bob_token) = (Some(ann.token.as_str()), Some(bob.token.as_str()));
-    let named = json!({"name": "Hikers"});
-    let group = street.ask("POST", "/v1/groups", ann_token, Some(&named)).is(201).text("id");
+    let group = hikers(&street, &ann, &[]);
     let members = format!("/v1/groups/{group}/members");
     let adders = |who: &str| {
         let patch = json!({"group_adders": who});

@@ -288,6 +288,10 @@ fn the_end_of_a_group_that_does_not_push_is_news_and_nothing_else() {
         server.provision(1..=3);
         server.make_group(GROUP, &[1, 2, 3]);
         let mut bob = server.raw(transport, 2, 1);
+        // He has all there is, so that a push would reach him.
+        let (_, up_to) = page(&mut bob, 1, GROUP, 0);
+        bob.send(&ClientFrame::Ack(wire::Ack { stream: Some(Stream::Group(GROUP)), up_to }));
+        bob.settle();
         server.edit_group(GROUP, 1, &json!("end")).unwrap();
         let is_word = |got: &Got| match got {
             Got::GroupNews(news) => news.left,

@@ -2,7 +2,7 @@
 //! them does to sessions, messages and a later start.
 
 use myriad::auth;
-use myriad::log::Record;
+use myriad::log::{Kind, Record};
 use myriad::state::order::{Audience, Done, Fault, Order, POST_DEVICE, Person, Post, Ties};
 use wire::client::{SessionOptions, TickMark};
 use wire::{Parting, Refusal, Stream};
@@ -138,6 +138,37 @@ fn what_the_blocked_write_ends_in_time_like_any_other() {
         world.pass(4_000, 4_000);
         rest(&mut world);
         assert!(heard(&mut world, ANN, "Expired").is_empty(), "once");
+    }
+}
+
+/// Bytes are counted as of mail to somebody who never comes: or large messages would tell a block.
+#[test]
+fn what_the_blocked_write_takes_as_much_room_as_mail() {
+    for (blocked, by_image) in [(false, false), (true, false), (true, true)] {
+        let mut plan = Plan::of_orders(2, vec![(ANN, 1), (BOB, 2)]);
+        plan.setup.rules.inbox_bytes_per_sender_max = 20_000;
+        plan.setup.log.checkpoint_ms_max = 1_000;
+        let mut world = World::new(plan);
+        world.checks.foreign(POST_DEVICE);
+        rest(&mut world);
+        for phone in [BOBS, BOBS_OTHER] {
+            world.phones[phone].connects_at_ms = u64::MAX;
+            world.phones[phone].leave(super::sim::phone::Leaving::Close);
+        }
+        block(&mut world, BOB, ANN, blocked);
+        let write = |world: &mut World, number| world.order(post(number, &[7; 2_900]));
+        for number in 1..=6 {
+            write(&mut world, number).expect("it has room");
+            if number == 4 {
+                if by_image {
+                    world.pass_checkpoints(|record: &Record<'_>| record.kind == Kind::Void);
+                }
+                die(&mut world);
+                block(&mut world, BOB, ANN, blocked); // as a start does from the directory
+            }
+        }
+        let full = Err(Fault::Refused(Refusal::InboxFull));
+        assert_eq!(write(&mut world, 7), full, "blocked: {blocked}, by image: {by_image}");
     }
 }
 
